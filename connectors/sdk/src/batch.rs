@@ -1,0 +1,190 @@
+//! Batches of raw log entries, as a source hands them over.
+//!
+//! A batch owns the bytes that came from the wire; rows are spans into them, so that no value is
+//! copied or allocated before the envelope is written.
+
+use std::sync::Arc;
+
+use crate::error::Code;
+use crate::position::Position;
+use crate::table::Table;
+
+/// A range of [`Batch::bytes`] or [`Batch::text`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+impl Span {
+    /// The bytes of this span in `bytes`, or an empty slice where it lies outside.
+    #[inline]
+    pub fn of(self, bytes: &[u8]) -> &[u8] {
+        let start = self.start as usize;
+        bytes.get(start..start.saturating_add(self.len as usize)).unwrap_or_default()
+    }
+}
+
+/// One column of one row image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cell {
+    /// SQL NULL.
+    Null,
+    /// The log says the value did not change and does not carry it (unchanged TOAST).
+    Unchanged,
+    /// The log's image does not hold this column (key-only image).
+    Absent,
+    /// The raw value: a span of [`Batch::bytes`].
+    Value(Span),
+}
+
+/// What kind of change an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    /// A row read by a snapshot.
+    Read,
+    /// An insert.
+    Create,
+    /// An update.
+    Update,
+    /// A delete.
+    Delete,
+    /// A truncated table.
+    Truncate,
+}
+
+impl Op {
+    /// The letter in the envelope: `r`, `c`, `u`, `d`, `t`.
+    pub fn letter(self) -> &'static str {
+        match self {
+            Self::Read => "r",
+            Self::Create => "c",
+            Self::Update => "u",
+            Self::Delete => "d",
+            Self::Truncate => "t",
+        }
+    }
+}
+
+/// Whether an image holds the whole row or only its identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageKind {
+    /// Every column.
+    Row,
+    /// The identity's columns; the others are [`Cell::Absent`].
+    Key,
+}
+
+/// A row image: as many cells as the table has columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Image {
+    /// Index of the first cell in [`Batch::cells`].
+    pub first_cell: u32,
+    /// What it holds.
+    pub kind: ImageKind,
+}
+
+/// The transaction of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tx {
+    /// The transaction's id as text, in [`Batch::text`].
+    pub id: Span,
+    /// The commit position as text, in [`Batch::text`]: the middle part of the event id.
+    pub commit: Span,
+    /// When it committed, in microseconds since 1970, by the database's clock.
+    pub commit_ts_us: i64,
+}
+
+/// One change of one row (or one truncated table).
+#[derive(Debug, Clone, Copy)]
+pub struct Change {
+    /// What happened.
+    pub op: Op,
+    /// Index into [`Batch::tables`].
+    pub table: u32,
+    /// Index into [`Batch::txs`].
+    pub tx: u32,
+    /// The place of the change in the log (an LSN, a binlog offset); rendered by the source's
+    /// [`crate::PositionWriter`], never compared.
+    pub offset: u64,
+    /// The raw change's index in its transaction, counted as the log sends them, from 0.
+    pub index: u64,
+    /// The event's number among those of the same raw change, and whether there are several (a
+    /// truncate of several tables). The host splits a key change itself and needs no part.
+    pub part: Option<u32>,
+    /// The old row, as far as the log carried it.
+    pub before: Option<Image>,
+    /// The new row.
+    pub after: Option<Image>,
+}
+
+/// A change that cannot be handed over, such as one larger than the limit. The table's policy
+/// decides whether the connector stops or a dead letter is written.
+#[derive(Debug, Clone)]
+pub struct Poisoned {
+    /// The change without images.
+    pub change: Change,
+    /// Why, as a code.
+    pub code: Code,
+    /// Why, in words; no row value.
+    pub reason: String,
+}
+
+/// One entry of a batch.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// A row change.
+    Change(Change),
+    /// A change that can never pass.
+    Poisoned(Box<Poisoned>),
+}
+
+/// Raw log entries with the position to resume from once all of them are durable.
+///
+/// A batch without entries is progress alone (an idle log): it takes the same way, so that its
+/// position is saved before the source is told.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The entries, in log order.
+    pub entries: Vec<Entry>,
+    /// The cells of all images, row after row.
+    pub cells: Vec<Cell>,
+    /// The raw bytes that [`Cell::Value`] points into.
+    pub bytes: Vec<u8>,
+    /// Text rendered by the source that [`Tx`] points into.
+    pub text: Vec<u8>,
+    /// The table versions that the entries name.
+    pub tables: Vec<Arc<Table>>,
+    /// The transactions that the entries name.
+    pub txs: Vec<Tx>,
+    /// Where to resume after this batch. Always set on a batch that is sent.
+    pub resume: Option<Position>,
+    /// When the newest bytes were read, in microseconds since 1970, by our clock.
+    pub received_ts_us: i64,
+}
+
+impl Batch {
+    /// Empties the batch and keeps its allocations, but lets go of ones above `bytes_max`.
+    pub fn clear(&mut self, bytes_max: usize) {
+        self.entries.clear();
+        self.cells.clear();
+        self.text.clear();
+        self.tables.clear();
+        self.txs.clear();
+        self.resume = None;
+        self.received_ts_us = 0;
+        if self.bytes.capacity() > bytes_max {
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.clear();
+        }
+    }
+
+    /// The cells of an image of a table with `count` columns; empty where the image lies outside.
+    pub fn image(&self, image: Image, count: usize) -> &[Cell] {
+        let start = image.first_cell as usize;
+        self.cells.get(start..start.saturating_add(count)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,45 @@
+//! The contract between Rowtide's host and its connectors.
+//!
+//! A *source* reads a database's log and hands over [`Batch`]es; the host turns each entry into an
+//! envelope; a *sink* publishes the resulting [`RecordBatch`]es and reports when they are durable.
+//! Progress flows the other way as one committed [`Position`].
+//!
+//! ```text
+//! Source ── Batch (raw bytes, cells, resume position) ──► host: encode, validate
+//!                                                            │ RecordBatch + Completion
+//!        ◄── committed: watch<Position> ── save position ◄── Sink (durable, in any order)
+//! ```
+//!
+//! The order of truth is always: *told to the source ≤ saved ≤ durable in the sink ≤ submitted ≤
+//! received*. The host counts batches; it never interprets or compares a [`Position`].
+//!
+//! Connectors depend on this crate alone.
+
+mod batch;
+mod check;
+mod error;
+mod json;
+mod position;
+mod sink;
+mod source;
+mod table;
+mod value;
+
+pub use batch::{Batch, Cell, Change, Entry, Image, ImageKind, Op, Poisoned, Span, Tx};
+pub use check::{Finding, Secret, Severity};
+pub use error::{Class, Code, Error, Origin, Result};
+pub use json::{JsonWriter, Written};
+pub use position::{Checkpoint, Position};
+pub use sink::{
+    AllHeaders, BufferPool, Completion, Held, Outcome, Record, RecordBatch, RecordHeaders, Sink,
+    TopicInfo, TopicSpec,
+};
+pub use source::{
+    BatchSender, Claims, KnownTable, Limits, PositionWriter, Source, SourceContext, SourceInfo,
+    batch_channel,
+};
+pub use table::{Column, Identity, Table};
+pub use value::{Decode, Form, StringKind, ValueError};
+
+/// A boxed future, as trait objects need it.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
