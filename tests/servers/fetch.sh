@@ -7,11 +7,13 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 . "$here/lib.sh"
 # shellcheck source=packages.sh
 . "$here/packages.sh"
+# shellcheck source=apt.sh
+. "$here/apt.sh"
 
 usage() {
   cat >&2 <<'TEXT'
 usage: fetch.sh WHAT…
-  tools                 what the build and the tests need of the machine
+  tools                 what the build needs of the machine, by apt-get install where possible
   clients               psql, pg_recvlogical, kcat
   postgres-14 … -18     a PostgreSQL server
   kafka                 Apache Kafka 4

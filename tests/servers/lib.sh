@@ -3,6 +3,7 @@
 # Sourced, never run. Progress goes to stderr; stdout belongs to the answer of a script.
 
 ROWTIDE_CACHE="${ROWTIDE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rowtide}"
+# shellcheck disable=SC2034  # used by the scripts that source this
 servers_dir="$ROWTIDE_CACHE/servers"
 
 say() { printf '%s\n' "$*" >&2; }
@@ -106,6 +107,7 @@ launch() {
   shift
   setsid "$@" >>"$log" 2>&1 </dev/null 9>&- &
   LAUNCHED_PID=$!
+  # shellcheck disable=SC2034
   LAUNCHED_START=$(proc_start "$LAUNCHED_PID")
 }
 
@@ -223,4 +225,19 @@ sign_tls() {
   openssl x509 -req -in "$dir/$name.csr" -CA "$dir/ca.crt" -CAkey "$dir/ca.key" -CAcreateserial \
     -days 30 -extfile "$dir/$name.ext" -out "$dir/$name.crt" 2>/dev/null
   rm -f "$dir/$name.csr" "$dir/$name.ext"
+}
+
+# client NAME: prints the path of psql, pg_recvlogical or kcat, of the machine or else of the cache;
+# fails when neither has it (fetch.sh clients brings it).
+client() {
+  local name=$1 path
+  # Debian's psql on the PATH is a wrapper that looks for local clusters: the program proper first.
+  for path in /usr/lib/postgresql/*/bin/"$name" "$(command -v "$name" || true)" \
+    "$servers_dir/clients/bin/$name"; do
+    if [ -n "$path" ] && [ -x "$path" ]; then
+      printf '%s\n' "$path"
+      return 0
+    fi
+  done
+  return 1
 }
