@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Rowtide's host: configuration, envelopes, validation, positions and the pipeline that joins a
+//! source to a sink.
+
+pub mod config;

@@ -1,0 +1,205 @@
+//! The configuration: layered, checked as a whole, then plain data for the host.
+//!
+//! `load` reads defaults, file and environment, resolves `${env:…}` and `${file:…}`,
+//! validates against the committed JSON Schema and runs the semantic checks; every problem is
+//! reported at once. What comes out is a [`Config`] that the rest of the host can trust.
+//!
+//! This module knows no connector: each kind of source and sink is a [`SourceKind`] or a
+//! [`SinkKind`] handed in by the registry, and a connector's own settings stay behind
+//! [`SourceFactory`] and [`SinkFactory`].
+
+mod kinds;
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+pub use kinds::{
+    BuildContext, KindSchema, Kinds, SinkFactory, SinkKind, SourceFactory, SourceKind,
+};
+
+/// The whole configuration, validated.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The connectors, in the order of the file; names are unique.
+    pub connectors: Vec<ConnectorConfig>,
+    /// Where positions are kept when a sink cannot hold them. Default `./state`.
+    pub state_dir: PathBuf,
+    /// Bytes in flight over all connectors at most. Default 32 MiB, at least 1 MiB.
+    pub memory: usize,
+    /// The largest event in bytes; a larger one is poison. Default 16 MiB.
+    pub max_event: usize,
+    /// How long a stop may drain and commit before it gives up. Default 30 s.
+    pub shutdown_timeout: Duration,
+    /// How often a moved position is saved. Default 250 ms.
+    pub commit_interval: Duration,
+    /// How logs look.
+    pub logs: Logs,
+}
+
+/// One connector: a source, a sink and what happens between them.
+#[derive(Debug, Clone)]
+pub struct ConnectorConfig {
+    /// The logical name: topic prefix, `source.name` of the envelope, name of its saved state.
+    /// Matches `[a-z0-9][a-z0-9_-]*` and has at most 63 characters.
+    pub name: String,
+    /// The database.
+    pub source: SourceConfig,
+    /// Whether existing rows are read first.
+    pub snapshot: Snapshot,
+    /// Settings per table: `schema.table`, or a glob over it. Use [`ConnectorConfig::table`].
+    pub tables: Vec<(String, TableConfig)>,
+    /// The target.
+    pub sink: SinkConfig,
+    /// How records are named and dressed.
+    pub routing: Routing,
+    /// How many events are validated.
+    pub validation: Validation,
+}
+
+/// A source as configured; [`SourceFactory::build`] makes a fresh one for each run.
+#[derive(Debug, Clone)]
+pub struct SourceConfig {
+    /// The `type` in the file: `postgres`.
+    pub kind: &'static str,
+    /// Builds and checks it.
+    pub factory: Arc<dyn SourceFactory>,
+}
+
+/// A sink as configured; [`SinkFactory::build`] makes a fresh one for each run.
+#[derive(Debug, Clone)]
+pub struct SinkConfig {
+    /// The `type` in the file: `kafka`, `jsonl`, `stdout`, `discard`.
+    pub kind: &'static str,
+    /// Builds and checks it.
+    pub factory: Arc<dyn SinkFactory>,
+}
+
+/// Whether existing rows are read before the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snapshot {
+    /// Changes only.
+    Never,
+}
+
+/// Settings of one table.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TableConfig {
+    /// The entity key, in this order; `None` is the table's own.
+    pub key: Option<Vec<String>>,
+    /// Columns that never leave the host.
+    pub exclude: Vec<String>,
+    /// Columns whose values are replaced, in the order of the file.
+    pub mask: Vec<(String, Mask)>,
+    /// The user's JSON Schema of the row, already checked to be a valid schema.
+    pub contract: Option<Arc<serde_json::Value>>,
+    /// What happens to an event that cannot pass.
+    pub on_violation: OnViolation,
+}
+
+/// How a masked value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mask {
+    /// The lower-case hexadecimal SHA-256 of the value's JSON text. NULL stays null.
+    Sha256,
+    /// The string `***`. NULL stays null.
+    Redact,
+}
+
+/// The policy for an event that can never pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnViolation {
+    /// The connector stops with a coded error.
+    #[default]
+    Stop,
+    /// A record goes to `{name}.dead_letter` and the connector goes on.
+    DeadLetter,
+}
+
+/// How records are named and dressed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routing {
+    /// The topic with the placeholders `{name}`, `{db}`, `{schema}` and `{table}`; no other braces.
+    /// Default `{name}.{schema}.{table}`.
+    pub topic_template: String,
+    /// Which headers records carry. Default none.
+    pub headers: Headers,
+    /// Whether a delete is followed by a tombstone. Default auto.
+    pub tombstones: Tombstones,
+}
+
+/// Which headers records carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Headers {
+    /// None.
+    #[default]
+    None,
+    /// The event id.
+    Id,
+    /// Id, op, schema subject and version, content type.
+    All,
+}
+
+/// Whether a delete is followed by a tombstone (a record with the key and no value).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tombstones {
+    /// Where the topic compacts.
+    #[default]
+    Auto,
+    /// After every delete.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How many events are validated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Validation {
+    /// Every event.
+    #[default]
+    Always,
+    /// One in so many.
+    Sample(NonZeroU64),
+    /// None.
+    Off,
+}
+
+/// How logs look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logs {
+    /// Text or JSON lines.
+    pub format: LogFormat,
+    /// A level (`info`) or filter directives (`info,rowtide_postgres=debug`).
+    pub level: String,
+}
+
+/// Text or JSON lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// One line for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+static DEFAULT_TABLE: LazyLock<TableConfig> = LazyLock::new(TableConfig::default);
+
+impl ConnectorConfig {
+    /// The settings of a table: those under its exact name, else the first matching glob in the
+    /// order of the file, else the defaults.
+    pub fn table(&self, schema: &str, table: &str) -> &TableConfig {
+        let name = format!("{schema}.{table}");
+        let exact = self.tables.iter().find(|(pattern, _)| *pattern == name);
+        exact
+            .or_else(|| self.tables.iter().find(|(pattern, _)| glob_matches(pattern, &name)))
+            .map_or(&DEFAULT_TABLE, |(_, config)| config)
+    }
+}
+
+/// Whether a glob over `schema.table` matches; an invalid glob matches nothing (and is refused when
+/// the configuration is loaded).
+fn glob_matches(pattern: &str, name: &str) -> bool {
+    globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(name))
+}
