@@ -36,6 +36,36 @@ fn is_escaped(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
+/// Bytes looked at in one step where a value is long; the compiler turns the step into vector code.
+const STEP: usize = 16;
+
+/// The length of the leading bytes that a JSON string holds as they are: everything up to the first
+/// control character, quote or backslash.
+#[inline]
+pub fn unescaped_run(bytes: &[u8]) -> usize {
+    let (steps, _) = bytes.as_chunks::<STEP>();
+    let clean = steps
+        .iter()
+        .take_while(|step| !step.iter().fold(false, |found, &byte| found | is_escaped(byte)))
+        .count();
+    let start = clean.saturating_mul(STEP);
+    let rest = bytes.get(start..).unwrap_or_default();
+    start.saturating_add(rest.iter().position(|&byte| is_escaped(byte)).unwrap_or(rest.len()))
+}
+
+/// Whether the bytes are ASCII and a JSON string holds them as they are.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
+    /// Outside of 0x20 to 0x7f, the quote, or the backslash.
+    #[inline]
+    fn special(byte: u8) -> bool {
+        byte.wrapping_sub(0x20) >= 0x60 || byte == b'"' || byte == b'\\'
+    }
+    let (steps, rest) = bytes.as_chunks::<STEP>();
+    steps.iter().all(|step| !step.iter().fold(false, |found, &byte| found | special(byte)))
+        && !rest.iter().any(|&byte| special(byte))
+}
+
 /// The lower-case hexadecimal digit of a value below 16.
 fn hex_digit(nibble: u8) -> u8 {
     if nibble < 10 { b'0' + nibble } else { b'a' + (nibble & 0x0f) - 10 }
@@ -121,12 +151,26 @@ impl JsonWriter {
         self.byte(b'"');
     }
 
+    /// Appends bytes in quotes that the caller has proven to be ASCII without quote, backslash and
+    /// control characters.
+    #[inline]
+    pub fn quoted(&mut self, plain: &[u8]) {
+        self.out.reserve(plain.len().saturating_add(2));
+        self.out.push(b'"');
+        self.out.extend_from_slice(plain);
+        self.out.push(b'"');
+    }
+
     /// Appends bytes from outside as a quoted, escaped string.
     ///
     /// # Errors
     /// [`ValueError::Utf8`] where the bytes are not UTF-8; nothing is written then.
     #[inline]
     pub fn utf8_string(&mut self, bytes: &[u8]) -> Result<(), ValueError> {
+        if is_plain(bytes) {
+            self.quoted(bytes);
+            return Ok(());
+        }
         let text = std::str::from_utf8(bytes).map_err(|_| ValueError::Utf8)?;
         self.string(text);
         Ok(())
@@ -137,9 +181,9 @@ impl JsonWriter {
     pub fn string_part(&mut self, text: &str) {
         let bytes = text.as_bytes();
         // Most values need no escape: one pass decides, one copy writes.
-        match bytes.iter().position(|&byte| is_escaped(byte)) {
-            None => self.out.extend_from_slice(bytes),
-            Some(first) => self.escaped(bytes, first),
+        match unescaped_run(bytes) {
+            run if run == bytes.len() => self.out.extend_from_slice(bytes),
+            first => self.escaped(bytes, first),
         }
     }
 
@@ -162,8 +206,7 @@ impl JsonWriter {
                 }
                 byte => self.byte(byte),
             }
-            let run = tail.iter().position(|&byte| is_escaped(byte)).unwrap_or(tail.len());
-            let (clean, next) = tail.split_at(run);
+            let (clean, next) = tail.split_at(unescaped_run(tail));
             self.out.extend_from_slice(clean);
             rest = next;
         }
@@ -200,6 +243,26 @@ mod tests {
         let mut out = JsonWriter::default();
         assert!(out.utf8_string(&[0xff]).is_err());
         assert!(out.is_empty());
+    }
+
+    #[test]
+    fn a_special_byte_is_found_at_every_place() {
+        for len in 0..70 {
+            for at in 0..len {
+                for byte in [0u8, 0x1f, b'"', b'\\'] {
+                    let mut bytes = vec![b'x'; len];
+                    bytes[at] = byte;
+                    assert_eq!(unescaped_run(&bytes), at);
+                    assert!(!is_plain(&bytes));
+                }
+                let mut bytes = vec![b' '; len];
+                bytes[at] = 0x80;
+                assert_eq!(unescaped_run(&bytes), len);
+                assert!(!is_plain(&bytes));
+                bytes[at] = 0x7f;
+                assert!(is_plain(&bytes));
+            }
+        }
     }
 
     proptest! {

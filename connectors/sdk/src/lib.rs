@@ -28,7 +28,7 @@ mod value;
 pub use batch::{Batch, Cell, Change, Entry, Image, ImageKind, Op, Poisoned, Span, Tx};
 pub use check::{Finding, Secret, Severity};
 pub use error::{Class, Code, Error, Origin, Result};
-pub use json::{JsonWriter, Written};
+pub use json::{JsonWriter, Written, unescaped_run};
 pub use position::{Checkpoint, Position};
 pub use sink::{
     AllHeaders, BufferPool, Completion, Held, Outcome, Record, RecordBatch, RecordHeaders, Sink,

@@ -80,8 +80,8 @@ pub enum StringKind {
     Date,
     /// `HH:MM:SS.ffffff`, up to `24:00:00.000000`.
     Time,
-    /// As [`StringKind::Time`] with an offset `+HH`, `+HH:MM` or `+HH:MM:SS` as the server prints it,
-    /// or `Z` for UTC.
+    /// As [`StringKind::Time`] with the offset as the server prints it: `+HH`, `+HH:MM` or
+    /// `+HH:MM:SS`, either sign.
     TimeTz,
     /// `YYYY-MM-DDTHH:MM:SS.ffffff`, without a zone; years and infinities as for dates.
     Timestamp,
@@ -108,9 +108,9 @@ impl StringKind {
             Self::Decimal => Some("^(-?[0-9]+(\\.[0-9]+)?|NaN|-?Infinity)$"),
             Self::Date => Some("^([0-9]{4,}-[0-9]{2}-[0-9]{2}( BC)?|-?infinity)$"),
             Self::Time => Some("^[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{6}$"),
-            Self::TimeTz => Some(
-                "^[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{6}(Z|[+-][0-9]{2}(:[0-9]{2}(:[0-9]{2})?)?)$",
-            ),
+            Self::TimeTz => {
+                Some("^[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{6}[+-][0-9]{2}(:[0-9]{2}(:[0-9]{2})?)?$")
+            }
             Self::Timestamp => Some(
                 "^([0-9]{4,}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{6}( BC)?|-?infinity)$",
             ),
