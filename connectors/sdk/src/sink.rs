@@ -151,6 +151,13 @@ impl Completion {
         Self { sequence, reply: Some(reply), permit }
     }
 
+    /// Gives the batch's memory permit back before the batch is durable. For a sink that holds no
+    /// copy of the records any more but has to wait for durability (bytes handed to the kernel and
+    /// not yet synced); such a sink bounds what it leaves uncommitted by itself.
+    pub fn release_memory(&mut self) {
+        drop(self.permit.take());
+    }
+
     /// The batch is durable in the sink.
     pub fn durable(mut self) {
         self.answer(Ok(()));
