@@ -28,8 +28,8 @@ kafka="$servers_dir/kafka"
 user=rowtide
 password=rowtide
 
-# java_run JVM-OPTIONS… CLASS ARGS…
-java_run() { java -cp "$kafka/libs/*" -Dorg.slf4j.simpleLogger.showDateTime=true "$@"; }
+# java_run JVM-OPTIONS… CLASS ARGS…: takes the place of this (sub)shell.
+java_run() { exec java -cp "$kafka/libs/*" -Dorg.slf4j.simpleLogger.showDateTime=true "$@"; }
 
 plain_jaas='org.apache.kafka.common.security.plain.PlainLoginModule required'
 scram_jaas='org.apache.kafka.common.security.scram.ScramLoginModule required;'
@@ -154,9 +154,9 @@ start() {
   write_properties "$dir/server.properties" "$dir" "$port" "$controller" "$sasl" "$ssl" "$sasl_ssl"
   printf '%s\n' ${settings[@]+"${settings[@]}"} >>"$dir/server.properties"
   # A fixed cluster id: 16 bytes in URL-safe base64, as the storage tool wants it.
-  java_run -XX:TieredStopAtLevel=1 -XX:+UseSerialGC kafka.tools.StorageTool format \
+  (java_run -XX:TieredStopAtLevel=1 -XX:+UseSerialGC kafka.tools.StorageTool format \
     --config "$dir/server.properties" --cluster-id cm93dGlkZS1pbi10ZXN0cw \
-    ${scram[@]+"${scram[@]}"} >>"$dir/log" 2>&1 </dev/null || {
+    ${scram[@]+"${scram[@]}"}) >>"$dir/log" 2>&1 </dev/null || {
     tail -n 20 "$dir/log" >&2
     stop "$dir"
     die "formatting Kafka's storage failed"

@@ -216,7 +216,7 @@ stop() {
   release_ports "$(state_get "$dir" PORT)"
   [ -z "$home" ] || rm -rf "$home"
   [ -z "$socket" ] || [ "$socket" = "$home" ] || rm -rf "$socket"
-  rm -f "$dir/state" "$dir/env"
+  rm -rf "$dir/tls" "$dir/state" "$dir/env"
 }
 
 halt() {

@@ -1,0 +1,61 @@
+# The commands of this project; `make help` lists them. All they fetch and build is kept in one
+# cache folder outside the clone, so that a fresh clone starts warm.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+
+export ROWTIDE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rowtide
+export CARGO_TARGET_DIR ?= $(ROWTIDE_CACHE)/target
+export CARGO_INCREMENTAL ?= 0
+# Cargo shows its progress only on a terminal; its lines are enough elsewhere.
+export CARGO_TERM_COLOR ?= auto
+
+fetch := tests/servers/fetch.sh
+step := tests/tools/step.sh
+
+.PHONY: help quickstart test fetch proof bench bench-pg fmt lint doc scripts clean-cache
+
+help: ## this list
+	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+quickstart: ## watch changes of a PostgreSQL arrive (QUICKSTART_SECONDS=n, SINK=kafka, PG_URL=…)
+	@examples/quickstart/run.sh
+
+test: fetch fmt lint doc ## fetch the servers, then formatting, lints, documentation and all tests
+	@tests/tools/trim-target.sh
+	@CI=true $(step) "tests" cargo test --locked --workspace
+
+fetch: ## fetch what the build and the tests need (FETCH=all brings every server)
+	@$(fetch) tools clients postgres-15 postgres-18 kafka $(FETCH)
+
+fmt: ## formatting, checked and not changed
+	@$(step) "formatting" cargo fmt --all --check
+
+lint: scripts ## lints, every warning an error
+	@if cargo clippy --version >/dev/null 2>&1; then \
+	  $(step) "lints" cargo clippy --locked --workspace --all-targets -- -D warnings; \
+	else echo "no clippy in this toolchain: lints are not checked"; fi
+
+doc: ## the API documentation, every warning an error
+	@RUSTDOCFLAGS="-D warnings" $(step) "documentation" cargo doc --locked --workspace --no-deps
+
+scripts: ## the shell scripts, with shellcheck where it is installed
+	@if command -v shellcheck >/dev/null; then $(step) "shell scripts" shellcheck -x -P SCRIPTDIR \
+	  tests/servers/*.sh tests/tools/*.sh examples/quickstart/*.sh .ci/run; fi
+
+proof: fetch ## the long proofs: kill loops and large loads (PROOF_ROUNDS=200)
+	@PROOF_ROUNDS=$${PROOF_ROUNDS:-200} CI=true $(step) "proofs" \
+	  cargo test --locked --release --workspace -- --ignored --nocapture --test-threads=1
+
+bench: ## the micro benchmarks
+	@$(step) "micro benchmarks" cargo bench --locked --bench micro
+
+bench-pg: fetch ## PostgreSQL end to end, side by side with pg_recvlogical
+	@$(step) "bench-pg" cargo bench --locked --bench pg -- $(BENCH_ARGS)
+
+clean-cache: ## remove all that was fetched and built
+	@for part in servers target tmp locks; do \
+	  echo "removing $(ROWTIDE_CACHE)/$$part"; rm -rf "$(ROWTIDE_CACHE)/$$part"; done
