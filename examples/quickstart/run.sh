@@ -95,6 +95,7 @@ build() {
 # A position of an earlier run belongs to a database that is gone.
 empty_data_folder() {
   mkdir -p "$data"
+  data=$(cd "$data" && pwd)
   if [ -e "$data/events" ] || [ -e "$data/state" ]; then
     say "removing the events of the previous run from $data"
     rm -rf "$data/events" "$data/state"
