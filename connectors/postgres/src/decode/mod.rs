@@ -1,0 +1,126 @@
+//! How values are decoded: one decoder per type, chosen when a table is learned.
+//!
+//! A decoder reads the server's text form under the settings that the connection pins (`DateStyle`
+//! ISO, `IntervalStyle` postgres, `TimeZone` UTC, `extra_float_digits` 3, `bytea_output` hex,
+//! `lc_monetary` C, UTF-8) and proves while it writes that the value has the column's form. The
+//! forms are listed in `TYPES.md`. Nothing here does I/O or panics on any bytes.
+
+mod array;
+mod builtin;
+mod composite;
+mod json;
+mod names;
+mod number;
+mod scratch;
+mod text;
+mod time;
+
+use std::sync::Arc;
+
+use rowtide_sdk::{Decode, Form, StringKind};
+
+use builtin::{BUILTINS, Builtin};
+
+/// The array type of the pseudo-type `cstring`.
+const CSTRING_ARRAY: u32 = 1263;
+
+/// Levels of JSON arrays and objects that a column's type may make, so that events stay far below
+/// what parsers take. What is deeper passes as text.
+pub(crate) const MAX_LEVELS: u32 = 60;
+
+/// How a type's values become JSON.
+#[derive(Debug, Clone)]
+pub struct Decoding {
+    /// The JSON form of the values.
+    pub form: Form,
+    /// Writes the values.
+    pub decode: Arc<dyn Decode>,
+    /// Whether the server may store values out of line and leave them out of an update's log.
+    pub may_be_unchanged: bool,
+}
+
+/// The decoding of a built-in type (a scalar, a range, or an array of one) by its oid and modifier;
+/// `None` where the oid is not a fixed one and the catalog must be asked.
+pub fn builtin(oid: u32, typmod: i32) -> Option<Decoding> {
+    builtin_at(oid, typmod, 0)
+}
+
+/// [`builtin`] for a value with `levels` JSON arrays and objects around it in its column.
+pub(crate) fn builtin_at(oid: u32, typmod: i32, levels: u32) -> Option<Decoding> {
+    if let Some(scalar) = Builtin::find(oid) {
+        return Some(scalar.decoding(typmod, levels));
+    }
+    if oid == CSTRING_ARRAY {
+        return Some(array(text(), b','));
+    }
+    let scalar = Builtin::find_by_array(oid)?;
+    let element = scalar.decoding(typmod, levels.saturating_add(array::MAX_DIMENSIONS));
+    Some(array(element, scalar.delimiter()))
+}
+
+/// Whether [`builtin`] knows the type.
+pub fn is_builtin(oid: u32) -> bool {
+    Builtin::find(oid).is_some() || Builtin::find_by_array(oid).is_some() || oid == CSTRING_ARRAY
+}
+
+/// The name of a built-in type with its modifier, as `format_type` prints it.
+pub fn builtin_name(oid: u32, typmod: i32) -> Option<String> {
+    if let Some(scalar) = Builtin::find(oid) {
+        return Some(names::scalar_name(scalar.name, typmod));
+    }
+    if oid == CSTRING_ARRAY {
+        return Some("cstring[]".to_owned());
+    }
+    let scalar = Builtin::find_by_array(oid)?;
+    Some(format!("{}[]", names::scalar_name(scalar.name, typmod)))
+}
+
+/// The oids of all built-in types that are not arrays, in ascending order.
+pub fn builtin_scalars() -> impl Iterator<Item = u32> {
+    BUILTINS.iter().map(|builtin| builtin.oid)
+}
+
+/// The oids of all built-in array types.
+pub fn builtin_arrays() -> impl Iterator<Item = u32> {
+    BUILTINS.iter().map(|builtin| builtin.array_oid).filter(|&oid| oid != 0).chain([CSTRING_ARRAY])
+}
+
+/// The server's text as it is: for types without a JSON counterpart, and for unknown ones.
+pub fn opaque() -> Decoding {
+    let form = Form::String(StringKind::Opaque);
+    Decoding { form, decode: Arc::new(text::Text), may_be_unchanged: true }
+}
+
+/// Text without a length.
+pub(crate) fn text() -> Decoding {
+    let form = Form::String(StringKind::Text { max_chars: None });
+    Decoding { form, decode: Arc::new(text::Text), may_be_unchanged: true }
+}
+
+/// Text of the extension hstore.
+pub(crate) fn hstore() -> Decoding {
+    Decoding { form: Form::Map, decode: Arc::new(composite::Hstore), may_be_unchanged: true }
+}
+
+/// The levels that an array may add.
+pub(crate) fn array_levels() -> u32 {
+    array::MAX_DIMENSIONS
+}
+
+/// An array of a type.
+pub(crate) fn array(element: Decoding, delimiter: u8) -> Decoding {
+    Decoding {
+        form: Form::Array(Box::new(element.form)),
+        decode: Arc::new(array::Array { element: element.decode, delimiter }),
+        may_be_unchanged: true,
+    }
+}
+
+/// A composite of named attributes.
+pub(crate) fn composite(attributes: Vec<(String, Decoding)>) -> Decoding {
+    let fields = attributes.iter().map(|(name, field)| (name.as_str(), field.decode.clone()));
+    let decode = Arc::new(composite::Composite::new(fields));
+    let form =
+        Form::Object(attributes.into_iter().map(|(name, field)| (name, field.form)).collect());
+    Decoding { form, decode, may_be_unchanged: true }
+}

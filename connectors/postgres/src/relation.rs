@@ -1,0 +1,181 @@
+//! A table version from the log's Relation message and catalog facts frozen at first sight.
+//!
+//! The log describes names, type oids, modifiers and the row identity. What it does not carry (how
+//! user types are made, which columns are the primary key under REPLICA IDENTITY FULL) is read once
+//! from the catalog as [`TableFacts`] and kept with the schema version, so that a replay describes
+//! the table as it did the first time even where the catalog has moved on.
+
+use rowtide_sdk::{Column, Identity, Result, Table};
+use serde::{Deserialize, Serialize};
+use tokio_postgres::Client;
+
+use crate::catalog::{Modifier, TypeCatalog, TypeFact, query_facts};
+use crate::decode;
+
+/// A Relation message of pgoutput ("Logical Replication Message Formats" in the PostgreSQL manual).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelationMessage {
+    /// The table's oid.
+    pub oid: u32,
+    /// The schema, unquoted. pgoutput sends an empty one for `pg_catalog`.
+    pub schema: String,
+    /// The table's name, unquoted.
+    pub name: String,
+    /// `pg_class.relreplident`: `d` default, `n` nothing, `f` full, `i` index.
+    pub identity: u8,
+    /// The published columns, in the order of the tuples.
+    pub columns: Vec<RelationColumn>,
+}
+
+/// One column of a [`RelationMessage`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelationColumn {
+    /// Whether the row identity holds the column (flag 1).
+    pub is_identity: bool,
+    /// The name, unquoted.
+    pub name: String,
+    /// The type's oid.
+    pub type_oid: u32,
+    /// The type's modifier, or -1.
+    pub typmod: i32,
+}
+
+/// What is frozen about a table version beside its Relation message, which is kept with it to tell
+/// whether it still describes one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableFacts {
+    /// The table's oid.
+    oid: u32,
+    /// The row identity: `d`, `n`, `f` or `i`.
+    identity: char,
+    /// The Relation's columns.
+    columns: Vec<RelationColumn>,
+    /// The primary key's columns by the catalog; absent where it was not asked or did not know the
+    /// table any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    primary_key: Option<Vec<String>>,
+    /// The user types of the columns and those they are made of, by oid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    types: Vec<TypeFact>,
+    /// The texts of user types' modifiers, by oid and modifier.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    modifiers: Vec<Modifier>,
+}
+
+impl TableFacts {
+    /// The facts of a table whose Relation says everything ([`needs_catalog`] is false). For any
+    /// other, user types pass as text and the primary key under FULL and INDEX is unknown.
+    pub fn from_relation(relation: &RelationMessage) -> Self {
+        Self {
+            oid: relation.oid,
+            identity: char::from(relation.identity),
+            columns: relation.columns.clone(),
+            primary_key: None,
+            types: Vec::new(),
+            modifiers: Vec::new(),
+        }
+    }
+
+    /// Reads what [`TableFacts::to_json`] wrote; `None` where it is something else.
+    pub fn from_json(json: &str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+
+    /// The canonical JSON: the same facts are always the same bytes.
+    pub fn to_json(&self) -> String {
+        // Strings and numbers in structs cannot fail to serialize.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Whether the facts belong to this very Relation: the same table, identity and columns. The
+    /// table may have been renamed.
+    pub fn describes(&self, relation: &RelationMessage) -> bool {
+        self.oid == relation.oid
+            && self.identity == char::from(relation.identity)
+            && self.columns == relation.columns
+    }
+
+    /// The primary key by the catalog, in key order; `None` where it is not known.
+    pub fn primary_key(&self) -> Option<&[String]> {
+        self.primary_key.as_deref()
+    }
+}
+
+/// Whether a Relation alone does not describe the table: it has a type without a fixed oid, or an
+/// identity other than the primary key (H-30: under FULL every column is flagged).
+pub fn needs_catalog(relation: &RelationMessage) -> bool {
+    matches!(relation.identity, b'f' | b'i')
+        || relation.columns.iter().any(|column| !decode::is_builtin(column.type_oid))
+}
+
+/// Reads the facts of a table from the catalog in one round trip, or without any where the Relation
+/// says everything. A table or type that was dropped meanwhile leaves its facts unknown.
+///
+/// # Errors
+/// Those of the connection; `RT2301` where the answer cannot be understood.
+pub async fn load_facts(client: &Client, relation: &RelationMessage) -> Result<TableFacts> {
+    let mut facts = TableFacts::from_relation(relation);
+    if !needs_catalog(relation) {
+        return Ok(facts);
+    }
+    let user_types = |column: &&RelationColumn| !decode::is_builtin(column.type_oid);
+    let mut types: Vec<(u32, i32)> = relation
+        .columns
+        .iter()
+        .filter(user_types)
+        .map(|column| (column.type_oid, column.typmod))
+        .collect();
+    types.sort_unstable();
+    types.dedup();
+    let answer = query_facts(client, relation.oid, &types).await?;
+    facts.primary_key = answer.primary_key;
+    facts.types = answer.types;
+    facts.modifiers = answer.modifiers;
+    Ok(facts)
+}
+
+/// The table version that a Relation and its facts describe.
+pub fn build_table(db: &str, relation: &RelationMessage, facts: &TableFacts) -> Table {
+    let catalog = TypeCatalog::new(facts.types.iter().cloned(), facts.modifiers.iter().cloned());
+    let column = |column: &RelationColumn| {
+        let decoding = catalog.resolve(column.type_oid, column.typmod);
+        Column {
+            name: column.name.clone(),
+            type_name: catalog.type_name(column.type_oid, column.typmod),
+            form: decoding.form,
+            decode: decoding.decode,
+            is_identity: column.is_identity,
+            may_be_unchanged: decoding.may_be_unchanged,
+        }
+    };
+    let identity = match relation.identity {
+        b'f' => Identity::Full,
+        b'i' => Identity::Index,
+        b'n' => Identity::Nothing,
+        _ => Identity::Default,
+    };
+    Table {
+        db: db.to_owned(),
+        schema: relation.schema.clone(),
+        name: relation.name.clone(),
+        columns: relation.columns.iter().map(column).collect(),
+        primary_key: primary_key(relation, identity, facts),
+        identity,
+        incarnation: u64::from(relation.oid),
+        facts: facts.to_json(),
+    }
+}
+
+/// The indexes of the primary key's columns, in table order; none where it is not known or not
+/// published whole.
+fn primary_key(relation: &RelationMessage, identity: Identity, facts: &TableFacts) -> Vec<usize> {
+    let columns = || relation.columns.iter().enumerate();
+    if identity == Identity::Default {
+        // The log's own word: it is of the time of the change, the catalog of today.
+        return columns().filter(|(_, column)| column.is_identity).map(|(at, _)| at).collect();
+    }
+    let names = facts.primary_key().unwrap_or_default();
+    let key: Vec<usize> =
+        columns().filter(|(_, column)| names.contains(&column.name)).map(|(at, _)| at).collect();
+    if key.len() == names.len() { key } else { Vec::new() }
+}
