@@ -2,3 +2,7 @@
 //! source to a sink.
 
 pub mod config;
+pub mod envelope;
+pub mod explain;
+pub mod ops;
+pub mod schema;

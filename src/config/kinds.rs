@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rowtide_sdk::{BoxFuture, Finding, Result, Sink, Source};
+use rowtide_sdk::{BoxFuture, Code, Finding, Result, Sink, Source};
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
 
@@ -53,6 +53,23 @@ pub trait SinkFactory: Send + Sync + fmt::Debug {
 /// The JSON Schema of a kind's own settings, without `type` and the common fields.
 pub type KindSchema = fn(&mut SchemaGenerator) -> Schema;
 
+/// Something wrong with a kind's own settings that its schema cannot say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingProblem {
+    /// The connector's own code, where it has one; else RT1018.
+    pub code: Option<Code>,
+    /// The field within the settings, such as `tls.ca`; empty for the settings as a whole.
+    pub field: String,
+    /// What is so; never quotes a secret.
+    pub message: String,
+    /// What mends it.
+    pub remedy: Option<String>,
+}
+
+/// Reads a kind's settings. Relative files among them are relative to `folder`, that of the
+/// configuration file.
+pub type Parse<F> = fn(settings: Value, folder: &Path) -> Result<Arc<F>, Vec<SettingProblem>>;
+
 /// One kind of source.
 #[derive(Debug, Clone, Copy)]
 pub struct SourceKind {
@@ -60,8 +77,8 @@ pub struct SourceKind {
     pub name: &'static str,
     /// Its settings.
     pub schema: KindSchema,
-    /// Reads its settings, which already passed the schema. The error text never quotes a value.
-    pub parse: fn(settings: Value, folder: &Path) -> Result<Arc<dyn SourceFactory>, String>,
+    /// Reads its settings, which already passed the schema. Problems never quote a secret.
+    pub parse: Parse<dyn SourceFactory>,
 }
 
 /// One kind of sink.
@@ -71,8 +88,8 @@ pub struct SinkKind {
     pub name: &'static str,
     /// Its settings.
     pub schema: KindSchema,
-    /// Reads its settings, which already passed the schema. The error text never quotes a value.
-    pub parse: fn(settings: Value, folder: &Path) -> Result<Arc<dyn SinkFactory>, String>,
+    /// Reads its settings, which already passed the schema. Problems never quote a secret.
+    pub parse: Parse<dyn SinkFactory>,
 }
 
 /// The kinds of sources and sinks this build knows.

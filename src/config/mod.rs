@@ -8,16 +8,34 @@
 //! [`SinkKind`] handed in by the registry, and a connector's own settings stay behind
 //! [`SourceFactory`] and [`SinkFactory`].
 
+mod amounts;
+mod checks;
+mod connector;
+mod interpolate;
 mod kinds;
+mod layers;
+mod load;
+mod navigate;
+mod problem;
+mod raw;
+mod schema;
+mod verdict;
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 pub use kinds::{
-    BuildContext, KindSchema, Kinds, SinkFactory, SinkKind, SourceFactory, SourceKind,
+    BuildContext, KindSchema, Kinds, Parse, SettingProblem, SinkFactory, SinkKind, SourceFactory,
+    SourceKind,
 };
+pub use load::{Environment, load, load_text};
+pub use problem::{Problem, Problems};
+pub use schema::{document as schema_document, text as schema_text};
 
 /// The whole configuration, validated.
 #[derive(Debug, Clone)]
@@ -77,7 +95,8 @@ pub struct SinkConfig {
 }
 
 /// Whether existing rows are read before the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Snapshot {
     /// Changes only.
     Never,
@@ -99,7 +118,8 @@ pub struct TableConfig {
 }
 
 /// How a masked value is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Mask {
     /// The lower-case hexadecimal SHA-256 of the value's JSON text. NULL stays null.
     Sha256,
@@ -108,7 +128,8 @@ pub enum Mask {
 }
 
 /// The policy for an event that can never pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum OnViolation {
     /// The connector stops with a coded error.
     #[default]
@@ -130,7 +151,8 @@ pub struct Routing {
 }
 
 /// Which headers records carry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Headers {
     /// None.
     #[default]
@@ -142,7 +164,8 @@ pub enum Headers {
 }
 
 /// Whether a delete is followed by a tombstone (a record with the key and no value).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Tombstones {
     /// Where the topic compacts.
     #[default]
@@ -175,7 +198,8 @@ pub struct Logs {
 }
 
 /// Text or JSON lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// One line for people.
     #[default]

@@ -1,0 +1,29 @@
+//! Build script: embeds every page `src/explain/RTnnnn.md` into the binary.
+
+#![allow(clippy::print_stdout, reason = "a build script talks to cargo on standard output")]
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=src/explain");
+    let folder = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("src/explain");
+    let mut pages = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
+        if stem.starts_with("RT") && path.extension().is_some_and(|extension| extension == "md") {
+            pages.push((stem, path));
+        }
+    }
+    pages.sort();
+    let mut source = String::from("&[\n");
+    for (code, path) in pages {
+        writeln!(source, "    ({code:?}, include_str!({path:?})),")?;
+    }
+    source.push_str("]\n");
+    fs::write(Path::new(&env::var("OUT_DIR")?).join("pages.rs"), source)?;
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! Operating the host: logs.
+
+pub mod logs;
