@@ -4,5 +4,7 @@
 pub mod config;
 pub mod envelope;
 pub mod explain;
+pub mod offsets;
 pub mod ops;
+pub mod pipeline;
 pub mod schema;

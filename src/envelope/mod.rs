@@ -1,0 +1,28 @@
+//! The native envelope, v1: raw entries in, JSON records out.
+//!
+//! ```text
+//! Table version ─► Plan: pre-rendered parts, key, masks, route, residual checks   (once)
+//! Change ─► Emission(s) ─► one pass of JsonWriter into the batch's buffer ─► Record (ranges of it)
+//! ```
+//!
+//! The schema that every envelope satisfies is `schemas/envelope/v1/envelope.schema.json`.
+
+mod dead_letter;
+mod encode;
+mod image;
+mod plan;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use encode::{Encoded, Encoder};
+pub(crate) use plan::subject;
+pub use plan::{Plan, PlanContext, TableRoute};
+
+/// The version of the envelope format.
+pub const ENVELOPE_VERSION: &str = "1.0";
+
+/// The committed JSON Schema of the envelope.
+pub const ENVELOPE_SCHEMA_JSON: &str =
+    include_str!("../../schemas/envelope/v1/envelope.schema.json");

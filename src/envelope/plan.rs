@@ -1,0 +1,269 @@
+//! Everything about a table version that can be decided once.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use rowtide_sdk::{Decode, Error, Identity, JsonWriter, Origin, SourceInfo, Table, TopicInfo};
+
+use super::ENVELOPE_VERSION;
+use crate::config::{Mask, OnViolation, Routing, TableConfig, Tombstones};
+use crate::schema::{
+    self, KEY_NOT_LOGGED, Projection, RowSchema, SchemaVersion, TextValidator, UNKNOWN_COLUMN,
+};
+
+/// What a plan needs from its surroundings.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanContext<'a> {
+    /// The connector's name.
+    pub name: &'a str,
+    /// The source's constant facts.
+    pub info: SourceInfo,
+    /// The table's settings.
+    pub config: &'a TableConfig,
+    /// How records are routed.
+    pub routing: &'a Routing,
+}
+
+/// Where a table's records go.
+#[derive(Debug, Clone)]
+pub struct TableRoute {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// What the sink knows of it.
+    pub info: TopicInfo,
+}
+
+/// One column of a plan.
+#[derive(Debug)]
+pub(super) struct PlanColumn {
+    /// `,"name":`.
+    pub(super) prefix: Box<[u8]>,
+    pub(super) decode: Arc<dyn Decode>,
+    pub(super) mask: Option<Mask>,
+    pub(super) visible: bool,
+}
+
+/// A table version, compiled.
+#[derive(Debug)]
+pub struct Plan {
+    pub(super) table: Arc<Table>,
+    pub(super) columns: Box<[PlanColumn]>,
+    pub(super) names: Box<[Box<str>]>,
+    pub(super) key: Box<[usize]>,
+    /// `{"v":"1.0","id":"shop:`.
+    pub(super) head: Box<[u8]>,
+    /// From `,"schema":` to `"position":`.
+    pub(super) source: Box<[u8]>,
+    /// The `source` block alone up to `"position":`, for dead letters.
+    pub(super) subject: Arc<str>,
+    pub(super) version: Arc<str>,
+    pub(super) topic: Arc<str>,
+    pub(super) tombstones: bool,
+    pub(super) on_violation: OnViolation,
+    pub(super) residual: Option<(TextValidator, Box<[usize]>)>,
+    pub(super) contract: Option<TextValidator>,
+    /// The whole row schema and the key image's, for the first event of each shape.
+    pub(super) row: TextValidator,
+    pub(super) key_image: TextValidator,
+    /// The shapes whose first event passed the whole schemas, one bit each.
+    pub(super) proven_shapes: u32,
+}
+
+/// `{name}.{schema}.{table}` of the schema subject: real names, never sanitised.
+pub(crate) fn subject(name: &str, table: &Table) -> String {
+    let mut subject = name.to_owned();
+    for part in [&table.schema, &table.name] {
+        if !part.is_empty() {
+            let _infallible = write!(subject, ".{part}");
+        }
+    }
+    subject
+}
+
+/// The entity key's column indexes: as configured, else the primary key where the identity logs it,
+/// else the identity's columns.
+///
+/// # Errors
+/// Fatal where a configured column does not exist or is not in the logged identity.
+pub(crate) fn key_columns(table: &Table, config: &TableConfig) -> Result<Vec<usize>, Error> {
+    let full_name = || format!("{}.{}", table.schema, table.name);
+    if let Some(names) = &config.key {
+        let mut key = Vec::with_capacity(names.len());
+        for name in names {
+            let Some(index) = table.column_index(name) else {
+                return Err(Error::fatal(
+                    Origin::Config,
+                    UNKNOWN_COLUMN,
+                    format!(
+                        "the key of {} names column {name}, which the log does not carry",
+                        full_name()
+                    ),
+                )
+                .with_remedy("correct `key` in the table's settings"));
+            };
+            let is_logged = table.columns.get(index).is_some_and(|column| column.is_identity);
+            if table.identity != Identity::Full && !is_logged {
+                return Err(Error::fatal(
+                    Origin::Config,
+                    KEY_NOT_LOGGED,
+                    format!(
+                        "key column {name} of {} is not in its replica identity, so that deletes would have no key",
+                        full_name()
+                    ),
+                )
+                .with_remedy(format!(
+                    "run ALTER TABLE {} REPLICA IDENTITY FULL, or choose a unique index over the key with REPLICA IDENTITY USING INDEX",
+                    quoted(table)
+                )));
+            }
+            key.push(index);
+        }
+        return Ok(key);
+    }
+    Ok(match table.identity {
+        Identity::Index => table
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| column.is_identity)
+            .map(|(index, _)| index)
+            .collect(),
+        Identity::Default | Identity::Full | Identity::Nothing => table.primary_key.clone(),
+    })
+}
+
+fn quoted(table: &Table) -> String {
+    let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    format!("{}.{}", quote(&table.schema), quote(&table.name))
+}
+
+/// Reports settings that name columns which the table does not have.
+fn check_column_names(table: &Table, config: &TableConfig) -> Result<(), Error> {
+    let masked = config.mask.iter().map(|(name, _)| name);
+    for name in config.exclude.iter().chain(masked) {
+        if table.column_index(name).is_none() {
+            return Err(Error::fatal(
+                Origin::Config,
+                UNKNOWN_COLUMN,
+                format!(
+                    "the settings of {}.{} name column {name}, which the log does not carry",
+                    table.schema, table.name
+                ),
+            )
+            .with_remedy("correct `columns` in the table's settings; a name that protects nothing is refused"));
+        }
+    }
+    Ok(())
+}
+
+impl Plan {
+    /// The projection of a table under its settings.
+    ///
+    /// # Errors
+    /// Fatal where the settings do not fit the table.
+    pub fn projection(table: &Table, config: &TableConfig) -> Result<Projection, Error> {
+        check_column_names(table, config)?;
+        Ok(Projection::new(table, config, key_columns(table, config)?))
+    }
+
+    /// Compiles a table version.
+    ///
+    /// # Errors
+    /// Fatal where a schema cannot be compiled.
+    pub fn new(
+        cx: &PlanContext<'_>,
+        table: Arc<Table>,
+        projection: &Projection,
+        version: SchemaVersion,
+        route: TableRoute,
+    ) -> Result<Self, Error> {
+        let subject = subject(cx.name, &table);
+        let schema = RowSchema::derive(&subject, &table, projection);
+        let residual = match RowSchema::residual(&table, projection) {
+            Some(residual) => Some((
+                schema::compile(&residual.schema, "the residual row schema")?,
+                residual.columns.into_boxed_slice(),
+            )),
+            None => None,
+        };
+        let contract = match &cx.config.contract {
+            Some(contract) => {
+                Some(schema::compile(contract, &format!("the contract of {subject}"))?)
+            }
+            None => None,
+        };
+        let version = version.to_string();
+        Ok(Self {
+            columns: columns(&table, projection),
+            names: table.columns.iter().map(|column| column.name.as_str().into()).collect(),
+            key: projection.key.clone().into_boxed_slice(),
+            head: head(cx.name),
+            source: source(cx, &table, &subject, &version),
+            tombstones: match cx.routing.tombstones {
+                Tombstones::Always => true,
+                Tombstones::Never => false,
+                Tombstones::Auto => route.info.compacts,
+            },
+            on_violation: cx.config.on_violation,
+            residual,
+            contract,
+            row: schema::compile(&schema.row, &subject)?,
+            key_image: schema::compile(&schema.key_image, &subject)?,
+            proven_shapes: 0,
+            subject: subject.into(),
+            version: version.into(),
+            topic: route.topic,
+            table,
+        })
+    }
+}
+
+fn columns(table: &Table, projection: &Projection) -> Box<[PlanColumn]> {
+    table
+        .columns
+        .iter()
+        .zip(&projection.columns)
+        .map(|(column, view)| {
+            let mut prefix = JsonWriter::default();
+            prefix.byte(b',');
+            prefix.string(&column.name);
+            prefix.byte(b':');
+            PlanColumn {
+                prefix: prefix.into_inner().into_boxed_slice(),
+                decode: Arc::clone(&column.decode),
+                mask: view.mask,
+                visible: view.visible,
+            }
+        })
+        .collect()
+}
+
+fn head(name: &str) -> Box<[u8]> {
+    let mut out = JsonWriter::default();
+    out.raw(b"{\"v\":");
+    out.string(ENVELOPE_VERSION);
+    out.raw(b",\"id\":\"");
+    out.string_part(name);
+    out.byte(b':');
+    out.into_inner().into_boxed_slice()
+}
+
+fn source(cx: &PlanContext<'_>, table: &Table, subject: &str, version: &str) -> Box<[u8]> {
+    let mut out = JsonWriter::default();
+    out.raw(b",\"schema\":{\"subject\":");
+    out.string(subject);
+    out.raw(b",\"version\":");
+    out.string(version);
+    out.raw(b"},\"source\":{\"connector\":");
+    out.string(cx.info.connector);
+    for (field, value) in
+        [("name", cx.name), ("db", &table.db), ("schema", &table.schema), ("table", &table.name)]
+    {
+        out.byte(b',');
+        out.string(field);
+        out.byte(b':');
+        out.string(value);
+    }
+    out.raw(b",\"position\":");
+    out.into_inner().into_boxed_slice()
+}

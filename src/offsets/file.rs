@@ -1,0 +1,303 @@
+//! The file store: one checkpoint per connector, replaced atomically.
+//!
+//! `<state>/<connector>.json` is written beside itself, synced, renamed over the old one, and the
+//! folder synced: after any crash either the old or the new checkpoint is there, whole. A lock file
+//! keeps a second process out; a generation, compared before each write, catches what a lock on a
+//! network file system may miss.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use rowtide_sdk::{Checkpoint, Class, Code, Error, Origin, Position};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::schema::HostState;
+
+/// RT4001: the state folder or file cannot be used.
+const STATE_IO: Code = Code("RT4001");
+/// RT4002: the saved position is damaged.
+const STATE_DAMAGED: Code = Code("RT4002");
+/// RT4006: another process holds the state.
+const STATE_LOCKED: Code = Code("RT4006");
+/// RT4007: the state changed under us.
+const STATE_CHANGED: Code = Code("RT4007");
+
+/// The document on disk. `sha256` covers everything after it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Document {
+    version: u32,
+    connector: String,
+    generation: u64,
+    sha256: String,
+    position: Box<RawValue>,
+    host: Box<RawValue>,
+}
+
+impl Document {
+    fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for part in [
+            self.connector.as_str(),
+            &self.generation.to_string(),
+            self.position.get(),
+            self.host.get(),
+        ] {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// A connector's saved position, held exclusively while this lives.
+#[derive(Debug)]
+pub struct FileStore {
+    folder: PathBuf,
+    path: PathBuf,
+    connector: String,
+    generation: u64,
+    /// Held for its lock.
+    _lock: File,
+}
+
+fn io_error(error: io::Error, what: &str, path: &Path) -> Error {
+    let class = match error.kind() {
+        ErrorKind::StorageFull
+        | ErrorKind::QuotaExceeded
+        | ErrorKind::Interrupted
+        | ErrorKind::TimedOut => Class::Transient,
+        _ => Class::Fatal,
+    };
+    Error::new(class, Origin::Host, STATE_IO, format!("cannot {what} {}", path.display()))
+        .with_source(error)
+        .with_remedy("give Rowtide a state folder that it may write to and that has room (`state` in the configuration)")
+}
+
+impl FileStore {
+    /// Opens and locks the connector's state, making the folder where it is missing.
+    ///
+    /// # Errors
+    /// Fatal where the folder cannot be used; fenced where another process holds it.
+    pub fn open(folder: &Path, connector: &str) -> Result<Self, Error> {
+        fs::create_dir_all(folder).map_err(|error| io_error(error, "make the folder", folder))?;
+        let lock_path = folder.join(format!("{connector}.lock"));
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(|error| io_error(error, "open", &lock_path))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Error::new(
+                Class::Fenced,
+                Origin::Host,
+                STATE_LOCKED,
+                format!("another process holds {}", lock_path.display()),
+            )
+            .with_remedy("stop the other Rowtide, or give this one a state folder of its own"),
+            TryLockError::Error(error) => io_error(error, "lock", &lock_path),
+        })?;
+        Ok(Self {
+            path: folder.join(format!("{connector}.json")),
+            folder: folder.to_owned(),
+            connector: connector.to_owned(),
+            generation: 0,
+            _lock: lock,
+        })
+    }
+
+    /// Reads the saved checkpoint.
+    ///
+    /// # Errors
+    /// Fatal where the file is damaged or belongs to another connector.
+    pub fn load(&mut self) -> Result<Option<Checkpoint>, Error> {
+        let Some(document) = read(&self.path)? else { return Ok(None) };
+        if document.connector != self.connector {
+            return Err(damaged(&self.path, "it belongs to another connector"));
+        }
+        self.generation = document.generation;
+        Ok(Some(Checkpoint {
+            position: Position::new(document.position.get()),
+            host: document.host.get().into(),
+        }))
+    }
+
+    /// Replaces the saved checkpoint; on return it is on disk.
+    ///
+    /// # Errors
+    /// Transient where the disk is full, fatal where it cannot be written, fenced where somebody
+    /// else wrote meanwhile. The old checkpoint stays whole in each case.
+    pub fn save(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let on_disk = read(&self.path)?.map_or(0, |document| document.generation);
+        if on_disk != self.generation {
+            return Err(Error::new(
+                Class::Fenced,
+                Origin::Host,
+                STATE_CHANGED,
+                format!("somebody else wrote {} meanwhile", self.path.display()),
+            )
+            .with_remedy("see that only one Rowtide uses this state folder"));
+        }
+        let generation = self.generation.saturating_add(1);
+        let raw = |text: &str| {
+            RawValue::from_string(text.to_owned()).map_err(|error| {
+                Error::fatal(Origin::Host, STATE_IO, "a position is not JSON").with_source(error)
+            })
+        };
+        let mut document = Document {
+            version: 1,
+            connector: self.connector.clone(),
+            generation,
+            sha256: String::new(),
+            position: raw(checkpoint.position.as_str())?,
+            host: raw(&checkpoint.host)?,
+        };
+        document.sha256 = document.digest();
+        let mut text = serde_json::to_vec(&document).map_err(|error| {
+            Error::fatal(Origin::Host, STATE_IO, "a position cannot be written").with_source(error)
+        })?;
+        text.push(b'\n');
+        self.replace(&text).map_err(|error| io_error(error, "write", &self.path))?;
+        self.generation = generation;
+        Ok(())
+    }
+
+    fn replace(&self, text: &[u8]) -> io::Result<()> {
+        let temporary = self.path.with_extension("json.tmp");
+        let mut file = File::create(&temporary)?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &self.path)?;
+        File::open(&self.folder)?.sync_all()
+    }
+}
+
+fn damaged(path: &Path, why: &str) -> Error {
+    Error::fatal(
+        Origin::Host,
+        STATE_DAMAGED,
+        format!("the saved position in {} is damaged: {why}", path.display()),
+    )
+    .with_remedy(
+        "restore the file from a backup, or move it away and run `rowtide position adopt` to go on from the slot",
+    )
+}
+
+fn read(path: &Path) -> Result<Option<Document>, Error> {
+    let mut text = Vec::new();
+    match File::open(path) {
+        Ok(mut file) => {
+            file.read_to_end(&mut text).map_err(|error| io_error(error, "read", path))?;
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error(error, "read", path)),
+    }
+    let document: Document = serde_json::from_slice(&text)
+        .map_err(|error| damaged(path, "it is no checkpoint").with_source(error))?;
+    if document.version != 1 {
+        return Err(damaged(path, "it is of a version this Rowtide does not know"));
+    }
+    if document.sha256 != document.digest() {
+        return Err(damaged(path, "its checksum does not match"));
+    }
+    Ok(Some(document))
+}
+
+/// The connector, other than `connector`, whose saved state in `folder` claims `resource`.
+///
+/// # Errors
+/// Fatal where the folder or a state file in it cannot be read.
+pub fn others_claiming(
+    folder: &Path,
+    connector: &str,
+    resource: &str,
+) -> Result<Option<String>, Error> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error(error, "read the folder", folder)),
+    };
+    for entry in entries {
+        let path = entry.map_err(|error| io_error(error, "read the folder", folder))?.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let Some(document) = read(&path)? else { continue };
+        if document.connector != connector
+            && HostState::parse(document.host.get())?.claims.iter().any(|held| held == resource)
+        {
+            return Ok(Some(document.connector));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(lsn: &str) -> Checkpoint {
+        Checkpoint {
+            position: Position::new(format!("{{\"confirm\":\"{lsn}\"}}")),
+            host: "{\"schemas\":{},\"claims\":[\"slot/a\"]}".into(),
+        }
+    }
+
+    #[test]
+    fn a_saved_checkpoint_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FileStore::open(folder.path(), "shop").unwrap();
+        assert_eq!(store.load().unwrap(), None);
+        store.save(&checkpoint("0/1")).unwrap();
+        store.save(&checkpoint("0/2")).unwrap();
+        drop(store);
+        let mut store = FileStore::open(folder.path(), "shop").unwrap();
+        assert_eq!(store.load().unwrap(), Some(checkpoint("0/2")));
+        store.save(&checkpoint("0/3")).unwrap();
+        let holder = others_claiming(folder.path(), "other", "slot/a").unwrap();
+        assert_eq!(holder.as_deref(), Some("shop"));
+        assert_eq!(others_claiming(folder.path(), "shop", "slot/a").unwrap(), None);
+    }
+
+    #[test]
+    fn a_second_holder_is_fenced() {
+        let folder = tempfile::tempdir().unwrap();
+        let _held = FileStore::open(folder.path(), "shop").unwrap();
+        let error = FileStore::open(folder.path(), "shop").unwrap_err();
+        assert_eq!((error.code(), error.class()), (STATE_LOCKED, Class::Fenced));
+    }
+
+    #[test]
+    fn a_write_by_somebody_else_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FileStore::open(folder.path(), "shop").unwrap();
+        store.save(&checkpoint("0/1")).unwrap();
+        let stolen = fs::read_to_string(&store.path).unwrap();
+        store.save(&checkpoint("0/2")).unwrap();
+        fs::write(&store.path, stolen).unwrap();
+        assert_eq!(store.save(&checkpoint("0/3")).unwrap_err().code(), STATE_CHANGED);
+    }
+
+    #[test]
+    fn a_torn_or_flipped_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FileStore::open(folder.path(), "shop").unwrap();
+        store.save(&checkpoint("0/12345")).unwrap();
+        let whole = fs::read(&store.path).unwrap();
+        for len in 0..whole.len() - 1 {
+            fs::write(&store.path, &whole[..len]).unwrap();
+            assert_eq!(store.load().unwrap_err().code(), STATE_DAMAGED, "cut to {len}");
+        }
+        for at in 0..whole.len() - 1 {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 0x01;
+            fs::write(&store.path, &flipped).unwrap();
+            assert!(store.load().is_err(), "bit flipped at {at}");
+        }
+        fs::write(&store.path, &whole).unwrap();
+        assert_eq!(store.load().unwrap(), Some(checkpoint("0/12345")));
+    }
+}

@@ -1,0 +1,79 @@
+//! Who holds which server-side resource.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rowtide_sdk::{Claims, Class, Code, Error, Origin, Result};
+
+use crate::offsets::others_claiming;
+
+/// RT4008: another connector holds the slot.
+const CLAIMED: Code = Code("RT4008");
+
+/// The claims of all connectors of this process.
+#[derive(Debug, Clone, Default)]
+pub struct ClaimRegistry(Arc<Mutex<HashMap<String, String>>>);
+
+/// One connector's claims, to be saved with its position.
+#[derive(Debug)]
+pub(crate) struct ConnectorClaims {
+    registry: ClaimRegistry,
+    state_dir: PathBuf,
+    connector: String,
+    held: Mutex<Vec<String>>,
+}
+
+impl ConnectorClaims {
+    pub(crate) fn new(
+        registry: ClaimRegistry,
+        state_dir: PathBuf,
+        connector: String,
+        held: Vec<String>,
+    ) -> Self {
+        Self { registry, state_dir, connector, held: Mutex::new(held) }
+    }
+
+    /// What is held, for the saved state.
+    pub(crate) fn held(&self) -> Vec<String> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn refuse(&self, resource: &str, holder: &str) -> Error {
+        Error::new(
+            Class::Fatal,
+            Origin::Source,
+            CLAIMED,
+            format!("{resource} belongs to connector {holder}, not to {}", self.connector),
+        )
+        .with_remedy(format!(
+            "use another slot, or, if {holder} was renamed to {}, rename its state file with it",
+            self.connector
+        ))
+    }
+}
+
+impl Claims for ConnectorClaims {
+    fn claim(&self, resource: &str) -> Result<()> {
+        {
+            let mut registry = self.registry.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match registry.get(resource) {
+                Some(holder) if *holder != self.connector => {
+                    return Err(self.refuse(resource, holder));
+                }
+                Some(_) => {}
+                None => {
+                    registry.insert(resource.to_owned(), self.connector.clone());
+                }
+            }
+        }
+        if let Some(holder) = others_claiming(&self.state_dir, &self.connector, resource)? {
+            return Err(self.refuse(resource, &holder));
+        }
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if !held.iter().any(|known| known == resource) {
+            held.push(resource.to_owned());
+        }
+        Ok(())
+    }
+}

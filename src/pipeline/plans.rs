@@ -1,0 +1,91 @@
+//! Makes plans: version, topic, tombstones and schemas of each table version, once.
+
+use std::sync::Arc;
+
+use rowtide_sdk::{Error, Sink, SourceInfo, Table, TopicSpec};
+
+use super::topics::Topics;
+use crate::config::{ConnectorConfig, OnViolation};
+use crate::envelope::{Plan, PlanContext, TableRoute};
+use crate::schema::Versions;
+
+/// What a record needs beside its value: key, headers and the broker's own framing.
+const RECORD_OVERHEAD: usize = 64 * 1024;
+
+/// Makes the plans of one pipeline.
+#[derive(Debug)]
+pub(crate) struct Planner {
+    connector: ConnectorConfig,
+    info: SourceInfo,
+    max_event: usize,
+    topics: Topics,
+    pub(crate) versions: Versions,
+    has_dead_letters: bool,
+}
+
+impl Planner {
+    pub(crate) fn new(
+        connector: &ConnectorConfig,
+        info: SourceInfo,
+        max_event: usize,
+        versions: Versions,
+    ) -> Self {
+        Self {
+            topics: Topics::new(&connector.name, &connector.routing.topic_template),
+            connector: connector.clone(),
+            info,
+            max_event,
+            versions,
+            has_dead_letters: false,
+        }
+    }
+
+    /// The topic of the dead letters.
+    pub(crate) fn dead_letters(&self) -> Arc<str> {
+        self.topics.dead_letters()
+    }
+
+    /// Makes a table version's plan, and its topics ready.
+    ///
+    /// # Errors
+    /// What settings that do not fit the table, or the sink, give.
+    pub(crate) async fn plan(
+        &mut self,
+        table: &Arc<Table>,
+        sink: &mut dyn Sink,
+    ) -> Result<Plan, Error> {
+        let config = self.connector.table(&table.schema, &table.name).clone();
+        let projection = Plan::projection(table, &config)?;
+        let topic = self.topics.topic(table)?;
+        let info = sink.prepare(&self.spec(&topic)).await?;
+        if config.on_violation == OnViolation::DeadLetter && !self.has_dead_letters {
+            sink.prepare(&self.spec(&self.dead_letters())).await?;
+            self.has_dead_letters = true;
+        }
+        let subject = crate::envelope::subject(&self.connector.name, table);
+        let (version, is_new) = self.versions.assign(&subject, table, &projection)?;
+        if is_new {
+            tracing::info!(connector = %self.connector.name, subject, version = %version, columns = table.columns.len(), "new schema version");
+        }
+        if projection.key.is_empty() {
+            tracing::warn!(
+                connector = %self.connector.name, subject,
+                "the table has no key: its events carry none, and their order is kept per partition only by chance"
+            );
+        }
+        let cx = PlanContext {
+            name: &self.connector.name,
+            info: self.info,
+            config: &config,
+            routing: &self.connector.routing,
+        };
+        Plan::new(&cx, Arc::clone(table), &projection, version, TableRoute { topic, info })
+    }
+
+    fn spec(&self, topic: &Arc<str>) -> TopicSpec {
+        TopicSpec {
+            name: Arc::clone(topic),
+            max_record_bytes: self.max_event.saturating_add(RECORD_OVERHEAD),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! One run of a connector: open, stream, drain, close.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rowtide_sdk::{
+    BufferPool, Checkpoint, Class, Error, Held, Limits, Origin, Sink, Source, SourceContext,
+    SourceInfo, batch_channel,
+};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::acks::AckTracker;
+use super::claims::ConnectorClaims;
+use super::commit::{CommitEnd, CommitTask, TASK_GONE};
+use super::plans::Planner;
+use super::progress::Progress;
+use super::pump::{Pump, Stopped};
+use super::{Job, RAW_BATCHES};
+use crate::config::BuildContext;
+use crate::envelope::Encoder;
+use crate::offsets::FileStore;
+use crate::schema::{HostState, Versions};
+
+/// Batches in the channel between source and pump.
+const CHANNEL_BATCHES: usize = 2;
+/// How long what is in flight may take to land after an error, before the connector restarts.
+const DRAIN_AFTER_ERROR: Duration = Duration::from_secs(5);
+/// How long the source has to close its connection politely.
+const SOURCE_GOODBYE: Duration = Duration::from_secs(3);
+/// The least memory a connector's share may be.
+const MEMORY_MIN: usize = 1024 * 1024;
+
+/// How a run ended.
+pub(crate) struct SessionEnd {
+    pub(crate) result: Result<(), Error>,
+    /// Whether any position was committed, which makes a restart a fresh start.
+    pub(crate) has_progressed: bool,
+}
+
+impl SessionEnd {
+    fn failed(error: Error) -> Self {
+        Self { result: Err(error), has_progressed: false }
+    }
+}
+
+/// Runs the connector once, from its saved position until it stops or fails.
+pub(crate) async fn run(job: &Job) -> SessionEnd {
+    let opened = match Box::pin(open(job)).await {
+        Ok(opened) => opened,
+        Err(error) => return SessionEnd::failed(error),
+    };
+    Box::pin(stream(job, opened)).await
+}
+
+/// What opening gives.
+struct Opened {
+    source: Box<dyn Source>,
+    sink: Box<dyn Sink>,
+    store: Option<FileStore>,
+    checkpoint: Option<Checkpoint>,
+    state: HostState,
+}
+
+async fn open(job: &Job) -> Result<Opened, Error> {
+    let cx = BuildContext {
+        connector: &job.connector.name,
+        memory: share(job),
+        max_event: job.config.max_event,
+    };
+    let source = job.connector.source.factory.build(&cx)?;
+    let mut sink = job.connector.sink.factory.build(&cx)?;
+    let held = tokio::select! {
+        held = sink.open() => held?,
+        () = job.shutdown.cancelled() => return Err(stopped_while_opening()),
+    };
+    let (store, checkpoint) = match held {
+        Held::Here(checkpoint) => (None, checkpoint),
+        Held::Elsewhere => {
+            let mut store = FileStore::open(&job.config.state_dir, &job.connector.name)?;
+            let checkpoint = store.load()?;
+            (Some(store), checkpoint)
+        }
+    };
+    let state = match &checkpoint {
+        Some(checkpoint) => HostState::parse(&checkpoint.host)?,
+        None => HostState::default(),
+    };
+    Ok(Opened { source, sink, store, checkpoint, state })
+}
+
+fn stopped_while_opening() -> Error {
+    Error::transient(Origin::Host, TASK_GONE, "stopped while the sink was being opened")
+}
+
+/// The connector's share of the memory ceiling: equal shares, so that one whose sink stands still
+/// cannot starve the others.
+fn share(job: &Job) -> usize {
+    (job.config.memory / job.config.connectors.len().max(1)).max(MEMORY_MIN)
+}
+
+async fn stream(job: &Job, opened: Opened) -> SessionEnd {
+    let limits = Limits { max_event: job.config.max_event, ..Limits::default() };
+    let (out, received, spent) = batch_channel(CHANNEL_BATCHES);
+    let resume = opened.checkpoint.map(|checkpoint| checkpoint.position);
+    let (committed, committed_seen) = watch::channel(resume.clone());
+    let claims = Arc::new(ConnectorClaims::new(
+        job.claims.clone(),
+        job.config.state_dir.clone(),
+        job.connector.name.clone(),
+        opened.state.claims.clone(),
+    ));
+    let stop_source = CancellationToken::new();
+    let drained = CancellationToken::new();
+    let context = SourceContext {
+        name: job.connector.name.clone(),
+        resume,
+        known_tables: opened.state.known_tables(),
+        out,
+        committed: committed_seen,
+        shutdown: stop_source.clone(),
+        drained: drained.clone(),
+        limits,
+        claims: Arc::clone(&claims) as Arc<dyn rowtide_sdk::Claims>,
+    };
+    let (planner, encoder) = match encoding(job, opened.source.info(), opened.state) {
+        Ok(made) => made,
+        Err(error) => return SessionEnd::failed(error),
+    };
+    let tracker = Arc::new(Mutex::new(AckTracker::default()));
+    let (outcomes, outcomes_seen) = mpsc::unbounded_channel();
+    let (failed, failed_seen) = oneshot::channel();
+    let memory_max = encoded_memory(job, limits);
+    let pump = Pump {
+        received,
+        spent,
+        sink: opened.sink,
+        encoder,
+        planner,
+        claims,
+        tracker: Arc::clone(&tracker),
+        outcomes: Some(outcomes),
+        memory: Arc::new(Semaphore::new(memory_max)),
+        memory_max,
+        sink_holds_position: opened.store.is_none(),
+        flush_interval: job.config.commit_interval,
+        limits,
+        pool: BufferPool::default(),
+        progress: Progress::new(&job.connector.name),
+    };
+    let commit = CommitTask {
+        tracker,
+        outcomes: outcomes_seen,
+        store: opened.store,
+        committed,
+        interval: job.config.commit_interval,
+        failed: Some(failed),
+    };
+    let session = Session {
+        pump,
+        source: AbortOnDrop(tokio::spawn(opened.source.run(context))),
+        commit: AbortOnDrop(tokio::spawn(commit.run())),
+        stop_source,
+        drained,
+    };
+    session.run(job, failed_seen).await
+}
+
+/// The planner and the encoder, starting from the saved schema versions.
+fn encoding(job: &Job, info: SourceInfo, state: HostState) -> Result<(Planner, Encoder), Error> {
+    let max_event = job.config.max_event;
+    let planner = Planner::new(&job.connector, info, max_event, Versions::new(state)?);
+    let encoder = Encoder::new(
+        &job.connector.name,
+        info.write_position,
+        job.connector.routing.headers,
+        job.connector.validation,
+        max_event,
+        planner.dead_letters(),
+    )?;
+    Ok((planner, encoder))
+}
+
+/// What the raw batches leave of the connector's share for encoded records.
+fn encoded_memory(job: &Job, limits: Limits) -> usize {
+    let raw = RAW_BATCHES.saturating_mul(limits.batch_bytes);
+    share(job).saturating_sub(raw).max(MEMORY_MIN / 2)
+}
+
+/// A task that ends with its handle: a session that is dropped leaves nothing running.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Session {
+    pump: Pump,
+    source: AbortOnDrop<Result<(), Error>>,
+    commit: AbortOnDrop<CommitEnd>,
+    stop_source: CancellationToken,
+    drained: CancellationToken,
+}
+
+impl Session {
+    async fn run(mut self, job: &Job, failed: oneshot::Receiver<Error>) -> SessionEnd {
+        let stopped = self.pump.run(&job.shutdown, failed).await;
+        let patience = match &stopped {
+            Ok(Stopped::Shutdown) => job.config.shutdown_timeout,
+            _ => DRAIN_AFTER_ERROR,
+        };
+        let deadline = Instant::now() + patience;
+        self.stop_source.cancel();
+        self.pump.received.close();
+        let commit = self.drain(stopped.is_ok(), deadline).await;
+        self.drained.cancel();
+        let source = timeout(SOURCE_GOODBYE, &mut self.source.0).await;
+        let closed = self.pump.sink.close(deadline.into_std()).await;
+        let is_drained = commit.as_ref().is_some_and(|end| end.is_drained);
+        let has_progressed = commit.as_ref().is_some_and(|end| end.has_progressed);
+        let result = match stopped {
+            Err(error) => Err(error),
+            Ok(Stopped::SourceEnded) => match source {
+                Ok(Ok(Err(error))) => Err(error),
+                Ok(Ok(Ok(()))) => Err(ended("the source ended without being told to")),
+                Ok(Err(error)) => Err(ended("the source's task ended").with_source(error)),
+                Err(_) => Err(ended("the source hangs after it closed its channel")),
+            },
+            Ok(Stopped::Shutdown) => {
+                tracing::info!(
+                    connector = %job.connector.name, events = self.pump.progress.total(),
+                    everything_committed = is_drained, "stopped"
+                );
+                closed
+            }
+        };
+        SessionEnd { result, has_progressed }
+    }
+
+    /// Waits until what was submitted is committed, or until the deadline.
+    async fn drain(&mut self, can_flush: bool, deadline: Instant) -> Option<CommitEnd> {
+        if can_flush && let Err(error) = self.pump.sink.flush().await {
+            tracing::warn!(error = %error, "the last flush failed");
+        }
+        // Completions hold the other senders; the commit task ends with the last of them.
+        self.pump.outcomes = None;
+        timeout_at(deadline, &mut self.commit.0).await.ok()?.ok()
+    }
+}
+
+fn ended(what: &'static str) -> Error {
+    Error::new(Class::Transient, Origin::Source, TASK_GONE, what)
+}

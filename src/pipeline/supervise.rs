@@ -1,0 +1,57 @@
+//! Restarts a connector by the class of its error.
+
+use rowtide_sdk::{Class, Code, Error, Origin};
+
+use super::backoff::Backoff;
+use super::{Job, session};
+
+/// RT4010: a thread or runtime cannot be started.
+const NO_THREAD: Code = Code("RT4010");
+
+/// Why a connector has no thread.
+pub(crate) fn thread_error(error: std::io::Error) -> Error {
+    Error::fatal(Origin::Host, NO_THREAD, "cannot start a thread").with_source(error)
+}
+
+/// Runs a connector on this thread until it is stopped or fails for good.
+pub(crate) fn run(job: &Job) -> Result<(), Error> {
+    // One thread per connector: reading, encoding and producing in turn costs no hand-over between
+    // cores, and the producer has threads of its own.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread_error)?;
+    let result = runtime.block_on(Box::pin(supervise(job)));
+    // A blocked disk must not hold up the exit; what was not committed is repeated.
+    runtime.shutdown_background();
+    result
+}
+
+async fn supervise(job: &Job) -> Result<(), Error> {
+    let name = &job.connector.name;
+    let mut backoff = Backoff::default();
+    loop {
+        let end = session::run(job).await;
+        if job.shutdown.is_cancelled() {
+            return match end.result {
+                Err(error) if error.class() != Class::Transient => Err(error),
+                _ => Ok(()),
+            };
+        }
+        let Err(error) = end.result else { return Ok(()) };
+        if error.class() != Class::Transient {
+            return Err(error);
+        }
+        if end.has_progressed {
+            backoff.reset();
+        }
+        let delay = backoff.next_delay();
+        tracing::warn!(
+            connector = %name, code = %error.code(), error = %error,
+            retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+            "the connector restarts from its saved position"
+        );
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = job.shutdown.cancelled() => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Topic names from tables.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rowtide_sdk::{Code, Error, Origin, Table};
+
+use crate::schema::TOPIC_COLLISION;
+
+/// RT5012: a topic name is not legal.
+const BAD_TOPIC: Code = Code("RT5012");
+
+/// Kafka's own limit.
+const TOPIC_LEN_MAX: usize = 249;
+
+/// Names topics and refuses two tables that would share one.
+#[derive(Debug)]
+pub(crate) struct Topics {
+    connector: String,
+    template: String,
+    owners: HashMap<Arc<str>, (String, String)>,
+}
+
+/// Replaces what a topic name may not hold.
+fn sanitize(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
+        .collect()
+}
+
+impl Topics {
+    pub(crate) fn new(connector: &str, template: &str) -> Self {
+        Self {
+            connector: connector.to_owned(),
+            template: template.to_owned(),
+            owners: HashMap::new(),
+        }
+    }
+
+    /// The topic of the connector's dead letters.
+    pub(crate) fn dead_letters(&self) -> Arc<str> {
+        sanitize(&format!("{}.dead_letter", self.connector)).into()
+    }
+
+    /// The topic of a table.
+    ///
+    /// # Errors
+    /// Fatal where another table has it already, or where it is too long or no name at all.
+    pub(crate) fn topic(&mut self, table: &Table) -> Result<Arc<str>, Error> {
+        // One pass, so that a table named `{schema}` is not expanded again.
+        let mut name = String::new();
+        let mut rest = self.template.as_str();
+        while let Some((before, after)) = rest.split_once('{') {
+            name.push_str(before);
+            let (placeholder, after) = after.split_once('}').unwrap_or((after, ""));
+            name.push_str(match placeholder {
+                "name" => &self.connector,
+                "db" => &table.db,
+                "schema" => &table.schema,
+                "table" => &table.name,
+                _ => "",
+            });
+            rest = after;
+        }
+        name.push_str(rest);
+        let name: Arc<str> = sanitize(&name).into();
+        if name.is_empty() || name.len() > TOPIC_LEN_MAX || &*name == "." || &*name == ".." {
+            return Err(Error::fatal(
+                Origin::Config,
+                BAD_TOPIC,
+                format!(
+                    "table {}.{} gives the topic name `{name}`, which is not legal",
+                    table.schema, table.name
+                ),
+            )
+            .with_remedy("choose another `topic` template; a name has 1 to 249 characters"));
+        }
+        let owner = (table.schema.clone(), table.name.clone());
+        match self.owners.get(&name) {
+            Some(known) if *known != owner => Err(Error::fatal(
+                Origin::Config,
+                TOPIC_COLLISION,
+                format!(
+                    "tables {}.{} and {}.{} both map to topic {name}",
+                    known.0, known.1, owner.0, owner.1
+                ),
+            )
+            .with_remedy(
+                "exclude one of them, or choose a `topic` template that tells them apart",
+            )),
+            Some(_) => Ok(name),
+            None if *name == *self.dead_letters() => Err(Error::fatal(
+                Origin::Config,
+                TOPIC_COLLISION,
+                format!("table {}.{} maps to the topic of the dead letters", owner.0, owner.1),
+            )
+            .with_remedy("choose another `topic` template")),
+            None => {
+                self.owners.insert(Arc::clone(&name), owner);
+                Ok(name)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::testing::table;
+
+    #[test]
+    fn names_follow_the_template_and_lose_illegal_characters() {
+        let mut topics = Topics::new("shop", "{name}.{schema}.{table}");
+        assert_eq!(&*topics.topic(&table("My Täble$", vec![])).unwrap(), "shop.public.My_T_ble_");
+        assert_eq!(&*topics.topic(&table("{schema}", vec![])).unwrap(), "shop.public._schema_");
+    }
+
+    #[test]
+    fn two_tables_never_share_a_topic() {
+        let mut topics = Topics::new("shop", "{name}.{table}");
+        topics.topic(&table("a b", vec![])).unwrap();
+        topics.topic(&table("a b", vec![])).unwrap();
+        let error = topics.topic(&table("a$b", vec![])).unwrap_err();
+        assert_eq!(error.code(), TOPIC_COLLISION);
+        assert!(topics.topic(&table("dead_letter", vec![])).is_err());
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_refused() {
+        let mut topics = Topics::new("shop", "{table}");
+        assert_eq!(topics.topic(&table(&"x".repeat(250), vec![])).unwrap_err().code(), BAD_TOPIC);
+    }
+}

@@ -1,0 +1,298 @@
+//! Schema versions, and the host's state that is saved with every position.
+//!
+//! A version is assigned when the first event of a new table version is encoded. Whether it is new is
+//! decided by comparing fingerprints with the newest version of the subject, and nothing else: the
+//! state is saved atomically with the position of the batch that first used it, so a replay starts
+//! from the state as of its position and assigns the same versions again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use rowtide_sdk::{Code, Error, Form, Identity, KnownTable, Origin, StringKind, Table};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::row::Projection;
+
+/// RT4005: the saved host state cannot be read.
+const BAD_STATE: Code = Code("RT4005");
+
+/// `major.minor`: a compatible change raises the minor, a breaking one the major.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct SchemaVersion {
+    /// Raised by breaking changes.
+    pub major: u32,
+    /// Raised by compatible changes.
+    pub minor: u32,
+}
+
+impl fmt::Display for SchemaVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+impl From<SchemaVersion> for String {
+    fn from(version: SchemaVersion) -> Self {
+        version.to_string()
+    }
+}
+
+impl TryFrom<String> for SchemaVersion {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let (major, minor) = text.split_once('.').ok_or("a version is major.minor")?;
+        match (major.parse(), minor.parse()) {
+            (Ok(major), Ok(minor)) => Ok(Self { major, minor }),
+            _ => Err("a version is major.minor"),
+        }
+    }
+}
+
+/// One column as it was when its version was assigned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ColumnRecord {
+    name: String,
+    #[serde(rename = "type")]
+    type_name: String,
+    /// The JSON form, lengths left out: what decides whether consumers break.
+    form: String,
+    required: bool,
+}
+
+/// The newest version of one subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct VersionRecord {
+    version: SchemaVersion,
+    fingerprint: String,
+    schema: String,
+    table: String,
+    facts: String,
+    key: Vec<String>,
+    columns: Vec<ColumnRecord>,
+}
+
+/// The host's state as it stands in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HostState {
+    /// The newest version per subject.
+    schemas: BTreeMap<String, VersionRecord>,
+    /// The resources this connector holds (replication slots).
+    #[serde(default)]
+    pub claims: Vec<String>,
+}
+
+impl HostState {
+    /// Reads the document of a checkpoint.
+    ///
+    /// # Errors
+    /// Fatal where it is not of this shape.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        serde_json::from_str(text).map_err(|error| {
+            Error::fatal(Origin::Host, BAD_STATE, "the saved schema versions cannot be read")
+                .with_source(error)
+        })
+    }
+
+    /// The document for a checkpoint.
+    ///
+    /// # Errors
+    /// Fatal where it cannot be written as JSON, which no state of ours is known to cause.
+    pub fn render(&self) -> Result<Arc<str>, Error> {
+        serde_json::to_string(self).map(Arc::from).map_err(|error| {
+            Error::fatal(Origin::Host, BAD_STATE, "the schema versions cannot be written")
+                .with_source(error)
+        })
+    }
+
+    /// What sources froze about the tables, for [`rowtide_sdk::SourceContext::known_tables`].
+    pub fn known_tables(&self) -> Vec<KnownTable> {
+        self.schemas
+            .values()
+            .map(|record| KnownTable {
+                schema: record.schema.clone(),
+                name: record.table.clone(),
+                facts: record.facts.clone(),
+            })
+            .collect()
+    }
+}
+
+/// Assigns versions and keeps the state to be saved.
+#[derive(Debug)]
+pub struct Versions {
+    state: HostState,
+    rendered: Arc<str>,
+}
+
+impl Versions {
+    /// Starts from a saved state.
+    ///
+    /// # Errors
+    /// Fatal where the state cannot be rendered.
+    pub fn new(state: HostState) -> Result<Self, Error> {
+        let rendered = state.render()?;
+        Ok(Self { state, rendered })
+    }
+
+    /// Sets the claims to be saved.
+    ///
+    /// # Errors
+    /// Fatal where the new state cannot be rendered.
+    pub fn set_claims(&mut self, claims: Vec<String>) -> Result<(), Error> {
+        if self.state.claims != claims {
+            self.state.claims = claims;
+            self.rendered = self.state.render()?;
+        }
+        Ok(())
+    }
+
+    /// The state as of the last assigned version, as text.
+    pub fn rendered(&self) -> Arc<str> {
+        Arc::clone(&self.rendered)
+    }
+
+    /// The version of a table, and whether it is new: the subject's newest one where the fingerprint
+    /// is the same, else the next.
+    ///
+    /// # Errors
+    /// Fatal where the new state cannot be rendered.
+    pub fn assign(
+        &mut self,
+        subject: &str,
+        table: &Table,
+        projection: &Projection,
+    ) -> Result<(SchemaVersion, bool), Error> {
+        let mut record = VersionRecord {
+            version: SchemaVersion { major: 1, minor: 0 },
+            fingerprint: fingerprint(table, projection),
+            schema: table.schema.clone(),
+            table: table.name.clone(),
+            facts: table.facts.clone(),
+            key: projection.key.iter().map(|&index| column_name(table, index)).collect(),
+            columns: columns(table, projection),
+        };
+        if let Some(newest) = self.state.schemas.get(subject) {
+            if newest.fingerprint == record.fingerprint {
+                return Ok((newest.version, false));
+            }
+            let SchemaVersion { major, minor } = newest.version;
+            record.version = if breaks(newest, &record) {
+                SchemaVersion { major: major.saturating_add(1), minor: 0 }
+            } else {
+                SchemaVersion { major, minor: minor.saturating_add(1) }
+            };
+        }
+        let version = record.version;
+        self.state.schemas.insert(subject.to_owned(), record);
+        self.rendered = self.state.render()?;
+        Ok((version, true))
+    }
+}
+
+fn column_name(table: &Table, index: usize) -> String {
+    table.columns.get(index).map(|column| column.name.clone()).unwrap_or_default()
+}
+
+/// Everything that shapes what consumers see of the table's rows.
+fn fingerprint(table: &Table, projection: &Projection) -> String {
+    let mut hash = Sha256::new();
+    let mut part = |text: &str| {
+        hash.update(text.len().to_le_bytes());
+        hash.update(text.as_bytes());
+    };
+    part(&table.incarnation.to_string());
+    part(&format!("{:?} {:?}", table.identity, projection.key));
+    for (column, view) in table.columns.iter().zip(&projection.columns) {
+        part(&column.name);
+        part(&column.type_name);
+        part(&format!(
+            "{:?} {} {} {view:?}",
+            column.form, column.is_identity, column.may_be_unchanged
+        ));
+    }
+    let digest = hash.finalize();
+    let mut text = String::with_capacity(digest.len().saturating_mul(2));
+    for byte in digest {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+fn columns(table: &Table, projection: &Projection) -> Vec<ColumnRecord> {
+    table
+        .columns
+        .iter()
+        .zip(&projection.columns)
+        .filter(|(_, view)| view.visible)
+        .map(|(column, view)| ColumnRecord {
+            name: column.name.clone(),
+            type_name: column.type_name.clone(),
+            form: match view.mask {
+                Some(mask) => format!("{mask:?}"),
+                None => form_without_lengths(&column.form),
+            },
+            required: table.identity == Identity::Full || !column.may_be_unchanged,
+        })
+        .collect()
+}
+
+fn form_without_lengths(form: &Form) -> String {
+    match form {
+        Form::String(StringKind::Text { .. }) => "Text".to_owned(),
+        Form::Array(element) => format!("Array({})", form_without_lengths(element)),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Whether a consumer of the old version can fail on rows of the new one: a column went away, took
+/// another form or may now be absent, or the key changed.
+fn breaks(old: &VersionRecord, new: &VersionRecord) -> bool {
+    old.key != new.key
+        || old.columns.iter().any(|column| {
+            new.columns.iter().find(|other| other.name == column.name).is_none_or(|other| {
+                other.form != column.form || (column.required && !other.required)
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TableConfig;
+    use crate::envelope::testing::{table, text_column};
+
+    fn assign(versions: &mut Versions, table: &Table) -> (String, bool) {
+        let projection = Projection::new(table, &TableConfig::default(), table.primary_key.clone());
+        let (version, is_new) = versions.assign("shop.public.t", table, &projection).unwrap();
+        (version.to_string(), is_new)
+    }
+
+    #[test]
+    fn versions_follow_the_changes_of_the_table() {
+        let mut versions = Versions::new(HostState::default()).unwrap();
+        let mut t = table("t", vec![text_column("id"), text_column("a")]);
+        assert_eq!(assign(&mut versions, &t), ("1.0".to_owned(), true));
+        assert_eq!(assign(&mut versions, &t), ("1.0".to_owned(), false));
+        t.columns.push(text_column("b"));
+        assert_eq!(assign(&mut versions, &t), ("1.1".to_owned(), true));
+        t.columns[1].form = Form::Boolean;
+        assert_eq!(assign(&mut versions, &t), ("2.0".to_owned(), true));
+        t.columns[2].type_name = "character varying(9)".to_owned();
+        t.columns[2].form = Form::String(StringKind::Text { max_chars: Some(9) });
+        assert_eq!(assign(&mut versions, &t), ("2.1".to_owned(), true));
+        t.columns.remove(2);
+        assert_eq!(assign(&mut versions, &t), ("3.0".to_owned(), true));
+        t.incarnation += 1;
+        assert_eq!(assign(&mut versions, &t), ("3.1".to_owned(), true));
+        t.identity = Identity::Full;
+        assert_eq!(assign(&mut versions, &t), ("3.2".to_owned(), true));
+
+        let saved = HostState::parse(&versions.rendered()).unwrap();
+        let mut replay = Versions::new(saved).unwrap();
+        assert_eq!(assign(&mut replay, &t), ("3.2".to_owned(), false));
+    }
+}
