@@ -1,0 +1,194 @@
+//! The settings of a PostgreSQL source, as written and as validated. Nothing here does I/O (A1).
+
+mod tables;
+mod url;
+
+use std::path::Path;
+use std::time::Duration;
+
+use rowtide_sdk::{Code, Finding, Secret, Severity};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::error::codes;
+
+pub use tables::{TableFilter, TableSelection};
+pub(crate) use url::describe;
+pub use url::{ChannelBinding, ConnectOptions, Roots, SslMode, Target, TlsOptions};
+
+/// A PostgreSQL database, read by logical replication.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// Where the database is: `postgres://user@host:5432/database?sslmode=verify-full`, or
+    /// `postgres://user@/database?host=/var/run/postgresql` for a unix socket folder. Parameters:
+    /// host, port, user, password, dbname, sslmode (disable, prefer, require, verify-ca,
+    /// verify-full), sslrootcert, sslcert, sslkey, channel_binding, application_name,
+    /// connect_timeout. Paths of files are relative to the config file's folder.
+    #[schemars(with = "String")]
+    pub url: Secret,
+    /// The password, where the URL holds none: best as `${file:/run/secrets/pg}` or `${env:NAME}`.
+    #[schemars(with = "Option<String>")]
+    pub password: Option<Secret>,
+    /// The replication slot. Created if missing.
+    #[schemars(regex(pattern = r"^[a-z0-9_]{1,63}$"))]
+    pub slot: String,
+    /// The publication.
+    #[schemars(length(min = 1, max = 63))]
+    pub publication: String,
+    /// Who looks after the publication.
+    #[serde(default)]
+    pub publication_management: PublicationManagement,
+    /// Which tables are captured.
+    #[serde(default)]
+    pub tables: TableSelection,
+    /// How connections name themselves in `pg_stat_activity`.
+    #[serde(default = "default_application_name")]
+    #[schemars(length(min = 1, max = 63))]
+    pub application_name: String,
+    /// How long one attempt to connect may take, login included.
+    #[serde(default = "default_connect_timeout")]
+    #[schemars(range(min = 1, max = 600))]
+    pub connect_timeout_seconds: u16,
+    /// Memory that the server may use to decode for this connector before it spills to its disk,
+    /// such as `256MB`. More of it makes large transactions cheaper for the server. The server's own
+    /// setting where it is not given.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,8}(kB|MB|GB)$"))]
+    pub logical_decoding_work_mem: Option<String>,
+}
+
+/// Who looks after the publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PublicationManagement {
+    /// It is created if missing and kept in step with `tables`. The role must own the tables, or be
+    /// a superuser.
+    #[default]
+    Auto,
+    /// It is managed elsewhere: nothing is changed, and it is verified that the tables are in it.
+    External,
+}
+
+fn default_application_name() -> String {
+    "rowtide".to_owned()
+}
+
+fn default_connect_timeout() -> u16 {
+    10
+}
+
+/// A finding that the configuration cannot work.
+fn problem(code: Code, message: impl Into<String>, remedy: &str) -> Finding {
+    Finding {
+        severity: Severity::Error,
+        code,
+        message: message.into(),
+        remedy: (!remedy.is_empty()).then(|| remedy.to_owned()),
+    }
+}
+
+impl PostgresConfig {
+    /// Every problem of these settings at once; empty where they are fine. `folder` is the folder
+    /// that relative paths of files start from.
+    pub fn problems(&self, folder: &Path) -> Vec<Finding> {
+        let mut problems = match self.connect_options(folder) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems,
+        };
+        problems.extend(self.name_problems());
+        if let Err(tables) = self.tables.filter() {
+            problems.extend(tables);
+        }
+        problems
+    }
+
+    /// How to connect, from `url` and the settings beside it.
+    ///
+    /// # Errors
+    /// Every problem of these settings at once (RT2001 to RT2007).
+    pub fn connect_options(&self, folder: &Path) -> Result<ConnectOptions, Vec<Finding>> {
+        let mut problems = self.setting_problems();
+        let parsed = url::parse(self.url.expose(), folder, &mut problems);
+        let (Some(mut options), true) = (parsed, problems.is_empty()) else {
+            return Err(problems);
+        };
+        if let Some(password) = &self.password {
+            if options.password.is_some() {
+                return Err(vec![problem(
+                    codes::SETTING,
+                    "`password` is set and `url` holds a password too",
+                    "keep one of them",
+                )]);
+            }
+            options.password = Some(password.clone());
+        }
+        if !options.names_application {
+            options.application_name.clone_from(&self.application_name);
+        }
+        options.connect_timeout = options
+            .url_connect_timeout
+            .unwrap_or(Duration::from_secs(u64::from(self.connect_timeout_seconds)));
+        options.logical_decoding_work_mem.clone_from(&self.logical_decoding_work_mem);
+        Ok(options)
+    }
+
+    fn name_problems(&self) -> Vec<Finding> {
+        let mut problems = Vec::new();
+        let slot_byte = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+        if !(1..=63).contains(&self.slot.len()) || !self.slot.bytes().all(slot_byte) {
+            problems.push(problem(
+                codes::NAME,
+                "`slot` must be 1 to 63 lower-case letters, digits and underscores",
+                "",
+            ));
+        }
+        if !(1..=63).contains(&self.publication.len()) || self.publication.contains('\0') {
+            problems.push(problem(codes::NAME, "`publication` must have 1 to 63 bytes", ""));
+        }
+        problems
+    }
+
+    fn setting_problems(&self) -> Vec<Finding> {
+        let mut problems = Vec::new();
+        if !(1..=600).contains(&self.connect_timeout_seconds) {
+            problems.push(problem(
+                codes::SETTING,
+                "`connect_timeout_seconds` must be between 1 and 600",
+                "",
+            ));
+        }
+        if !is_application_name(&self.application_name) {
+            problems.push(problem(
+                codes::SETTING,
+                "`application_name` must be 1 to 63 printable ASCII characters",
+                "",
+            ));
+        }
+        if self.logical_decoding_work_mem.as_deref().is_some_and(|size| !is_memory_size(size)) {
+            problems.push(problem(
+                codes::SETTING,
+                "`logical_decoding_work_mem` must be a size such as 64kB, 256MB or 1GB",
+                "",
+            ));
+        }
+        problems
+    }
+}
+
+/// The server replaces other characters and cuts the rest off.
+fn is_application_name(name: &str) -> bool {
+    (1..=63).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+fn is_memory_size(size: &str) -> bool {
+    let digits = size.trim_end_matches(|unit: char| !unit.is_ascii_digit());
+    let unit = size.strip_prefix(digits).unwrap_or_default();
+    (1..=9).contains(&digits.len())
+        && !digits.starts_with('0')
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && matches!(unit, "kB" | "MB" | "GB")
+}
+
+#[cfg(test)]
+mod tests;

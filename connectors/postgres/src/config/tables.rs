@@ -1,0 +1,133 @@
+//! Which tables are captured: globs over `schema.table`.
+
+use globset::{Glob, GlobBuilder, GlobMatcher};
+use rowtide_sdk::Finding;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::problem;
+use crate::error::codes;
+
+/// Which tables are captured. A table is captured where an `include` matches it and no `exclude`
+/// does. Patterns are `schema.table` with `*`, `?`, `[…]` and `{a,b}` on either side of the first
+/// dot; a dot within a schema's name is written `[.]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TableSelection {
+    /// Tables to capture. Default: every table of the schema `public`.
+    #[serde(default = "default_include")]
+    #[schemars(length(min = 1))]
+    pub include: Vec<String>,
+    /// Tables to leave out all the same.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+}
+
+fn default_include() -> Vec<String> {
+    vec!["public.*".to_owned()]
+}
+
+impl Default for TableSelection {
+    fn default() -> Self {
+        Self { include: default_include(), exclude: Vec::new() }
+    }
+}
+
+/// A compiled [`TableSelection`].
+#[derive(Debug, Clone)]
+pub struct TableFilter {
+    include: Vec<Pattern>,
+    exclude: Vec<Pattern>,
+}
+
+#[derive(Debug, Clone)]
+struct Pattern {
+    schema: GlobMatcher,
+    table: GlobMatcher,
+}
+
+impl Pattern {
+    fn parse(pattern: &str) -> Result<Self, String> {
+        let (schema, table) = split_at_dot(pattern)
+            .filter(|(schema, table)| !schema.is_empty() && !table.is_empty())
+            .ok_or_else(|| "it must have the form schema.table".to_owned())?;
+        Ok(Self { schema: glob(schema)?, table: glob(table)? })
+    }
+
+    fn matches(&self, schema: &str, table: &str) -> bool {
+        self.schema.is_match(schema) && self.table.is_match(table)
+    }
+}
+
+fn glob(pattern: &str) -> Result<GlobMatcher, String> {
+    let glob: Glob = GlobBuilder::new(pattern)
+        .literal_separator(false)
+        .backslash_escape(true)
+        .build()
+        .map_err(|error| error.kind().to_string())?;
+    Ok(glob.compile_matcher())
+}
+
+/// Splits at the first dot that is not inside brackets or braces and not escaped.
+fn split_at_dot(pattern: &str) -> Option<(&str, &str)> {
+    let (mut in_brackets, mut braces, mut is_escaped) = (false, 0_u32, false);
+    for (at, char) in pattern.char_indices() {
+        match char {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            ']' => in_brackets = false,
+            _ if in_brackets => {}
+            '[' => in_brackets = true,
+            '{' => braces += 1,
+            '}' => braces = braces.saturating_sub(1),
+            '.' if braces == 0 => {
+                let (schema, rest) = pattern.split_at(at);
+                return rest.get(1..).map(|table| (schema, table));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+impl TableSelection {
+    /// Compiles the patterns.
+    ///
+    /// # Errors
+    /// One finding (RT2005) for each pattern that cannot be read, or where nothing is included.
+    pub fn filter(&self) -> Result<TableFilter, Vec<Finding>> {
+        let mut problems = Vec::new();
+        if self.include.is_empty() {
+            problems.push(problem(
+                codes::TABLE_PATTERN,
+                "`tables.include` is empty: nothing would be captured",
+                "name tables, or leave `include` out to capture public.*",
+            ));
+        }
+        let mut compile = |field: &str, patterns: &[String]| -> Vec<Pattern> {
+            let parse = |pattern: &String| match Pattern::parse(pattern) {
+                Ok(parsed) => Some(parsed),
+                Err(why) => {
+                    problems.push(problem(
+                        codes::TABLE_PATTERN,
+                        format!("`tables.{field}`: the pattern `{pattern}` cannot be read: {why}"),
+                        "write patterns as schema.table, such as public.* or sales.order_?",
+                    ));
+                    None
+                }
+            };
+            patterns.iter().filter_map(parse).collect()
+        };
+        let include = compile("include", &self.include);
+        let exclude = compile("exclude", &self.exclude);
+        if problems.is_empty() { Ok(TableFilter { include, exclude }) } else { Err(problems) }
+    }
+}
+
+impl TableFilter {
+    /// Whether the table is captured. Names are as in the catalog, unquoted.
+    pub fn matches(&self, schema: &str, table: &str) -> bool {
+        self.include.iter().any(|pattern| pattern.matches(schema, table))
+            && !self.exclude.iter().any(|pattern| pattern.matches(schema, table))
+    }
+}

@@ -1,0 +1,116 @@
+//! Ordinary SQL over the same transports and with the same session settings, by tokio-postgres.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::ops::Deref;
+use std::time::Duration;
+
+use rowtide_sdk::Result;
+use tokio_postgres::config::{ChannelBinding as SqlBinding, SslMode as SqlTls, SslNegotiation};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+use tokio_postgres::{Client, Config};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::session::{check_reported, session_options};
+use super::transport::{Transport, connect_stream, within};
+use crate::config::{self, ConnectOptions, describe};
+use crate::error::from_sql;
+
+/// How long a dropped client may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// An SQL connection. Dropped, it tells the server so and its task ends.
+#[derive(Debug)]
+pub struct SqlClient {
+    client: Client,
+    _task: DropGuard,
+}
+
+impl Deref for SqlClient {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl SqlClient {
+    /// For the methods that need the client exclusively (transactions).
+    pub fn client_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+/// Opens an SQL connection with the session settings of a replication connection, `search_path`
+/// pinned to `pg_catalog` among them: name everything else with its schema.
+///
+/// # Errors
+/// RT21xx, classified as for [`super::ReplicationConnection::connect`].
+pub async fn sql_client(options: &ConnectOptions) -> Result<SqlClient> {
+    within(options, Box::pin(open(options))).await
+}
+
+async fn open(options: &ConnectOptions) -> Result<SqlClient> {
+    let transport = connect_stream(options).await?;
+    let mut config = Config::new();
+    config
+        .user(&options.user)
+        .dbname(&options.database)
+        .application_name(&options.application_name)
+        .options(session_options(options))
+        .channel_binding(match options.tls.channel_binding {
+            config::ChannelBinding::Disable => SqlBinding::Disable,
+            config::ChannelBinding::Prefer => SqlBinding::Prefer,
+            config::ChannelBinding::Require => SqlBinding::Require,
+        });
+    if let Some(password) = &options.password {
+        config.password(password.expose());
+    }
+    // TLS is spoken already; tokio-postgres is told so in order to take its channel binding.
+    if transport.is_encrypted() {
+        config.ssl_mode(SqlTls::Require).ssl_negotiation(SslNegotiation::Direct);
+    } else {
+        config.ssl_mode(SqlTls::Disable);
+    }
+    let connected = config.connect_raw(transport, Encrypted).await;
+    let doing = || format!("logging in to {}", describe(options));
+    let (client, connection) = connected.map_err(|error| from_sql(error, &doing()))?;
+    check_reported(|name| connection.parameter(name))?;
+
+    let gone = CancellationToken::new();
+    let ending = gone.clone();
+    tokio::spawn(async move {
+        tokio::pin!(connection);
+        let result = tokio::select! {
+            result = &mut connection => Some(result),
+            () = ending.cancelled() => tokio::time::timeout(GOODBYE, connection).await.ok(),
+        };
+        if let Some(Err(error)) = result {
+            // Whoever waits for an answer is told so; this is for a connection that nobody used.
+            tracing::debug!(%error, "an SQL connection ended");
+        }
+    });
+    Ok(SqlClient { client, _task: gone.drop_guard() })
+}
+
+/// Hands a stream that speaks TLS already to tokio-postgres.
+struct Encrypted;
+
+impl TlsConnect<Transport> for Encrypted {
+    type Stream = Transport;
+    type Error = Infallible;
+    type Future = Ready<std::result::Result<Transport, Infallible>>;
+
+    fn connect(self, stream: Transport) -> Self::Future {
+        ready(Ok(stream))
+    }
+}
+
+impl TlsStream for Transport {
+    fn channel_binding(&self) -> ChannelBinding {
+        match self.end_point_binding() {
+            Some(binding) => ChannelBinding::tls_server_end_point(binding.to_vec()),
+            None => ChannelBinding::none(),
+        }
+    }
+}
