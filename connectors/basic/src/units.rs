@@ -7,16 +7,19 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-const SIZES: [(&str, u64); 7] = [
+/// The units of sizes, as the host's own settings take them; the first that divides is printed.
+const SIZES: [(&str, u64); 8] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
     ("KiB", 1 << 10),
     ("GB", 1_000_000_000),
     ("MB", 1_000_000),
     ("kB", 1_000),
+    ("KB", 1_000),
     ("B", 1),
 ];
 
+/// The units of periods, likewise.
 const PERIODS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
@@ -28,20 +31,20 @@ pub struct ByteSize(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Age(pub Duration);
 
-/// Reads `<whole number> <unit>` in the first unit's terms that fits.
+/// Reads `<whole number> <unit>`.
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
     let unit = unit.trim_start();
-    let (_, factor) = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
 /// Writes the largest unit that divides the value.
 fn print(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let unit = units.iter().find(|(_, factor)| value != 0 && value.is_multiple_of(*factor));
-    match unit.or(units.last()) {
+    match unit.or_else(|| units.last()) {
         Some((name, factor)) => write!(f, "{}{name}", value / factor),
         None => Ok(()),
     }
@@ -124,7 +127,7 @@ impl JsonSchema for ByteSize {
         json_schema!({
             "type": ["integer", "string"],
             "minimum": 0,
-            "pattern": "^ *[0-9]+ *([GMKgmk][Ii]?)?[Bb]? *$"
+            "pattern": "^ *[0-9]+ *([kKMG]?B|[KMG]iB)? *$"
         })
     }
 }
@@ -161,9 +164,11 @@ mod tests {
             ("4096", Some(4096)),
             ("\"4096\"", Some(4096)),
             ("\"128MiB\"", Some(128 << 20)),
-            ("\"128 mib\"", Some(128 << 20)),
+            ("\"128 MiB\"", Some(128 << 20)),
+            ("\"128mib\"", None),
             ("\"1GB\"", Some(1_000_000_000)),
             ("\"7B\"", Some(7)),
+            ("\"2KB\"", Some(2000)),
             ("-1", None),
             ("\"\"", None),
             ("\"MiB\"", None),

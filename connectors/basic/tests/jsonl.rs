@@ -1,5 +1,13 @@
 //! The jsonl sink through its public face.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail, and says where"
+)]
+
 mod support;
 
 use std::fs;

@@ -3,6 +3,16 @@
 //! The writing process is this test binary again, started with [`DIR`] set: it writes the workload
 //! from the committed position on and prints a line for everything answered.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test may fail, and says where"
+)]
+
 mod support;
 
 use std::io::{BufRead, BufReader, Read};
@@ -126,7 +136,7 @@ fn killed_at_any_moment_every_record_is_there_once() {
         let mut rest = String::new();
         stdout.read_to_string(&mut rest).unwrap();
         // The last line may be cut in the middle of its number.
-        let whole = rest.rfind('\n').map_or("", |end| &rest[..end]);
+        let whole = rest.rsplit_once('\n').map_or("", |(whole, _)| whole);
         let durable = whole.lines().filter_map(|line| number(line, "durable")).max();
 
         let next = support::next_of(stored_checkpoint(&config(dir)).unwrap().as_ref());

@@ -6,6 +6,14 @@
 //! folder, and of everything later any part may or may not have made it. Recovery must then find
 //! exactly the lines of the position it reports.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail, and says where"
+)]
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};

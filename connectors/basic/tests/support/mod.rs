@@ -1,6 +1,13 @@
 //! A workload whose every line is a function of its number, and what the files must then hold.
 
 #![allow(dead_code, reason = "each user of this module needs a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail, and says where"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
