@@ -3,14 +3,31 @@
 //! `wire` speaks to the server and knows nothing of pgoutput; `error` decides once what each of the
 //! server's refusals means.
 
+mod adopt;
 pub mod catalog;
 mod config;
 pub mod decode;
 mod error;
+mod lsn;
+pub mod pgoutput;
+mod position;
+mod preflight;
+mod publication;
 pub mod relation;
+mod server;
+mod slot;
+mod source;
+mod sql;
+mod stream;
 pub mod wire;
+
+pub use adopt::{describe, drop_slot_and_publication, position_at, position_at_slot};
 
 pub use config::{
     ChannelBinding, ConnectOptions, PostgresConfig, PublicationManagement, Roots, SslMode,
     TableFilter, TableSelection, Target, TlsOptions,
 };
+pub use lsn::{Lsn, NotAnLsn};
+pub use position::{History, InTx, PgPosition};
+pub use preflight::{Keys, check};
+pub use source::{PostgresSource, info};

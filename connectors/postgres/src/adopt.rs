@@ -1,0 +1,90 @@
+//! Positions made by hand, for `rowtide position show|adopt|set`.
+
+use rowtide_sdk::{Error, Origin, Position, Result};
+
+use crate::lsn::Lsn;
+use crate::position::PgPosition;
+use crate::server::{self, Server};
+use crate::slot::{self, Slot};
+use crate::source::PostgresSource;
+use crate::sql::{Sql as _, ident, literal};
+use crate::stream::codes;
+use crate::wire::ReplicationConnection;
+
+/// A position in words, for people.
+///
+/// # Errors
+/// `RT2201` where it is not a position of this source.
+pub fn describe(position: &Position) -> Result<String> {
+    let PgPosition { confirm, in_tx, history, slot, .. } = PgPosition::parse(position)?;
+    let inside = match in_tx {
+        Some(in_tx) => format!(
+            ", and the first {} changes of the transaction that commits at LSN {}",
+            in_tx.next_index, in_tx.commit
+        ),
+        None => String::new(),
+    };
+    Ok(format!("every transaction before LSN {confirm}{inside}; slot \"{slot}\" of {history}"))
+}
+
+async fn position(source: &PostgresSource, lsn: Option<Lsn>) -> Result<(Slot, PgPosition)> {
+    let name = &source.config.slot;
+    let mut connection = ReplicationConnection::connect(&source.options).await?;
+    let server = Server::ask(&mut connection).await?;
+    let history = server::history(connection.identity(), &server);
+    let slot = slot::find(&mut connection, name).await?.ok_or_else(|| {
+        Error::fatal(
+            Origin::Source,
+            codes::SLOT_GONE,
+            format!("the slot \"{name}\" does not exist"),
+        )
+        .with_remedy(format!(
+            "SELECT pg_create_logical_replication_slot('{name}', 'pgoutput'), after the publication"
+        ))
+    })?;
+    slot.check_kind(&server.database)?;
+    let position = PgPosition {
+        confirm: lsn.map_or_else(|| slot.confirmed(), Ok)?,
+        in_tx: None,
+        history,
+        slot: name.clone(),
+        stream: source.fingerprint(),
+    };
+    Ok((slot, position))
+}
+
+/// The position at which the slot stands now: what `rowtide position adopt` saves. Reads only.
+///
+/// # Errors
+/// Where the server cannot be asked, or the slot is missing or of another kind.
+pub async fn position_at_slot(source: &PostgresSource) -> Result<Position> {
+    position(source, None).await?.1.to_position()
+}
+
+/// The position at an LSN given by hand: what `rowtide position set --lsn` saves. Reads only.
+///
+/// Everything that committed before `lsn` will not be captured.
+///
+/// # Errors
+/// As [`position_at_slot`]; `RT2203` where the slot is confirmed past `lsn` already.
+pub async fn position_at(source: &PostgresSource, lsn: Lsn) -> Result<Position> {
+    let (slot, position) = position(source, Some(lsn)).await?;
+    slot.check_position(&position)?;
+    position.to_position()
+}
+
+/// Drops the source's slot and publication, where they exist. The slot must not be in use.
+///
+/// # Errors
+/// What the server refuses.
+pub async fn drop_slot_and_publication(source: &PostgresSource) -> Result<()> {
+    let mut connection = ReplicationConnection::connect(&source.options).await?;
+    let slot = format!(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {}",
+        literal(&source.config.slot)
+    );
+    connection.rows(&slot, "dropping the slot").await?;
+    let publication = format!("DROP PUBLICATION IF EXISTS {}", ident(&source.config.publication));
+    connection.rows(&publication, "dropping the publication").await?;
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! The preflight of `rowtide check`: everything that would stop or surprise a run, at once. It
+//! connects and looks, and changes nothing.
+
+use rowtide_sdk::{Code, Finding, Result, Severity};
+
+use crate::error::codes as refusals;
+use crate::publication::{self, CatalogTable};
+use crate::server::Server;
+use crate::slot;
+use crate::source::PostgresSource;
+use crate::sql::{Sql, ident, literal};
+use crate::stream::codes;
+use crate::wire::{ReplicationConnection, sql_client};
+
+/// The configured entity key of a table by schema and name; `None` is the table's own.
+pub type Keys<'a> = &'a (dyn Fn(&str, &str) -> Option<Vec<String>> + Sync);
+
+/// Everything there is to say about a source's server, role, tables, publication and slot.
+pub async fn check(source: &PostgresSource, keys: Keys<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Err(error) = look(source, keys, &mut findings).await {
+        findings.push(Finding::from(&error));
+    }
+    findings
+}
+
+fn say(severity: Severity, code: Code, message: impl Into<String>, remedy: &str) -> Finding {
+    let remedy = (!remedy.is_empty()).then(|| remedy.to_owned());
+    Finding { severity, code, message: message.into(), remedy }
+}
+
+/// Adds findings; an error is what keeps it from looking further.
+async fn look(source: &PostgresSource, keys: Keys<'_>, findings: &mut Vec<Finding>) -> Result<()> {
+    let client = sql_client(&source.options).await?;
+    let mut sql = &*client;
+    let server = Server::ask(&mut sql).await?;
+    findings.extend(server.obstacles().iter().map(Finding::from));
+    // The only full proof that the role may replicate and that pg_hba.conf lets it.
+    if let Err(error) = ReplicationConnection::connect(&source.options).await {
+        findings.push(Finding::from(&error));
+    }
+    findings.extend(settings(&server));
+    let has_slot = slot_findings(source, &mut sql, &server, findings).await?;
+
+    let name = &source.config.publication;
+    let management = source.management(&server);
+    let review =
+        publication::look(&mut sql, name, management, &source.filter, server.major()).await?;
+    findings.extend(review.findings);
+    if review.plan.create {
+        let message = format!("the publication \"{name}\" will be created");
+        findings.push(say(Severity::Info, refusals::PUBLICATION_MISSING, message, ""));
+        findings.extend(may_create(&mut sql, &server.database).await?);
+        if has_slot {
+            findings.push(say(
+                Severity::Warning,
+                refusals::PUBLICATION_MISSING,
+                "the slot is older than the publication: the server cannot decode changes written \
+                 before the publication exists",
+                "drop the slot, so that it is created after the publication",
+            ));
+        }
+    } else if !review.added.is_empty() {
+        let message =
+            format!("the publication \"{name}\" will get the tables {}", review.added.join(", "));
+        findings.push(say(Severity::Info, codes::PUBLICATION_INCOMPLETE, message, ""));
+    }
+    let tables = publication::wanted_tables(&mut sql, &source.filter).await?;
+    findings.extend(tables.iter().filter_map(|table| key_finding(table, keys)));
+    Ok(())
+}
+
+/// Whether the role may create a publication in the database.
+async fn may_create(sql: &mut impl Sql, database: &str) -> Result<Option<Finding>> {
+    let statement = format!("SELECT has_database_privilege({}, 'CREATE')", literal(database));
+    let rows = sql.rows(&statement, "asking for the role's rights").await?;
+    let may = rows.into_iter().flatten().flatten().next().as_deref() == Some("t");
+    Ok((!may).then(|| {
+        say(
+            Severity::Error,
+            refusals::PERMISSION,
+            "the role may not create a publication in the database",
+            &format!("GRANT CREATE ON DATABASE {} TO …", ident(database)),
+        )
+    }))
+}
+
+fn settings(server: &Server) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if server.used_wal_senders >= server.max_wal_senders {
+        findings.push(say(
+            Severity::Warning,
+            refusals::TOO_MANY_CONNECTIONS,
+            format!("all {} WAL senders are in use", server.max_wal_senders),
+            "raise max_wal_senders and restart the server",
+        ));
+    }
+    let timeout = server.wal_sender_timeout();
+    if timeout.is_zero() {
+        findings.push(say(
+            Severity::Info,
+            codes::SERVER_SETTING,
+            "wal_sender_timeout is 0: the server keeps a slot busy for a client that has died",
+            "ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf()",
+        ));
+    } else if timeout.as_secs() < 2 {
+        findings.push(say(
+            Severity::Warning,
+            codes::SERVER_SETTING,
+            format!("wal_sender_timeout is {} ms, which any pause may exceed", timeout.as_millis()),
+            "ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf()",
+        ));
+    }
+    if server.max_slot_wal_keep_size_mb < 0 {
+        findings.push(say(
+            Severity::Info,
+            codes::SERVER_SETTING,
+            "max_slot_wal_keep_size is -1: while this connector is stopped or its sink is down, the \
+             server keeps log without limit and its disk can fill up",
+            "watch the slot's lag, or set max_slot_wal_keep_size, knowing that a slot that exceeds \
+             it is lost",
+        ));
+    }
+    findings
+}
+
+/// Findings about the slot; whether it exists.
+async fn slot_findings(
+    source: &PostgresSource,
+    sql: &mut impl Sql,
+    server: &Server,
+    findings: &mut Vec<Finding>,
+) -> Result<bool> {
+    let name = &source.config.slot;
+    let Some(slot) = slot::find(sql, name).await? else {
+        if server.used_slots >= server.max_replication_slots {
+            findings.push(say(
+                Severity::Error,
+                refusals::NO_FREE_SLOT,
+                format!("all {} replication slots are taken", server.max_replication_slots),
+                "raise max_replication_slots and restart the server, or drop a slot that nobody uses",
+            ));
+        }
+        let message = format!("the slot \"{name}\" will be created");
+        findings.push(say(Severity::Info, refusals::SLOT_MISSING, message, ""));
+        return Ok(false);
+    };
+    if let Err(error) = slot.check_kind(&server.database) {
+        findings.push(Finding::from(&error));
+    }
+    if let Err(error) = slot.check_free() {
+        findings.push(Finding { severity: Severity::Warning, ..Finding::from(&error) });
+    }
+    if let Some(finding) = slot.retention() {
+        findings.push(finding);
+    }
+    Ok(true)
+}
+
+/// Whether a table's key is in what the log carries of an old row.
+fn key_finding(table: &CatalogTable, keys: Keys<'_>) -> Option<Finding> {
+    let name = table.full_name();
+    let Some(key) = keys(&table.schema, &table.name) else {
+        let is_keyless =
+            table.has_identity && table.identity == 'f' && table.primary_key.is_empty();
+        return is_keyless.then(|| {
+            say(
+                Severity::Warning,
+                codes::KEY_NOT_LOGGED,
+                format!("the table {name} has no primary key: its events have no key and no order"),
+                &format!("name columns under `tables.{name}.key`"),
+            )
+        });
+    };
+    let absent = |columns: &[String]| -> Vec<String> {
+        key.iter().filter(|column| !columns.contains(column)).cloned().collect()
+    };
+    let unknown = absent(&table.columns);
+    if !unknown.is_empty() {
+        return Some(say(
+            Severity::Error,
+            codes::KEY_NOT_LOGGED,
+            format!(
+                "the key of {name} names columns that it does not have: {}",
+                unknown.join(", ")
+            ),
+            &format!("correct `tables.{name}.key`"),
+        ));
+    }
+    let unlogged = absent(&table.identity_columns);
+    if unlogged.is_empty() {
+        return None;
+    }
+    let columns: Vec<String> = key.iter().map(|column| ident(column)).collect();
+    let index = ident(&format!("{}_rowtide_key", table.name));
+    let sql = table.sql();
+    Some(say(
+        Severity::Error,
+        codes::KEY_NOT_LOGGED,
+        format!(
+            "the log does not carry these key columns of {name} in updates and deletes: {}",
+            unlogged.join(", ")
+        ),
+        &format!(
+            "ALTER TABLE {sql} REPLICA IDENTITY FULL; or, where the columns are NOT NULL and \
+             unique: CREATE UNIQUE INDEX {index} ON {sql} ({}); ALTER TABLE {sql} REPLICA IDENTITY \
+             USING INDEX {index}",
+            columns.join(", ")
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> CatalogTable {
+        CatalogTable {
+            oid: 7,
+            schema: "public".to_owned(),
+            name: "orders".to_owned(),
+            identity: 'd',
+            has_identity: true,
+            identity_columns: vec!["id".to_owned()],
+            primary_key: vec!["id".to_owned()],
+            columns: ["id", "email", "note"].map(str::to_owned).to_vec(),
+            is_ours: true,
+            ancestors: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_key_must_be_in_the_logged_identity() {
+        let check = |key: &[&str]| {
+            let key: Vec<String> = key.iter().map(|&column| column.to_owned()).collect();
+            key_finding(&table(), &move |_, _| Some(key.clone()))
+        };
+        assert_eq!(check(&["id"]), None);
+        let unlogged = check(&["email"]).unwrap();
+        assert!(unlogged.remedy.unwrap().contains("REPLICA IDENTITY USING INDEX"));
+        assert!(check(&["emial"]).unwrap().message.contains("emial"));
+    }
+
+    #[test]
+    fn a_table_without_any_key_is_named() {
+        let full = CatalogTable { identity: 'f', primary_key: Vec::new(), ..table() };
+        assert_eq!(key_finding(&full, &|_, _| None).unwrap().severity, Severity::Warning);
+        assert_eq!(key_finding(&table(), &|_, _| None), None);
+    }
+}

@@ -1,0 +1,293 @@
+//! The replication slot: found, verified against the saved position, created.
+
+use std::time::{Duration, Instant};
+
+use rowtide_sdk::{Error, Finding, Origin, Result, Severity};
+use serde::Deserialize;
+
+use crate::error::codes as refusals;
+use crate::lsn::Lsn;
+use crate::position::PgPosition;
+use crate::server::Server;
+use crate::sql::{Sql, json_rows, literal, unexpected};
+use crate::stream::codes;
+
+/// How long the creation of a slot may wait for transactions that were open before.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A row of `pg_replication_slots`; columns that the server's version lacks are absent.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Slot {
+    pub(crate) slot_name: String,
+    pub(crate) plugin: Option<String>,
+    pub(crate) database: Option<String>,
+    #[serde(default)]
+    pub(crate) temporary: bool,
+    #[serde(default)]
+    pub(crate) two_phase: bool,
+    pub(crate) active_pid: Option<i64>,
+    pub(crate) confirmed_flush_lsn: Option<Lsn>,
+    pub(crate) wal_status: Option<String>,
+    pub(crate) safe_wal_size: Option<i64>,
+    pub(crate) invalidation_reason: Option<String>,
+    pub(crate) conflicting: Option<bool>,
+    pub(crate) synced: Option<bool>,
+}
+
+/// The slot of this name.
+///
+/// # Errors
+/// Where the server does not answer.
+pub(crate) async fn find(sql: &mut impl Sql, name: &str) -> Result<Option<Slot>> {
+    let statement = format!(
+        "SELECT to_jsonb(s) FROM pg_replication_slots s WHERE slot_name = {}",
+        literal(name)
+    );
+    Ok(json_rows(sql, &statement, "looking for the replication slot").await?.pop())
+}
+
+impl Slot {
+    /// What makes the slot useless for us, whatever the position.
+    ///
+    /// # Errors
+    /// Fatal: `RT2205` for another plugin, database or kind, `RT2120` for an invalidated slot.
+    pub(crate) fn check_kind(&self, database: &str) -> Result<()> {
+        let name = &self.slot_name;
+        let mut wrong = Vec::new();
+        match (&self.plugin, &self.database) {
+            (None, _) => wrong.push("it is a physical slot".to_owned()),
+            (Some(plugin), _) if plugin != "pgoutput" => {
+                wrong.push(format!("its plugin is {plugin}, not pgoutput"));
+            }
+            (_, Some(other)) if other != database => {
+                wrong.push(format!("it belongs to database \"{other}\", not \"{database}\""));
+            }
+            _ => {}
+        }
+        if self.temporary {
+            wrong.push("it is temporary".to_owned());
+        }
+        if self.two_phase {
+            wrong.push("it has two_phase, which changes what is sent".to_owned());
+        }
+        if self.synced == Some(true) {
+            wrong.push("it is synchronized from a primary and cannot be read here".to_owned());
+        }
+        if !wrong.is_empty() {
+            let message = format!("the slot \"{name}\" cannot be used: {}", wrong.join("; "));
+            return Err(Error::fatal(Origin::Source, codes::SLOT_UNSUITABLE, message)
+                .with_remedy("choose another `slot`, or drop this one if nothing needs it"));
+        }
+        self.check_valid()
+    }
+
+    fn check_valid(&self) -> Result<()> {
+        let reason = match (&self.invalidation_reason, self.conflicting) {
+            (Some(reason), _) => Some(reason.as_str()),
+            (None, Some(true)) => Some("it conflicts with recovery"),
+            _ if self.wal_status.as_deref() == Some("lost") => Some("wal_removed"),
+            _ => None,
+        };
+        let Some(reason) = reason else { return Ok(()) };
+        let message =
+            format!("the slot \"{}\" was invalidated by the server: {reason}", self.slot_name);
+        Err(Error::fatal(Origin::Source, refusals::SLOT_INVALIDATED, message).with_remedy(
+            "what it still needed is gone: drop it and start over from a new one, knowing that \
+             changes in between are lost; raise max_slot_wal_keep_size so that it does not happen \
+             again",
+        ))
+    }
+
+    /// The LSN up to which the slot was confirmed.
+    ///
+    /// # Errors
+    /// Fatal where the slot has none.
+    pub(crate) fn confirmed(&self) -> Result<Lsn> {
+        self.confirmed_flush_lsn.ok_or_else(|| unexpected("reading the slot's confirmed LSN"))
+    }
+
+    /// Refuses a slot that was advanced past our position.
+    ///
+    /// # Errors
+    /// `RT2203`, fatal, naming both LSNs.
+    pub(crate) fn check_position(&self, position: &PgPosition) -> Result<()> {
+        let confirmed = self.confirmed()?;
+        if confirmed <= position.confirm {
+            return Ok(());
+        }
+        let message = format!(
+            "the slot \"{}\" is confirmed up to LSN {confirmed}, past the saved position at LSN {}: \
+             changes between them cannot be read any more",
+            self.slot_name, position.confirm
+        );
+        Err(Error::fatal(Origin::Source, codes::SLOT_AHEAD, message).with_remedy(
+            "something else read from the slot, advanced it or created it again; if the gap is \
+             acceptable, run `rowtide position adopt`",
+        ))
+    }
+
+    /// Reports a slot that somebody reads from.
+    ///
+    /// # Errors
+    /// `RT2118`, transient, naming the process.
+    pub(crate) fn check_free(&self) -> Result<()> {
+        let Some(pid) = self.active_pid else { return Ok(()) };
+        let message = format!("the slot \"{}\" is read by server process {pid}", self.slot_name);
+        Err(Error::transient(Origin::Source, refusals::SLOT_IN_USE, message).with_remedy(
+            "it passes when the other connection ends (within wal_sender_timeout if it died); two \
+             connectors cannot share a slot",
+        ))
+    }
+
+    /// Says when the server is close to invalidating the slot.
+    pub(crate) fn retention(&self) -> Option<Finding> {
+        const CLOSE: i64 = 64 << 20;
+        let is_close = self.wal_status.as_deref() == Some("unreserved")
+            || self.safe_wal_size.is_some_and(|bytes| bytes < CLOSE);
+        is_close.then(|| Finding {
+            severity: Severity::Warning,
+            code: refusals::SLOT_INVALIDATED,
+            message: format!(
+                "the slot \"{}\" has nearly used up max_slot_wal_keep_size; past it the server \
+                 throws away what the slot needs",
+                self.slot_name
+            ),
+            remedy: Some("let the connector catch up, or raise max_slot_wal_keep_size".to_owned()),
+        })
+    }
+}
+
+/// A saved position without its slot.
+pub(crate) fn gone(name: &str, position: &PgPosition) -> Error {
+    Error::fatal(
+        Origin::Source,
+        codes::SLOT_GONE,
+        format!(
+            "there is a saved position at LSN {}, but the slot \"{name}\" does not exist",
+            position.confirm
+        ),
+    )
+    .with_remedy(
+        "a new slot would silently miss every change since then; if that is acceptable, create it \
+         (SELECT pg_create_logical_replication_slot(…, 'pgoutput')) and run `rowtide position adopt`",
+    )
+}
+
+/// Creates the slot; the LSN from which it has every change.
+///
+/// # Errors
+/// `RT2206`, transient, naming the transactions that it would have to wait for; whatever the server
+/// refuses.
+pub(crate) async fn create(sql: &mut impl Sql, name: &str, server: &Server) -> Result<Lsn> {
+    const DOING: &str = "creating the replication slot";
+    // A slot that a standby may take over, where the server knows such.
+    let failover = if server.major() >= 17 && !server.in_recovery { ", false, true" } else { "" };
+    let timeout = format!("SET statement_timeout = {}", CREATE_TIMEOUT.as_millis());
+    sql.rows(&timeout, DOING).await?;
+    let statement = format!(
+        "SELECT lsn FROM pg_create_logical_replication_slot({}, 'pgoutput', false{failover})",
+        literal(name)
+    );
+    let started = Instant::now();
+    let created = sql.rows(&statement, DOING).await;
+    let timed_out = started.elapsed() >= CREATE_TIMEOUT;
+    sql.rows("SET statement_timeout = 0", DOING).await?;
+    match created {
+        Ok(mut rows) => rows
+            .pop()
+            .and_then(|row| row.into_iter().next().flatten()?.parse().ok())
+            .ok_or_else(|| unexpected(DOING)),
+        Err(error) => match blockers(sql).await {
+            Ok(blockers) if timed_out => Err(blocked(name, &blockers).with_source(error)),
+            _ => Err(error),
+        },
+    }
+}
+
+fn blocked(name: &str, blockers: &str) -> Error {
+    Error::transient(
+        Origin::Source,
+        codes::SLOT_BLOCKED,
+        format!(
+            "the slot \"{name}\" could not be created in {} s: it waits for every transaction that \
+             was open before, in any database of the server: {blockers}",
+            CREATE_TIMEOUT.as_secs()
+        ),
+    )
+    .with_remedy("end these transactions, or wait; creation is tried again")
+}
+
+/// The open transactions that hold up a slot's creation, by process.
+async fn blockers(sql: &mut impl Sql) -> Result<String> {
+    let rows = sql
+        .rows(
+            "SELECT format('pid %s (%s, open for %s s)', pid, coalesce(application_name, ''), \
+                 extract(epoch FROM now() - xact_start)::bigint) \
+             FROM pg_stat_activity \
+             WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() \
+             UNION ALL \
+             SELECT format('prepared transaction in database %s', database) FROM pg_prepared_xacts \
+             LIMIT 10",
+            "looking for open transactions",
+        )
+        .await?;
+    let names: Vec<String> = rows.into_iter().flatten().flatten().collect();
+    Ok(if names.is_empty() { "none are visible any more".to_owned() } else { names.join(", ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot() -> Slot {
+        Slot {
+            slot_name: "s".to_owned(),
+            plugin: Some("pgoutput".to_owned()),
+            database: Some("shop".to_owned()),
+            confirmed_flush_lsn: Some(Lsn(100)),
+            ..Slot::default()
+        }
+    }
+
+    #[test]
+    fn a_slot_of_another_kind_is_refused() {
+        assert!(slot().check_kind("shop").is_ok());
+        let wrong = [
+            Slot { plugin: None, ..slot() },
+            Slot { plugin: Some("wal2json".to_owned()), ..slot() },
+            Slot { database: Some("other".to_owned()), ..slot() },
+            Slot { temporary: true, ..slot() },
+            Slot { two_phase: true, ..slot() },
+            Slot { synced: Some(true), ..slot() },
+        ];
+        for slot in wrong {
+            assert_eq!(slot.check_kind("shop").unwrap_err().code(), codes::SLOT_UNSUITABLE);
+        }
+    }
+
+    #[test]
+    fn an_invalidated_slot_is_refused() {
+        let lost = [
+            Slot { wal_status: Some("lost".to_owned()), ..slot() },
+            Slot { invalidation_reason: Some("idle_timeout".to_owned()), ..slot() },
+            Slot { conflicting: Some(true), ..slot() },
+        ];
+        for slot in lost {
+            assert_eq!(slot.check_kind("shop").unwrap_err().code(), refusals::SLOT_INVALIDATED);
+        }
+        assert!(
+            Slot { wal_status: Some("extended".to_owned()), ..slot() }.check_kind("shop").is_ok()
+        );
+    }
+
+    #[test]
+    fn rows_of_every_version_are_read() {
+        let old = r#"{"slot_name":"s","plugin":"pgoutput","slot_type":"logical","datoid":5,
+            "database":"shop","temporary":false,"active":true,"active_pid":77,"xmin":null,
+            "catalog_xmin":"740","restart_lsn":"0/1","confirmed_flush_lsn":"0/2",
+            "wal_status":"reserved","safe_wal_size":null,"two_phase":false}"#;
+        let slot: Slot = serde_json::from_str(old).unwrap();
+        assert_eq!((slot.confirmed().unwrap(), slot.active_pid), (Lsn(2), Some(77)));
+        assert_eq!(slot.check_free().unwrap_err().code(), refusals::SLOT_IN_USE);
+    }
+}

@@ -1,0 +1,305 @@
+//! The source: from a configuration to a running stream.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rowtide_sdk::{
+    Batch, BoxFuture, Error, Finding, Origin, Result, Source, SourceContext, SourceInfo,
+};
+use sha2::{Digest, Sha256};
+
+use crate::config::{ConnectOptions, PostgresConfig, PublicationManagement, TableFilter};
+use crate::error::codes as refusals;
+use crate::lsn::Lsn;
+use crate::position::{History, PgPosition, Renderer, write_position};
+use crate::publication;
+use crate::server::{self, Server};
+use crate::slot::{self, Slot};
+use crate::sql::ident;
+use crate::stream::{self, Progress, Session, Tables, codes};
+use crate::wire::{ReplicationConnection, sql_client};
+
+/// How often the publication is brought in step with the tables.
+const RECONCILE_EVERY: Duration = Duration::from_secs(60);
+
+/// A PostgreSQL database read by logical replication.
+#[derive(Debug, Clone)]
+pub struct PostgresSource {
+    pub(crate) config: PostgresConfig,
+    pub(crate) options: ConnectOptions,
+    pub(crate) filter: TableFilter,
+}
+
+/// The constant facts of PostgreSQL sources.
+pub fn info() -> SourceInfo {
+    SourceInfo { connector: "postgres", write_position }
+}
+
+fn first(findings: Vec<Finding>) -> Error {
+    let finding = findings.into_iter().next();
+    let (code, message, remedy) = match finding {
+        Some(finding) => (finding.code, finding.message, finding.remedy),
+        None => (refusals::SETTING, "the settings cannot work".to_owned(), None),
+    };
+    let error = Error::fatal(Origin::Config, code, message);
+    match remedy {
+        Some(remedy) => error.with_remedy(remedy),
+        None => error,
+    }
+}
+
+impl PostgresSource {
+    /// A source that has not connected yet. `folder` is the folder that relative paths of files in
+    /// the settings start from.
+    ///
+    /// # Errors
+    /// Fatal: the first problem of the settings. [`PostgresConfig::problems`] gives all of them.
+    pub fn new(config: PostgresConfig, folder: &Path) -> Result<Self> {
+        let options = config.connect_options(folder).map_err(first)?;
+        let filter = config.tables.filter().map_err(first)?;
+        Ok(Self { config, options, filter })
+    }
+
+    /// A text for the slot on its server, as far as the settings tell; without secrets.
+    pub fn resource(&self) -> String {
+        let ConnectOptions { target, database, .. } = &self.options;
+        format!("postgres/{target}/{database}/{}", self.config.slot)
+    }
+
+    /// Who looks after the publication: on a standby nothing can be changed.
+    pub(crate) fn management(&self, server: &Server) -> PublicationManagement {
+        if server.in_recovery {
+            PublicationManagement::External
+        } else {
+            self.config.publication_management
+        }
+    }
+
+    /// A fingerprint of what shapes the raw sequence of changes.
+    pub(crate) fn fingerprint(&self) -> String {
+        let shape = format!("pgoutput proto_version=1 publication={}", self.config.publication);
+        Sha256::digest(shape).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn start_command(&self, from: Lsn) -> String {
+        // Within the option the name is an identifier, and the option is a literal in which only
+        // quotes are doubled.
+        let publication = ident(&self.config.publication).replace('\'', "''");
+        format!(
+            "START_REPLICATION SLOT {} LOGICAL {from} \
+             (proto_version '1', publication_names '{publication}')",
+            ident(&self.config.slot)
+        )
+    }
+}
+
+impl Source for PostgresSource {
+    fn info(&self) -> SourceInfo {
+        info()
+    }
+
+    fn run(self: Box<Self>, cx: SourceContext) -> BoxFuture<'static, Result<()>> {
+        Box::pin(run(*self, cx))
+    }
+}
+
+async fn run(source: PostgresSource, mut cx: SourceContext) -> Result<()> {
+    let shutdown = cx.shutdown.clone();
+    let session = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return Ok(()),
+        session = Box::pin(open(&source, &mut cx)) => session?,
+    };
+    let reconcile = tokio::spawn(reconcile(source));
+    let ended = Box::pin(stream::run(session, cx)).await;
+    reconcile.abort();
+    ended
+}
+
+/// Connects, verifies and prepares everything, and starts the stream.
+async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<Session> {
+    let mut connection = ReplicationConnection::connect(&source.options).await?;
+    let server = Server::ask(&mut connection).await?;
+    if let Some(obstacle) = server.obstacles().into_iter().next() {
+        return Err(obstacle);
+    }
+    let history = server::history(connection.identity(), &server);
+    let resume = cx.resume.as_ref().map(PgPosition::parse).transpose()?;
+    if let Some(position) = &resume {
+        server::check_history(&mut connection, position, &history).await?;
+    }
+    let slot = slot::find(&mut connection, &source.config.slot).await?;
+    check_slot(source, slot.as_ref(), resume.as_ref(), &server)?;
+    let resource =
+        format!("postgres/{}/{}/{}", history.system, history.database, source.config.slot);
+    cx.claims.claim(&resource)?;
+    publish(source, &mut connection, &server, resume.is_some()).await?;
+
+    let stream = source.fingerprint();
+    let renderer = Renderer::new(&history, &source.config.slot, &stream)?;
+    let progress = match &resume {
+        Some(position) => resumed(position, &stream),
+        None => {
+            let from = first_lsn(source, &mut connection, slot.as_ref(), &server).await?;
+            save_first(cx, &renderer, from, &history).await?;
+            Progress::new(from, None)
+        }
+    };
+    let (reader, writer) =
+        connection.start_replication(&source.start_command(progress.place().0)).await?;
+    let filter = source.filter.clone();
+    Ok(Session {
+        reader,
+        writer,
+        progress,
+        renderer,
+        filter: Box::new(move |schema, table| filter.matches(schema, table)),
+        tables: Tables::new(source.options.clone(), &cx.known_tables),
+        wal_sender_timeout: server.wal_sender_timeout(),
+    })
+}
+
+fn check_slot(
+    source: &PostgresSource,
+    slot: Option<&Slot>,
+    resume: Option<&PgPosition>,
+    server: &Server,
+) -> Result<()> {
+    match (slot, resume) {
+        (None, Some(position)) => return Err(slot::gone(&source.config.slot, position)),
+        (None, None) => return Ok(()),
+        (Some(slot), _) => {
+            slot.check_kind(&server.database)?;
+            if let Some(position) = resume {
+                slot.check_position(position)?;
+            }
+            slot.check_free()?;
+            publication::report(slot.retention().as_slice())?;
+        }
+    }
+    Ok(())
+}
+
+/// Creates the publication or brings it in step, before there is a slot: decoding looks the
+/// publication up as of each change, and cannot pass log written before it existed.
+async fn publish(
+    source: &PostgresSource,
+    connection: &mut ReplicationConnection,
+    server: &Server,
+    is_resumed: bool,
+) -> Result<()> {
+    let name = &source.config.publication;
+    let management = source.management(server);
+    let review =
+        publication::look(connection, name, management, &source.filter, server.major()).await?;
+    if review.plan.create && is_resumed {
+        return Err(Error::fatal(
+            Origin::Source,
+            refusals::PUBLICATION_MISSING,
+            format!("there is a saved position, but the publication \"{name}\" is gone"),
+        )
+        .with_remedy(
+            "changes since it was dropped cannot be decoded; create it again, drop the slot and \
+             start over from a new one, knowing that changes in between are lost",
+        ));
+    }
+    publication::report(&review.findings)?;
+    publication::apply(connection, name, &review).await
+}
+
+fn resumed(position: &PgPosition, stream: &str) -> Progress {
+    if let Some(in_tx) = position.in_tx.filter(|_| position.stream != stream) {
+        tracing::warn!(
+            commit_lsn = %in_tx.commit,
+            changes = in_tx.next_index,
+            "the publication's name changed inside a transaction: the transaction is repeated from \
+             its start"
+        );
+    }
+    Progress::resume(position, stream)
+}
+
+/// Where a stream without a saved position starts: at the slot's confirmed LSN, or where a new slot
+/// begins.
+async fn first_lsn(
+    source: &PostgresSource,
+    connection: &mut ReplicationConnection,
+    slot: Option<&Slot>,
+    server: &Server,
+) -> Result<Lsn> {
+    let name = &source.config.slot;
+    if let Some(slot) = slot {
+        let confirmed = slot.confirmed()?;
+        tracing::warn!(
+            code = codes::SLOT_WITHOUT_POSITION.0,
+            slot = name,
+            lsn = %confirmed,
+            "the slot existed and there is no saved position: starting at the slot's confirmed LSN; \
+             changes before it were confirmed by someone else and are not captured"
+        );
+        return Ok(confirmed);
+    }
+    let lsn = slot::create(connection, name, server).await?;
+    tracing::info!(slot = name, %lsn, "replication slot created");
+    Ok(lsn)
+}
+
+/// Has the first position saved, so that a slot never stands without one for long.
+async fn save_first(
+    cx: &mut SourceContext,
+    renderer: &Renderer,
+    from: Lsn,
+    history: &History,
+) -> Result<()> {
+    let position = renderer.position(from, None);
+    let batch = Batch { resume: Some(position.clone()), ..Batch::default() };
+    let gone = || {
+        Error::transient(Origin::Host, codes::HOST_GONE, "the pipeline behind the source is gone")
+    };
+    cx.out.send(batch).await.map_err(|_| gone())?;
+    cx.committed.wait_for(|saved| saved.as_ref() == Some(&position)).await.map_err(|_| gone())?;
+    tracing::info!(lsn = %from, %history, "the first position is saved");
+    Ok(())
+}
+
+/// Keeps the publication in step with the tables for as long as the stream runs. A failure is logged
+/// once and tried again: the stream itself is whole without it.
+async fn reconcile(source: PostgresSource) {
+    let mut reported: Option<String> = None;
+    let mut ticks = tokio::time::interval(RECONCILE_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let outcome = match reconcile_once(&source).await {
+            Ok(findings) => {
+                let text = format!("{findings:?}");
+                // The start has reported the same already.
+                if reported.as_ref().is_some_and(|reported| *reported != text) {
+                    let _ = publication::report(&findings);
+                }
+                text
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if reported.as_ref() != Some(&text) {
+                    tracing::warn!(%error, "the publication could not be brought in step");
+                }
+                text
+            }
+        };
+        reported = Some(outcome);
+    }
+}
+
+async fn reconcile_once(source: &PostgresSource) -> Result<Vec<Finding>> {
+    let client = sql_client(&source.options).await?;
+    let mut sql = &*client;
+    let server = Server::ask(&mut sql).await?;
+    let name = &source.config.publication;
+    let management = source.management(&server);
+    let review =
+        publication::look(&mut sql, name, management, &source.filter, server.major()).await?;
+    publication::apply(&mut sql, name, &review).await?;
+    Ok(review.findings)
+}

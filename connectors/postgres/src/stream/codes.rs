@@ -1,0 +1,42 @@
+//! The codes RT22xx: position, slot, publication and stream.
+
+use rowtide_sdk::Code;
+
+/// A saved position cannot be read.
+pub(crate) const POSITION_UNREADABLE: Code = Code("RT2201");
+/// The saved position belongs to another cluster, timeline or database.
+pub(crate) const FOREIGN_HISTORY: Code = Code("RT2202");
+/// The slot was advanced past the saved position: changes are lost.
+pub(crate) const SLOT_AHEAD: Code = Code("RT2203");
+/// There is a saved position and its slot does not exist.
+pub(crate) const SLOT_GONE: Code = Code("RT2204");
+/// The slot is of another plugin, database or kind.
+pub(crate) const SLOT_UNSUITABLE: Code = Code("RT2205");
+/// A slot cannot be created while transactions stay open.
+pub(crate) const SLOT_BLOCKED: Code = Code("RT2206");
+/// The slot existed without a saved position.
+pub(crate) const SLOT_WITHOUT_POSITION: Code = Code("RT2207");
+/// The publication lacks tables or operations.
+pub(crate) const PUBLICATION_INCOMPLETE: Code = Code("RT2208");
+/// A table has no usable replica identity and is not published.
+pub(crate) const NO_IDENTITY: Code = Code("RT2209");
+/// A change is larger than `max_event`.
+pub(crate) const EVENT_TOO_LARGE: Code = Code("RT2210");
+/// The log holds something that is not understood.
+pub(crate) const NOT_UNDERSTOOD: Code = Code("RT2211");
+/// The server fell silent.
+pub(crate) const SILENCE: Code = Code("RT2212");
+/// The server ended the stream.
+pub(crate) const STREAM_ENDED: Code = Code("RT2213");
+/// The server's version is too old.
+pub(crate) const VERSION: Code = Code("RT2214");
+/// No table matches the selection.
+pub(crate) const NO_TABLES: Code = Code("RT2215");
+/// The host closed the channel without a shutdown.
+pub(crate) const HOST_GONE: Code = Code("RT2216");
+/// A server setting deserves attention.
+pub(crate) const SERVER_SETTING: Code = Code("RT2217");
+/// The publication's key or identity does not fit the configured key.
+pub(crate) const KEY_NOT_LOGGED: Code = Code("RT2218");
+/// The server shuts down and waits for this connection.
+pub(crate) const SERVER_STOPPING: Code = Code("RT2219");

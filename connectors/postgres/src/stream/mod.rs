@@ -1,0 +1,371 @@
+//! The stream: reads the replication connection, hands batches over, keeps the server informed.
+//!
+//! One task owns the connection. Whatever it waits for (bytes, room in the channel, a table's facts)
+//! it keeps sending status updates meanwhile.
+
+mod assemble;
+pub(crate) mod codes;
+mod feedback;
+mod relations;
+mod tables;
+mod transaction;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::poll_immediate;
+use rowtide_sdk::{BatchSender, Error, Origin, Result, SourceContext};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use self::assemble::{Assembler, Step};
+use self::feedback::Feedback;
+use crate::lsn::Lsn;
+use crate::position::Renderer;
+use crate::relation::RelationMessage;
+use crate::wire::{Reader, Writer, stop};
+
+pub(crate) use self::assemble::Filter;
+pub(crate) use self::tables::Tables;
+pub(crate) use self::transaction::Progress;
+
+/// After a read of this many bytes the socket is asked again at once: there is a backlog.
+const LARGE_READ: usize = 8 * 1024;
+/// How often progress alone is handed over.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// The same when the server asks for a status: it may be waiting for us to shut down.
+const PROGRESS_WHEN_ASKED: Duration = Duration::from_millis(100);
+/// Silence that is never too long, whatever wal_sender_timeout says.
+const SHORTEST_SILENCE: Duration = Duration::from_secs(4);
+/// The same where the server has no timeout.
+const SILENCE_WITHOUT_TIMEOUT: Duration = Duration::from_secs(60);
+/// So long the server may keep asking, with changes in flight, before we let it stop.
+const STOPPING_AFTER: Duration = Duration::from_secs(2);
+
+/// A started stream.
+pub(crate) struct Session {
+    /// The receiving half of the connection.
+    pub(crate) reader: Reader,
+    /// The sending half.
+    pub(crate) writer: Writer,
+    /// Where the stream starts.
+    pub(crate) progress: Progress,
+    /// Renders its positions.
+    pub(crate) renderer: Renderer,
+    /// The wanted tables.
+    pub(crate) filter: Filter,
+    /// Makes tables of descriptions.
+    pub(crate) tables: Tables,
+    /// The server's timeout for us; zero where it has none.
+    pub(crate) wal_sender_timeout: Duration,
+}
+
+/// How long the server may take to end the stream.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What follows a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Continue,
+    /// The host asked to stop.
+    Stop,
+}
+
+struct Driver {
+    reader: Reader,
+    feedback: Feedback,
+    assembler: Assembler,
+    tables: Tables,
+    out: BatchSender,
+    shutdown: CancellationToken,
+    linger: Duration,
+    /// How often the server hears from us at least.
+    interval: Duration,
+    wal_sender_timeout: Duration,
+    last_flush: Instant,
+    last_read: usize,
+    last_progress: Instant,
+    /// The confirmed LSN in the last position handed over.
+    handed_over: Lsn,
+    /// Whether the server waits for progress.
+    is_asked: bool,
+    /// Since when the server keeps asking right after each answer.
+    asking_since: Option<Instant>,
+}
+
+/// Streams until the host asks to stop.
+///
+/// # Errors
+/// Whatever ends the stream otherwise.
+pub(crate) async fn run(session: Session, cx: SourceContext) -> Result<()> {
+    let Session { reader, writer, progress, renderer, filter, tables, wal_sender_timeout } =
+        session;
+    let assembler = Assembler::new(progress, renderer, filter, cx.limits);
+    let handed_over = assembler.confirm();
+    let interval = feedback::interval(wal_sender_timeout);
+    let now = Instant::now();
+    let mut driver = Driver {
+        reader,
+        feedback: Feedback::new(writer, cx.committed, interval, handed_over),
+        assembler,
+        tables,
+        out: cx.out,
+        shutdown: cx.shutdown,
+        linger: cx.limits.linger,
+        interval,
+        wal_sender_timeout,
+        last_flush: now.checked_sub(cx.limits.linger).unwrap_or(now),
+        last_read: 0,
+        last_progress: now,
+        handed_over,
+        is_asked: false,
+        asking_since: None,
+    };
+    while driver.step().await? == Flow::Continue {}
+    driver.wind_down(&cx.drained).await
+}
+
+fn now_us() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn host_gone() -> Error {
+    Error::transient(Origin::Host, codes::HOST_GONE, "the pipeline behind the source is gone")
+}
+
+impl Driver {
+    async fn step(&mut self) -> Result<Flow> {
+        match self.assembler.advance()? {
+            Step::More if self.assembler.has_entries() => self.coalesce().await,
+            Step::More => self.read().await,
+            Step::Full => self.flush().await,
+            Step::Describe(message) => self.describe(message).await,
+            Step::Reply => self.reply(),
+            Step::Ended => Err(Error::transient(
+                Origin::Source,
+                codes::STREAM_ENDED,
+                "the server ended the stream",
+            )),
+        }
+    }
+
+    /// Entries are held and everything received is parsed. Under backlog more is read at once; else
+    /// the batch leaves, but not sooner than the linger time after the last one, so that under a
+    /// steady load one read brings many changes.
+    async fn coalesce(&mut self) -> Result<Flow> {
+        if self.last_read >= LARGE_READ && self.read_now().await? {
+            return Ok(Flow::Continue);
+        }
+        let due = self.last_flush + self.linger;
+        if Instant::now() >= due {
+            return self.flush().await;
+        }
+        let Self { feedback, assembler, shutdown, .. } = self;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(Flow::Stop),
+                () = feedback.due() => feedback.send(assembler.received(), false).await?,
+                () = sleep_until(due) => break,
+            }
+        }
+        self.read_now().await?;
+        Ok(Flow::Continue)
+    }
+
+    /// Reads what is there, without waiting; whether anything was.
+    async fn read_now(&mut self) -> Result<bool> {
+        match poll_immediate(self.reader.read_into(self.assembler.buffer())).await {
+            Some(read) => self.received(read?).map(|()| true),
+            None => {
+                self.last_read = 0;
+                Ok(false)
+            }
+        }
+    }
+
+    fn received(&mut self, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Err(Error::transient(
+                Origin::Source,
+                codes::STREAM_ENDED,
+                "the server closed the connection",
+            ));
+        }
+        self.last_read = bytes;
+        self.assembler.received_at(now_us());
+        Ok(())
+    }
+
+    /// Waits for bytes with nothing held, handing progress over when it is time.
+    async fn read(&mut self) -> Result<Flow> {
+        let silence = self.longest_silence();
+        let started = Instant::now();
+        loop {
+            let progress_at = self.progress_due();
+            let Self { feedback, reader, assembler, shutdown, .. } = self;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(Flow::Stop),
+                () = feedback.due() => {
+                    // An idle server says nothing unless asked.
+                    let ask = started.elapsed() >= self.interval / 2;
+                    feedback.send(assembler.received(), ask).await?;
+                }
+                () = until(progress_at) => {
+                    if self.hand_over_progress().await? == Flow::Stop {
+                        return Ok(Flow::Stop);
+                    }
+                }
+                read = reader.read_into(assembler.buffer()) => {
+                    self.received(read?)?;
+                    return Ok(Flow::Continue);
+                }
+                () = sleep_until(started + silence) => return Err(self.silent(silence)),
+            }
+        }
+    }
+
+    fn longest_silence(&self) -> Duration {
+        if self.wal_sender_timeout.is_zero() {
+            SILENCE_WITHOUT_TIMEOUT
+        } else {
+            (self.wal_sender_timeout * 2).max(SHORTEST_SILENCE)
+        }
+    }
+
+    fn silent(&self, silence: Duration) -> Error {
+        Error::transient(
+            Origin::Source,
+            codes::SILENCE,
+            format!("the server said nothing for {} s, although asked", silence.as_secs()),
+        )
+    }
+
+    /// When progress alone is to be handed over, where there is any.
+    fn progress_due(&self) -> Option<Instant> {
+        let has_progress =
+            !self.assembler.in_transaction() && self.assembler.confirm() > self.handed_over;
+        let every = if self.is_asked { PROGRESS_WHEN_ASKED } else { PROGRESS_EVERY };
+        has_progress.then(|| self.last_progress + every)
+    }
+
+    /// Hands the batch over, waiting while the channel is full.
+    async fn flush(&mut self) -> Result<Flow> {
+        let next = self.out.empty_batch();
+        let Self { feedback, assembler, shutdown, out, .. } = self;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(Flow::Stop),
+                () = feedback.due() => feedback.send(assembler.received(), false).await?,
+                permit = out.reserve() => {
+                    permit.ok_or_else(host_gone)?.send(assembler.take(next));
+                    break;
+                }
+            }
+        }
+        self.last_flush = Instant::now();
+        self.was_handed_over();
+        Ok(Flow::Continue)
+    }
+
+    /// Hands over a position without entries; only where none are held.
+    async fn hand_over_progress(&mut self) -> Result<Flow> {
+        let Self { feedback, assembler, shutdown, out, .. } = self;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(Flow::Stop),
+                () = feedback.due() => feedback.send(assembler.received(), false).await?,
+                permit = out.reserve() => {
+                    permit.ok_or_else(host_gone)?.send(assembler.progress());
+                    break;
+                }
+            }
+        }
+        self.was_handed_over();
+        Ok(Flow::Continue)
+    }
+
+    fn was_handed_over(&mut self) {
+        self.handed_over = self.assembler.confirm();
+        self.last_progress = Instant::now();
+        self.is_asked = false;
+    }
+
+    /// Makes the table that a Relation message describes.
+    async fn describe(&mut self, message: RelationMessage) -> Result<Flow> {
+        let Self { feedback, assembler, shutdown, tables, .. } = self;
+        let made = {
+            let making = tables.table(&message);
+            tokio::pin!(making);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return Ok(Flow::Stop),
+                    () = feedback.due() => feedback.send(assembler.received(), false).await?,
+                    table = &mut making => break table?,
+                }
+            }
+        };
+        assembler.learn(message, made);
+        Ok(Flow::Continue)
+    }
+
+    /// The server asks for a status. It does so when it has not heard from us for long, and again
+    /// and again while it shuts down and waits for our confirmation. Changes in flight would hold
+    /// the shutdown up, so then we leave; nothing is lost, they are sent again.
+    fn reply(&mut self) -> Result<Flow> {
+        self.is_asked = true;
+        let is_usual = self.feedback.since_last() >= self.interval / 2;
+        self.feedback.asked();
+        if is_usual || self.feedback.told() >= self.assembler.received() {
+            self.asking_since = None;
+            return Ok(Flow::Continue);
+        }
+        let since = *self.asking_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < STOPPING_AFTER {
+            return Ok(Flow::Continue);
+        }
+        Err(Error::transient(
+            Origin::Source,
+            codes::SERVER_STOPPING,
+            "the server shuts down and waits for changes that are still in flight",
+        ))
+    }
+
+    /// After the host asked to stop: keeps confirming what is saved until nothing is in flight.
+    async fn wind_down(mut self, drained: &CancellationToken) -> Result<()> {
+        let received = self.assembler.received();
+        loop {
+            tokio::select! {
+                biased;
+                () = drained.cancelled() => break,
+                () = self.feedback.due() => {
+                    if let Err(error) = self.feedback.send(received, false).await {
+                        // What is saved is safe; the server will learn it at the next start.
+                        tracing::debug!(%error, "the connection ended while stopping");
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        if let Err(error) = self.feedback.send(received, false).await {
+            tracing::debug!(%error, "the connection ended while stopping");
+            return Ok(());
+        }
+        if let Some(unread) = self.assembler.into_unread() {
+            stop(self.reader, self.feedback.into_writer(), unread, STOP_TIMEOUT).await;
+        }
+        Ok(())
+    }
+}
+
+/// Waits until `at`, or for ever.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
