@@ -126,9 +126,8 @@ impl PostgresConfig {
         if !options.names_application {
             options.application_name.clone_from(&self.application_name);
         }
-        options.connect_timeout = options
-            .url_connect_timeout
-            .unwrap_or(Duration::from_secs(u64::from(self.connect_timeout_seconds)));
+        let seconds = Duration::from_secs(u64::from(self.connect_timeout_seconds));
+        options.connect_timeout = options.url_connect_timeout.unwrap_or(seconds);
         options.logical_decoding_work_mem.clone_from(&self.logical_decoding_work_mem);
         Ok(options)
     }

@@ -95,16 +95,22 @@ async fn expect(session: &mut Session, options: &ConnectOptions, wanted: i32) ->
 fn password(options: &ConnectOptions) -> Result<&[u8]> {
     match &options.password {
         Some(password) => Ok(password.expose().as_bytes()),
-        None => Err(Error::fatal(
-            Origin::Config,
-            codes::LOGIN,
-            "the server asks for a password and none is configured",
-        )
-        .with_remedy("set `password`, for example ${file:/run/secrets/pg}")),
+        None => Err(no_password()),
     }
 }
 
-fn refused(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+/// The server asks for a password and there is none.
+pub(super) fn no_password() -> Error {
+    Error::fatal(
+        Origin::Config,
+        codes::LOGIN,
+        "the server asks for a password and none is configured",
+    )
+    .with_remedy("set `password`, for example ${file:/run/secrets/pg}")
+}
+
+/// A way to log in that cannot be gone.
+pub(super) fn refused(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::fatal(Origin::Source, codes::AUTHENTICATION, message)
         .with_remedy("let pg_hba.conf ask this user for scram-sha-256")
 }

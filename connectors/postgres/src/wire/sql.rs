@@ -2,16 +2,19 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::io;
 use std::ops::Deref;
 use std::time::Duration;
 
-use rowtide_sdk::Result;
+use rowtide_sdk::{Error, Result};
 use tokio_postgres::config::{ChannelBinding as SqlBinding, SslMode as SqlTls, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Config};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::auth;
 use super::session::{check_reported, session_options};
+use super::tls::connect_error;
 use super::transport::{Transport, connect_stream, within};
 use crate::config::{self, ConnectOptions, describe};
 use crate::error::from_sql;
@@ -73,8 +76,7 @@ async fn open(options: &ConnectOptions) -> Result<SqlClient> {
         config.ssl_mode(SqlTls::Disable);
     }
     let connected = config.connect_raw(transport, Encrypted).await;
-    let doing = || format!("logging in to {}", describe(options));
-    let (client, connection) = connected.map_err(|error| from_sql(error, &doing()))?;
+    let (client, connection) = connected.map_err(|error| login_error(options, error))?;
     check_reported(|name| connection.parameter(name))?;
 
     let gone = CancellationToken::new();
@@ -91,6 +93,25 @@ async fn open(options: &ConnectOptions) -> Result<SqlClient> {
         }
     });
     Ok(SqlClient { client, _task: gone.drop_guard() })
+}
+
+/// The same error that a replication connection has for the same cause.
+fn login_error(options: &ConnectOptions, error: tokio_postgres::Error) -> Error {
+    if error.as_db_error().is_some() {
+        return from_sql(error, &format!("logging in to {}", describe(options)));
+    }
+    if options.password.is_none() && error.to_string().starts_with("invalid configuration") {
+        return auth::no_password();
+    }
+    if error.to_string().starts_with("authentication error") {
+        return auth::refused("the login could not be completed").with_source(error);
+    }
+    let text = error.to_string();
+    match error.into_source().map(|source| source.downcast::<io::Error>()) {
+        Some(Ok(error)) => connect_error(options, *error),
+        Some(Err(other)) => auth::refused(text).with_source(other),
+        None => connect_error(options, io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 /// Hands a stream that speaks TLS already to tokio-postgres.
