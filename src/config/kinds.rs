@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rowtide_sdk::{BoxFuture, Code, Finding, Result, Sink, Source};
+use rowtide_sdk::{
+    BoxFuture, Code, Error, Finding, Origin, Position, Result, Sink, Source, TopicSpec,
+};
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
 
@@ -19,6 +21,9 @@ pub struct BuildContext<'a> {
     pub max_event: usize,
 }
 
+/// The configured entity key of a table by schema and name; `None` is the table's own.
+pub type KeyLookup<'a> = &'a (dyn Fn(&str, &str) -> Option<Vec<String>> + Sync);
+
 /// Builds one connector's source, again for every restart.
 pub trait SourceFactory: Send + Sync + fmt::Debug {
     /// A source that has not connected yet.
@@ -27,12 +32,53 @@ pub trait SourceFactory: Send + Sync + fmt::Debug {
     /// Fatal where the settings cannot work (a certificate that cannot be read).
     fn build(&self, cx: &BuildContext<'_>) -> Result<Box<dyn Source>>;
 
-    /// The preflight of `rowtide check`: connects, looks, changes nothing.
-    fn check<'a>(&'a self, cx: &'a BuildContext<'a>) -> BoxFuture<'a, Vec<Finding>>;
+    /// The preflight of `rowtide check`: connects, looks, changes nothing. `keys` gives the
+    /// configured entity key of a table.
+    fn check<'a>(
+        &'a self,
+        cx: &'a BuildContext<'a>,
+        keys: KeyLookup<'a>,
+    ) -> BoxFuture<'a, Vec<Finding>>;
 
     /// A text for the server-side resource that only one connector may use (a replication slot on a
     /// server), as far as the settings tell; without secrets.
     fn resource(&self) -> Option<String>;
+
+    /// Works out the position that `rowtide position set` or `adopt` would save. Connects and looks,
+    /// changes nothing. The host never makes a position itself (invariant A4).
+    ///
+    /// # Errors
+    /// Fatal where this source has no such position, or the server refuses.
+    fn propose<'a>(
+        &'a self,
+        cx: &'a BuildContext<'a>,
+        wanted: &'a Wanted,
+        saved: Option<&'a Position>,
+    ) -> BoxFuture<'a, Result<Proposal>> {
+        let _unused = (cx, wanted, saved);
+        Box::pin(async {
+            let message = "positions of this kind of source cannot be set";
+            Err(Error::fatal(Origin::Config, Code("RT1024"), message))
+        })
+    }
+}
+
+/// What `rowtide position` asks of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// The place that the text names (an LSN), in the server's present history.
+    At(String),
+    /// Wherever the server's own resource (the slot) stands now, in its present history.
+    Adopt,
+}
+
+/// A position that could be saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// The position.
+    pub position: Position,
+    /// What saving it means, one sentence per line: what is skipped, what is repeated.
+    pub consequences: Vec<String>,
 }
 
 /// Builds one connector's sink, again for every restart.
@@ -43,8 +89,16 @@ pub trait SinkFactory: Send + Sync + fmt::Debug {
     /// Fatal where the settings cannot work.
     fn build(&self, cx: &BuildContext<'_>) -> Result<Box<dyn Sink>>;
 
-    /// The preflight of `rowtide check`: connects, looks, changes nothing.
-    fn check<'a>(&'a self, cx: &'a BuildContext<'a>) -> BoxFuture<'a, Vec<Finding>>;
+    /// The preflight of `rowtide check`: connects, looks, changes nothing. `topics` are those that
+    /// are known to be written to; possibly none.
+    fn check<'a>(
+        &'a self,
+        cx: &'a BuildContext<'a>,
+        topics: &'a [TopicSpec],
+    ) -> BoxFuture<'a, Vec<Finding>>;
+
+    /// Whether this sink keeps the position with its data, so that the state folder is not used.
+    fn keeps_position(&self) -> bool;
 
     /// A text for the target that only one connector may use (a folder); without secrets.
     fn resource(&self) -> Option<String>;

@@ -206,6 +206,18 @@ fn read(path: &Path) -> Result<Option<Document>, Error> {
     Ok(Some(document))
 }
 
+/// The checkpoint that is saved now, without holding the state: the connector may be running.
+///
+/// # Errors
+/// As [`FileStore::load`].
+pub fn saved(folder: &Path, connector: &str) -> Result<Option<Checkpoint>, Error> {
+    let document = read(&folder.join(format!("{connector}.json")))?;
+    Ok(document.map(|document| Checkpoint {
+        position: Position::new(document.position.get()),
+        host: document.host.get().into(),
+    }))
+}
+
 /// The connector, other than `connector`, whose saved state in `folder` claims `resource`.
 ///
 /// # Errors

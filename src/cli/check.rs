@@ -1,0 +1,78 @@
+//! `rowtide check`: the configuration was valid; now every connector's source and sink is looked at.
+
+use std::fmt::Write as _;
+
+use rowtide_sdk::{Finding, Severity};
+
+use super::output::Out;
+use super::{Exit, runtime};
+use crate::config::{BuildContext, Config, ConnectorConfig};
+
+/// Prints every finding of every connector, errors first.
+pub(super) fn check(config: &Config) -> Exit {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(exit) => return exit,
+    };
+    let mut out = Out::new();
+    let mut exit = Exit::Ok;
+    for connector in &config.connectors {
+        let (source, sink) = runtime.block_on(look(config, connector));
+        let (text, found) = report(connector, source, sink);
+        let printed = out.text(&text);
+        exit = [exit, found, printed].into_iter().find(|e| *e != Exit::Ok).unwrap_or(Exit::Ok);
+    }
+    runtime.shutdown_background();
+    exit
+}
+
+/// Asks source and sink at the same time.
+async fn look(config: &Config, connector: &ConnectorConfig) -> (Vec<Finding>, Vec<Finding>) {
+    let cx = BuildContext {
+        connector: &connector.name,
+        memory: config.memory,
+        max_event: config.max_event,
+    };
+    let keys = |schema: &str, table: &str| connector.table(schema, table).key.clone();
+    let source = connector.source.factory.check(&cx, &keys);
+    tokio::join!(source, connector.sink.factory.check(&cx, &[]))
+}
+
+/// The text for one connector and how the process should end for it.
+fn report(connector: &ConnectorConfig, source: Vec<Finding>, sink: Vec<Finding>) -> (String, Exit) {
+    let mut text = String::new();
+    let mut exit = Exit::Ok;
+    let sides = [
+        ("source", connector.source.kind, source, Exit::Source),
+        ("sink", connector.sink.kind, sink, Exit::Sink),
+    ];
+    for (side, kind, mut findings, failure) in sides {
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        let failed = findings.iter().any(|finding| finding.severity == Severity::Error);
+        let verdict = if failed { "cannot work" } else { "ok" };
+        push_line(&mut text, &format!("{} {side} ({kind}): {verdict}", connector.name));
+        for finding in &findings {
+            push_finding(&mut text, finding);
+        }
+        if failed && exit == Exit::Ok {
+            exit = failure;
+        }
+    }
+    (text, exit)
+}
+
+fn push_finding(text: &mut String, finding: &Finding) {
+    let severity = match finding.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Info => "info",
+    };
+    push_line(text, &format!("  {severity} {}: {}", finding.code, finding.message));
+    for line in finding.remedy.iter().flat_map(|remedy| remedy.lines()) {
+        push_line(text, &format!("      {line}"));
+    }
+}
+
+fn push_line(text: &mut String, line: &str) {
+    let _infallible = writeln!(text, "{line}");
+}

@@ -1,0 +1,234 @@
+//! The command line.
+
+mod check;
+mod exit;
+mod output;
+mod position;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use exit::Exit;
+
+use self::output::{Out, complain};
+use crate::config::{self, Config, Environment, LogFormat};
+use crate::explain;
+use crate::registry::KINDS;
+
+/// Change data capture from databases to validated event envelopes.
+#[derive(Debug, Parser)]
+#[command(name = "rowtide", version, arg_required_else_help = true, after_help = exit::TABLE)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every connector of the configuration until told to stop (SIGTERM, Ctrl-C)
+    Run {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// How logs look, whatever the configuration says
+        #[arg(long, value_enum)]
+        log_format: Option<LogFormatArg>,
+    },
+    /// Check the configuration, the database and the sink; change nothing
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// About the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Explain an error code; without one, list all of them
+    Explain {
+        /// The code, such as RT1003
+        code: Option<String>,
+    },
+    /// Show or change where a connector goes on; stop it before changing
+    Position {
+        #[command(subcommand)]
+        command: PositionCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the configuration's JSON Schema
+    Schema,
+}
+
+#[derive(Debug, Subcommand)]
+enum PositionCommand {
+    /// Print the saved position as JSON
+    Show {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Go on from a given place in the log
+    Set {
+        #[command(flatten)]
+        which: Which,
+        /// The place in the source's own terms: an LSN such as 0/16B3748
+        #[arg(long)]
+        lsn: String,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Go on from wherever the server's slot stands, in the server's present history
+    Adopt {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        consent: Consent,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration: .yaml, .yml, .toml or .json
+    #[arg(long = "config", short = 'c', value_name = "FILE")]
+    #[arg(env = "ROWTIDE_CONFIG", default_value = "rowtide.yaml")]
+    path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Which {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The connector's name
+    #[arg(long, value_name = "NAME")]
+    connector: String,
+}
+
+#[derive(Debug, Args)]
+struct Consent {
+    /// Save the position; without this, only say what would happen
+    #[arg(long)]
+    yes: bool,
+    /// Only say what would happen (the default)
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormatArg {
+    Text,
+    Json,
+}
+
+impl From<LogFormatArg> for LogFormat {
+    fn from(format: LogFormatArg) -> Self {
+        match format {
+            LogFormatArg::Text => Self::Text,
+            LogFormatArg::Json => Self::Json,
+        }
+    }
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _closed = error.print();
+            let usage = if error.use_stderr() { Exit::Config } else { Exit::Ok };
+            return usage.into();
+        }
+    };
+    dispatch(cli.command).into()
+}
+
+fn dispatch(command: Command) -> Exit {
+    match command {
+        Command::Run { file, log_format } => match load(&file) {
+            Ok(mut config) => {
+                if let Some(format) = log_format {
+                    config.logs.format = format.into();
+                }
+                run::run(config)
+            }
+            Err(exit) => exit,
+        },
+        Command::Check { file } => match load(&file) {
+            Ok(config) => check::check(&config),
+            Err(exit) => exit,
+        },
+        Command::Config { command: ConfigCommand::Schema } => {
+            Out::new().text(&config::schema_text(&KINDS))
+        }
+        Command::Explain { code } => explain_code(code.as_deref()),
+        Command::Position { command } => {
+            let (which, action) = match command {
+                PositionCommand::Show { which } => (which, position::Action::Show),
+                PositionCommand::Set { which, lsn, consent } => {
+                    (which, position::Action::Set { place: lsn, apply: consent.yes })
+                }
+                PositionCommand::Adopt { which, consent } => {
+                    (which, position::Action::Adopt { apply: consent.yes })
+                }
+            };
+            match load(&which.file) {
+                Ok(config) => position::position(&config, &which.connector, &action),
+                Err(exit) => exit,
+            }
+        }
+    }
+}
+
+/// Loads the configuration, or says everything that is wrong with it.
+fn load(file: &ConfigFile) -> Result<Config, Exit> {
+    config::load(&file.path, &Environment::of_process(), &KINDS).map_err(|problems| {
+        let count = problems.0.len();
+        let noun = if count == 1 { "problem" } else { "problems" };
+        complain(&format!("{count} {noun} in {}:\n\n{problems}\n", file.path.display()));
+        complain("`rowtide explain CODE` says more about a code.");
+        Exit::Config
+    })
+}
+
+fn explain_code(code: Option<&str>) -> Exit {
+    let mut out = Out::new();
+    match code {
+        Some(code) => match explain::page(code) {
+            Some(page) => out.text(page.text),
+            None => {
+                complain(&format!(
+                    "RT1021: there is no code {code:?}; `rowtide explain` lists them"
+                ));
+                Exit::Config
+            }
+        },
+        None => {
+            let lines: Vec<String> =
+                explain::all().map(|page| format!("{}  {}\n", page.code, page.title())).collect();
+            out.text(&lines.concat())
+        }
+    }
+}
+
+/// A runtime for one command. Connectors have threads and runtimes of their own.
+fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        complain(&format!("RT1030: the runtime cannot start: {error}"));
+        Exit::Internal
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

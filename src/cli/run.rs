@@ -1,0 +1,84 @@
+//! `rowtide run`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::output::complain;
+use super::{Exit, runtime};
+use crate::config::Config;
+use crate::ops::logs;
+use crate::pipeline::{self, ConnectorEnd};
+
+/// How long threads of libraries may take to end once every connector has.
+const LEFTOVERS: Duration = Duration::from_millis(500);
+
+/// Runs every connector until all have ended.
+pub(super) fn run(config: Config) -> Exit {
+    logs::init(&config.logs);
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(exit) => return exit,
+    };
+    let exit = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        match watch_signals(&shutdown) {
+            Ok(()) => until_ended(config, shutdown).await,
+            Err(error) => {
+                complain(&format!("RT1030: signals cannot be handled: {error}"));
+                Exit::Internal
+            }
+        }
+    });
+    runtime.shutdown_timeout(LEFTOVERS);
+    exit
+}
+
+async fn until_ended(config: Config, shutdown: CancellationToken) -> Exit {
+    let config = Arc::new(config);
+    let ends = pipeline::run(Arc::clone(&config), shutdown, |end| match &end.result {
+        Ok(()) => tracing::info!(connector = %end.name, "stopped; everything delivered is saved"),
+        Err(error) => tracing::error!(
+            connector = %end.name, code = %error.code(), "stopped for good: {error}"
+        ),
+    });
+    exit_of(&config, &ends.await)
+}
+
+/// The first failure in the order of the configuration decides.
+fn exit_of(config: &Config, ends: &[ConnectorEnd]) -> Exit {
+    let end_of = |name: &str| ends.iter().find(|end| end.name == name);
+    config
+        .connectors
+        .iter()
+        .filter_map(|connector| end_of(&connector.name)?.result.as_ref().err())
+        .map(Exit::of)
+        .next()
+        .unwrap_or(Exit::Ok)
+}
+
+/// The first signal asks for an orderly stop, the second ends the process at once. Only saved
+/// positions are ever confirmed, so that nothing is lost either way (invariant A8).
+fn watch_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        let name = either(&mut term, &mut interrupt).await;
+        tracing::info!(signal = name, "stopping: what is in flight is delivered and saved first");
+        shutdown.cancel();
+        let name = either(&mut term, &mut interrupt).await;
+        tracing::warn!(signal = name, "ending at once; the rest is repeated at the next start");
+        std::process::exit(i32::from(Exit::Aborted.number()));
+    });
+    Ok(())
+}
+
+async fn either(term: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}

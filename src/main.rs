@@ -1,0 +1,7 @@
+//! The `rowtide` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rowtide::cli::main()
+}

@@ -1,0 +1,263 @@
+//! The one place that names every connector: kinds of sources and sinks, and how each is built.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rowtide_basic::discard::{self, DiscardConfig, DiscardSink};
+use rowtide_basic::jsonl::{self, JsonlConfig, JsonlSink};
+use rowtide_basic::stdout::{self, StdoutConfig, StdoutSink};
+use rowtide_kafka::{KafkaConfig, KafkaLimits, KafkaSink};
+use rowtide_postgres::{Lsn, PostgresConfig, PostgresSource};
+use rowtide_sdk::{
+    BoxFuture, Code, Error, Finding, Origin, Position, Result, Secret, Sink, Source, TopicSpec,
+};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::config::{
+    BuildContext, KeyLookup, Kinds, Proposal, SettingProblem, SinkFactory, SinkKind, SourceFactory,
+    SourceKind, Wanted,
+};
+
+/// Every kind of source and sink of this build.
+pub static KINDS: Kinds = Kinds {
+    sources: &[SourceKind {
+        name: "postgres",
+        schema: PostgresConfig::json_schema,
+        parse: |settings, folder| postgres(settings, folder),
+    }],
+    sinks: &[
+        SinkKind {
+            name: "kafka",
+            schema: KafkaConfig::json_schema,
+            parse: |settings, folder| kafka(settings, folder),
+        },
+        SinkKind {
+            name: "jsonl",
+            schema: JsonlConfig::json_schema,
+            parse: |settings, _| Ok(Arc::new(Jsonl(read(settings)?))),
+        },
+        SinkKind {
+            name: "stdout",
+            schema: StdoutConfig::json_schema,
+            parse: |settings, _| Ok(Arc::new(Stdout(read(settings)?))),
+        },
+        SinkKind {
+            name: "discard",
+            schema: DiscardConfig::json_schema,
+            parse: |settings, _| Ok(Arc::new(Discard(read(settings)?))),
+        },
+    ],
+};
+
+fn read<T: DeserializeOwned>(settings: Value) -> Result<T, Vec<SettingProblem>> {
+    serde_json::from_value(settings).map_err(|error| vec![setting("", error.to_string())])
+}
+
+fn setting(field: &str, message: String) -> SettingProblem {
+    SettingProblem { code: None, field: field.to_owned(), message, remedy: None }
+}
+
+#[derive(Debug)]
+struct Postgres(PostgresSource);
+
+fn postgres(settings: Value, folder: &Path) -> Result<Arc<dyn SourceFactory>, Vec<SettingProblem>> {
+    let config: PostgresConfig = read(settings)?;
+    let problems = config.problems(folder);
+    let as_problem = |finding: Finding| SettingProblem {
+        code: Some(finding.code),
+        field: String::new(),
+        message: finding.message,
+        remedy: finding.remedy,
+    };
+    if !problems.is_empty() {
+        return Err(problems.into_iter().map(as_problem).collect());
+    }
+    match PostgresSource::new(config, folder) {
+        Ok(source) => Ok(Arc::new(Postgres(source))),
+        Err(error) => Err(vec![as_problem(Finding::from(&error))]),
+    }
+}
+
+impl SourceFactory for Postgres {
+    fn build(&self, _cx: &BuildContext<'_>) -> Result<Box<dyn Source>> {
+        Ok(Box::new(self.0.clone()))
+    }
+
+    fn check<'a>(
+        &'a self,
+        _cx: &'a BuildContext<'a>,
+        keys: KeyLookup<'a>,
+    ) -> BoxFuture<'a, Vec<Finding>> {
+        Box::pin(rowtide_postgres::check(&self.0, keys))
+    }
+
+    fn resource(&self) -> Option<String> {
+        Some(self.0.resource())
+    }
+
+    fn propose<'a>(
+        &'a self,
+        _cx: &'a BuildContext<'a>,
+        wanted: &'a Wanted,
+        saved: Option<&'a Position>,
+    ) -> BoxFuture<'a, Result<Proposal>> {
+        Box::pin(async move {
+            let position = match wanted {
+                Wanted::Adopt => rowtide_postgres::position_at_slot(&self.0).await?,
+                Wanted::At(text) => {
+                    let lsn: Lsn = text.parse().map_err(|error| {
+                        Error::fatal(Origin::Config, Code("RT1025"), "this is not an LSN")
+                            .with_source(error)
+                            .with_remedy("write it as the server does: 0/16B3748")
+                    })?;
+                    rowtide_postgres::position_at(&self.0, lsn).await?
+                }
+            };
+            let mut consequences = Vec::new();
+            if let Some(saved) = saved {
+                let words = rowtide_postgres::describe(saved)
+                    .unwrap_or_else(|_| "a position that this source did not write".to_owned());
+                consequences.push(format!("no longer in force: {words}"));
+            }
+            let words = rowtide_postgres::describe(&position)?;
+            consequences.push(format!("taken as delivered, whether it was or not: {words}"));
+            consequences.push("everything after it is delivered (again)".to_owned());
+            Ok(Proposal { position, consequences })
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Kafka(KafkaConfig);
+
+fn kafka(settings: Value, folder: &Path) -> Result<Arc<dyn SinkFactory>, Vec<SettingProblem>> {
+    let mut config: KafkaConfig = read(settings)?;
+    if let Some(tls) = &mut config.tls {
+        for pem in [&mut tls.ca, &mut tls.certificate].into_iter().flatten() {
+            *pem = in_folder(pem, folder);
+        }
+        if let Some(key) = &mut tls.key {
+            *key = Secret::new(in_folder(key.expose(), folder));
+        }
+    }
+    let problems = config.problems();
+    if problems.is_empty() {
+        return Ok(Arc::new(Kafka(config)));
+    }
+    Err(problems.into_iter().map(|problem| setting(&problem.path, problem.message)).collect())
+}
+
+/// A PEM setting is the text itself or a path; a relative path starts at the configuration file.
+fn in_folder(pem: &str, folder: &Path) -> String {
+    if pem.trim_start().starts_with("-----BEGIN") {
+        return pem.to_owned();
+    }
+    folder.join(pem).to_string_lossy().into_owned()
+}
+
+/// The bounds that the host sets on a Kafka sink.
+fn limits(cx: &BuildContext<'_>) -> KafkaLimits {
+    let max_record_bytes = cx.max_event.saturating_add(crate::pipeline::RECORD_OVERHEAD);
+    KafkaLimits { memory_bytes: cx.memory, max_record_bytes }
+}
+
+impl SinkFactory for Kafka {
+    fn build(&self, cx: &BuildContext<'_>) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(KafkaSink::new(self.0.clone(), limits(cx))?))
+    }
+
+    fn check<'a>(
+        &'a self,
+        cx: &'a BuildContext<'a>,
+        topics: &'a [TopicSpec],
+    ) -> BoxFuture<'a, Vec<Finding>> {
+        Box::pin(rowtide_kafka::check(&self.0, limits(cx), topics))
+    }
+
+    fn keeps_position(&self) -> bool {
+        false
+    }
+
+    fn resource(&self) -> Option<String> {
+        None
+    }
+}
+
+#[derive(Debug)]
+struct Jsonl(JsonlConfig);
+
+impl SinkFactory for Jsonl {
+    fn build(&self, _cx: &BuildContext<'_>) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(JsonlSink::new(self.0.clone())))
+    }
+
+    fn check<'a>(
+        &'a self,
+        _cx: &'a BuildContext<'a>,
+        _topics: &'a [TopicSpec],
+    ) -> BoxFuture<'a, Vec<Finding>> {
+        Box::pin(async { jsonl::check(&self.0) })
+    }
+
+    fn keeps_position(&self) -> bool {
+        true
+    }
+
+    fn resource(&self) -> Option<String> {
+        // `./events/` and `events` are one folder; links are the lock's matter.
+        let plain: PathBuf = self.0.dir.components().collect();
+        Some(format!("the folder {}", plain.display()))
+    }
+}
+
+#[derive(Debug)]
+struct Stdout(StdoutConfig);
+
+impl SinkFactory for Stdout {
+    fn build(&self, _cx: &BuildContext<'_>) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(StdoutSink::new(&self.0)))
+    }
+
+    fn check<'a>(
+        &'a self,
+        _cx: &'a BuildContext<'a>,
+        _topics: &'a [TopicSpec],
+    ) -> BoxFuture<'a, Vec<Finding>> {
+        Box::pin(async { stdout::check(&self.0) })
+    }
+
+    fn keeps_position(&self) -> bool {
+        false
+    }
+
+    fn resource(&self) -> Option<String> {
+        None
+    }
+}
+
+#[derive(Debug)]
+struct Discard(DiscardConfig);
+
+impl SinkFactory for Discard {
+    fn build(&self, _cx: &BuildContext<'_>) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(DiscardSink::new(&self.0)))
+    }
+
+    fn check<'a>(
+        &'a self,
+        _cx: &'a BuildContext<'a>,
+        _topics: &'a [TopicSpec],
+    ) -> BoxFuture<'a, Vec<Finding>> {
+        Box::pin(async { discard::check(&self.0) })
+    }
+
+    fn keeps_position(&self) -> bool {
+        false
+    }
+
+    fn resource(&self) -> Option<String> {
+        None
+    }
+}
