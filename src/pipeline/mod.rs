@@ -19,6 +19,8 @@ mod plans;
 mod progress;
 mod pump;
 mod session;
+#[cfg(test)]
+mod simulation;
 mod supervise;
 mod topics;
 
@@ -29,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConnectorConfig};
 pub use claims::ClaimRegistry;
+pub(crate) use plans::RECORD_OVERHEAD;
 
 /// How one connector ended.
 #[derive(Debug)]

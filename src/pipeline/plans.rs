@@ -10,7 +10,7 @@ use crate::envelope::{Plan, PlanContext, TableRoute};
 use crate::schema::Versions;
 
 /// What a record needs beside its value: key, headers and the broker's own framing.
-const RECORD_OVERHEAD: usize = 64 * 1024;
+pub(crate) const RECORD_OVERHEAD: usize = 64 * 1024;
 
 /// Makes the plans of one pipeline.
 #[derive(Debug)]
