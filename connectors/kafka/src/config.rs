@@ -282,7 +282,8 @@ impl Problem {
 
 const BY_FIELD: &str = "it has a field of its own";
 const ORDER: &str = "it would let records be lost, repeated or reordered";
-const ROUTE: &str = "the partition of a key must never change, and must be the one Java clients use";
+const ROUTE: &str =
+    "the partition of a key must never change, and must be the one Java clients use";
 const MEMORY: &str = "`memory` and `max_event` bound what is in flight";
 const REPORTS: &str = "delivery reports are how the position advances";
 const CODE: &str = "it runs code from outside";

@@ -1,0 +1,216 @@
+//! From delivery reports to completions, and the one cause of a producer's end.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rowtide_sdk::{Class, Completion};
+use tokio::sync::Notify;
+
+use crate::error::{self, Failure, codes};
+
+/// Locks, whatever another thread did while it held the lock.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One submitted batch: counts its delivery reports. Each record in librdkafka's queue holds one
+/// reference, so that nothing is allocated per record.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    remaining: AtomicUsize,
+    done: Mutex<Option<Completion>>,
+}
+
+impl Batch {
+    /// A batch that waits for `parts` reports.
+    pub(crate) fn new(parts: usize, done: Completion) -> Self {
+        Self { remaining: AtomicUsize::new(parts), done: Mutex::new(Some(done)) }
+    }
+
+    /// Takes off `parts` reports; true where they were the last.
+    fn release(&self, parts: usize) -> bool {
+        self.remaining.fetch_sub(parts, Ordering::AcqRel) == parts
+    }
+}
+
+/// What the producer's threads and the sink share.
+#[derive(Debug, Default)]
+pub(crate) struct Deliveries {
+    /// Batches with reports still to come.
+    batches: AtomicUsize,
+    /// Completions of batches that failed, answered once the cause is known.
+    failed: Mutex<Vec<Completion>>,
+    /// Why the producer is dead; set once.
+    cause: OnceLock<Failure>,
+    /// librdkafka raised a fatal error; its reports usually bring a better cause.
+    fatal: AtomicBool,
+    /// Somebody waits for room in the queue or for the last report.
+    waiting: AtomicBool,
+    progress: Notify,
+}
+
+impl Deliveries {
+    /// Counts a batch in. Every report, and what is released, counts towards its end.
+    pub(crate) fn begin(&self) {
+        self.batches.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Batches with reports still to come.
+    pub(crate) fn batches(&self) -> usize {
+        self.batches.load(Ordering::Acquire)
+    }
+
+    /// Why nothing can be sent any more.
+    pub(crate) fn cause(&self) -> Option<&Failure> {
+        self.cause.get()
+    }
+
+    /// Declares the producer dead. The first cause stays.
+    pub(crate) fn end(&self, cause: Failure) {
+        let _first_stays = self.cause.set(cause);
+        self.progress.notify_one();
+    }
+
+    /// librdkafka raised a fatal error.
+    pub(crate) fn raise_fatal(&self) {
+        self.fatal.store(true, Ordering::Release);
+    }
+
+    /// Whether librdkafka raised a fatal error.
+    pub(crate) fn is_fatal(&self) -> bool {
+        self.fatal.load(Ordering::Acquire)
+    }
+
+    /// Takes `parts` reports off a batch and answers it where they were the last.
+    pub(crate) fn release(&self, batch: &Batch, parts: usize) {
+        if batch.release(parts) {
+            self.batches.fetch_sub(1, Ordering::AcqRel);
+            if let Some(done) = lock(&batch.done).take() {
+                done.durable();
+            }
+            // One that waits for the last report polls slowly; do not let it.
+            self.progress.notify_one();
+        } else if self.waiting.load(Ordering::Relaxed)
+            && self.waiting.swap(false, Ordering::Relaxed)
+        {
+            self.progress.notify_one();
+        }
+    }
+
+    /// Marks a batch as failed: it can no longer become durable.
+    pub(crate) fn fail(&self, batch: &Batch) {
+        if let Some(done) = lock(&batch.done).take() {
+            lock(&self.failed).push(done);
+        }
+    }
+
+    /// Takes in one failed report.
+    pub(crate) fn report_failure(&self, error: &KafkaError, message: &BorrowedMessage<'_>) {
+        let Some(kafka) = error::code_of(error) else {
+            return self.end(error::failure(error, "delivering a record"));
+        };
+        if error::is_consequence(kafka) {
+            return;
+        }
+        let topic = message.topic();
+        let key = message.key_len();
+        let value = message.payload_len();
+        self.end(match kafka {
+            rdkafka::error::RDKafkaErrorCode::MessageSizeTooLarge => {
+                error::too_large(topic, key, value, "the broker")
+            }
+            _ => Failure::of(
+                kafka,
+                format_args!("topic {topic} [{}]: a record was not delivered", message.partition()),
+            ),
+        });
+    }
+
+    /// Answers failed batches with the cause, or keeps them where none is known yet and `wait`.
+    pub(crate) fn answer_failed(&self, wait: bool) {
+        let mut failed = lock(&self.failed);
+        if failed.is_empty() || (wait && self.cause.get().is_none()) {
+            return;
+        }
+        let failed = std::mem::take(&mut *failed);
+        let cause = self.cause.get_or_init(|| {
+            Failure::new(Class::Transient, codes::NOT_DELIVERED, "records were not delivered")
+        });
+        for done in failed {
+            done.failed(cause.to_error());
+        }
+        self.progress.notify_one();
+    }
+
+    /// Whether failed batches wait for their answer.
+    pub(crate) fn has_failed(&self) -> bool {
+        !lock(&self.failed).is_empty()
+    }
+
+    /// Waits until reports came in, a batch ended or `timeout` passed.
+    pub(crate) async fn progress(&self, timeout: std::time::Duration) {
+        self.waiting.store(true, Ordering::Relaxed);
+        let _elapsed = tokio::time::timeout(timeout, self.progress.notified()).await;
+        self.waiting.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rowtide_sdk::Outcome;
+    use tokio::sync::mpsc;
+
+    fn batch(
+        deliveries: &Deliveries,
+        parts: usize,
+        sequence: u64,
+    ) -> (Batch, mpsc::UnboundedReceiver<Outcome>) {
+        let (reply, outcomes) = mpsc::unbounded_channel();
+        deliveries.begin();
+        (Batch::new(parts, Completion::new(sequence, reply, None)), outcomes)
+    }
+
+    #[test]
+    fn the_last_report_answers_the_batch() {
+        let deliveries = Deliveries::default();
+        let (batch, mut outcomes) = batch(&deliveries, 3, 1);
+        deliveries.release(&batch, 1);
+        deliveries.release(&batch, 1);
+        assert!(outcomes.try_recv().is_err());
+        deliveries.release(&batch, 1);
+        assert!(outcomes.try_recv().unwrap().result.is_ok());
+        assert_eq!(deliveries.batches(), 0);
+    }
+
+    #[test]
+    fn one_failed_report_fails_the_batch_with_the_root_cause() {
+        let deliveries = Deliveries::default();
+        let (batch, mut outcomes) = batch(&deliveries, 2, 1);
+        deliveries.fail(&batch);
+        deliveries.release(&batch, 1);
+        deliveries.answer_failed(true);
+        assert!(outcomes.try_recv().is_err(), "the cause is not known yet");
+        deliveries.end(Failure::new(Class::Fatal, codes::RECORD_TOO_LARGE, "too large"));
+        deliveries.end(Failure::new(Class::Transient, codes::NOT_DELIVERED, "later"));
+        deliveries.release(&batch, 1);
+        deliveries.answer_failed(true);
+        let error = outcomes.try_recv().unwrap().result.unwrap_err();
+        assert_eq!(error.code(), codes::RECORD_TOO_LARGE);
+        assert!(outcomes.try_recv().is_err());
+        assert_eq!(deliveries.batches(), 0);
+    }
+
+    #[test]
+    fn a_failed_batch_without_a_cause_is_answered_in_the_end() {
+        let deliveries = Deliveries::default();
+        let (batch, mut outcomes) = batch(&deliveries, 1, 1);
+        deliveries.fail(&batch);
+        deliveries.release(&batch, 1);
+        deliveries.answer_failed(false);
+        let error = outcomes.try_recv().unwrap().result.unwrap_err();
+        assert_eq!(error.code(), codes::NOT_DELIVERED);
+    }
+}

@@ -1,0 +1,177 @@
+//! Whether the brokers can be reached, and whether topics keep their partitions.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::delivery::lock;
+use crate::error::codes;
+use crate::producer::{self, Partitions, RawProducer};
+
+/// One look at the cluster from the polling thread, which serves no reports meanwhile.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two looks while the brokers cannot be reached.
+const DOWN_PERIOD: Duration = Duration::from_secs(2);
+/// Between two looks at any topic's partitions.
+const TOPIC_PERIOD: Duration = Duration::from_secs(1);
+/// Between two looks at one topic's partitions.
+const ROUND_PERIOD: Duration = Duration::from_secs(30);
+
+/// What is known about the connection. Written by callbacks, judged by the polling thread.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// librdkafka says that every broker is down. It also says so when the only connection was idle
+    /// and closed, so that a look decides.
+    suspect: AtomicBool,
+    /// The last connection error.
+    reason: Mutex<String>,
+    /// Known partition counts.
+    topics: Mutex<BTreeMap<Arc<str>, i32>>,
+    /// Batches ended since the last look: an idle connector looks at nothing.
+    seen: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    down_since: Option<Instant>,
+    next_look: Option<Instant>,
+    next_topic: Option<Instant>,
+    /// Where in the round over the topics we are; empty at its start.
+    cursor: Option<Arc<str>>,
+}
+
+impl Health {
+    /// Every broker may be down.
+    pub(crate) fn suspect(&self) {
+        self.suspect.store(true, Ordering::Release);
+    }
+
+    /// Whether every broker may be down.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Acquire)
+    }
+
+    /// A broker answered.
+    pub(crate) fn clear(&self) {
+        self.suspect.store(false, Ordering::Release);
+    }
+
+    /// Keeps the last connection error for messages.
+    pub(crate) fn note(&self, reason: &str) {
+        reason.clone_into(&mut lock(&self.reason));
+    }
+
+    /// The last connection error, or nothing.
+    pub(crate) fn reason(&self) -> String {
+        lock(&self.reason).clone()
+    }
+
+    /// Remembers a topic's partitions.
+    pub(crate) fn learn(&self, topic: &Arc<str>, partitions: i32) {
+        lock(&self.topics).insert(Arc::clone(topic), partitions);
+    }
+
+    /// Looks where a look is due. `in_flight` is the number of unanswered batches.
+    pub(crate) fn check(&self, raw: &RawProducer, in_flight: usize) {
+        let now = Instant::now();
+        if self.is_suspect() {
+            self.check_brokers(raw, now);
+        } else {
+            let was = self.seen.swap(in_flight, Ordering::Relaxed);
+            if was > 0 || in_flight > 0 {
+                self.check_topic(raw, now);
+            }
+        }
+    }
+
+    fn check_brokers(&self, raw: &RawProducer, now: Instant) {
+        let mut state = lock(&self.state);
+        if state.next_look.is_some_and(|next| now < next) {
+            return;
+        }
+        let Some(topic) = lock(&self.topics).keys().next().cloned() else { return };
+        if producer::partitions(raw, &topic, LOOK_TIMEOUT).is_ok() {
+            self.clear();
+            state.next_look = None;
+            if let Some(since) = state.down_since.take() {
+                let seconds = since.elapsed().as_secs();
+                tracing::info!(seconds, "a Kafka broker can be reached again");
+            }
+        } else {
+            state.next_look = Some(Instant::now() + DOWN_PERIOD);
+            if state.down_since.is_none() {
+                state.down_since = Some(now);
+                let reason = self.reason();
+                tracing::warn!(
+                    code = %codes::UNREACHABLE,
+                    reason,
+                    "no Kafka broker can be reached; records wait and are sent once one is back"
+                );
+            }
+        }
+    }
+
+    /// Looks at the next topic of the round.
+    fn check_topic(&self, raw: &RawProducer, now: Instant) {
+        let mut state = lock(&self.state);
+        if state.next_topic.is_none() {
+            state.next_topic = Some(now + ROUND_PERIOD);
+        }
+        if state.next_topic.is_some_and(|next| now < next) {
+            return;
+        }
+        let next = next_after(&lock(&self.topics), state.cursor.as_ref());
+        let Some((topic, known)) = next else {
+            state.cursor = None;
+            state.next_topic = Some(now + ROUND_PERIOD);
+            return;
+        };
+        state.next_topic = Some(now + TOPIC_PERIOD);
+        state.cursor = Some(Arc::clone(&topic));
+        drop(state);
+        if let Ok(Partitions::Ready(count)) = producer::partitions(raw, &topic, LOOK_TIMEOUT)
+            && count != known
+        {
+            self.learn(&topic, count);
+            tracing::warn!(
+                code = %codes::PARTITIONS_CHANGED,
+                topic = &*topic,
+                before = known,
+                now = count,
+                "the topic's partitions changed: keys move to other partitions, and their order \
+                 across the change is not kept"
+            );
+        }
+    }
+}
+
+/// The topic after `cursor`, with its known partitions.
+fn next_after(
+    topics: &BTreeMap<Arc<str>, i32>,
+    cursor: Option<&Arc<str>>,
+) -> Option<(Arc<str>, i32)> {
+    use std::ops::Bound;
+    let from = cursor.map_or(Bound::Unbounded, |cursor| Bound::Excluded(Arc::clone(cursor)));
+    let mut after = topics.range::<Arc<str>, _>((from, Bound::Unbounded));
+    after.next().map(|(topic, count)| (Arc::clone(topic), *count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_visits_every_topic_once() {
+        let topics: BTreeMap<Arc<str>, i32> =
+            [("a", 1), ("b", 2), ("c", 3)].into_iter().map(|(t, n)| (Arc::from(t), n)).collect();
+        let mut cursor = None;
+        let mut visited = Vec::new();
+        while let Some((topic, count)) = next_after(&topics, cursor.as_ref()) {
+            visited.push((topic.to_string(), count));
+            cursor = Some(topic);
+        }
+        assert_eq!(visited, [("a".into(), 1), ("b".into(), 2), ("c".into(), 3)]);
+    }
+}

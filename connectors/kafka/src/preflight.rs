@@ -1,0 +1,149 @@
+//! What `rowtide check` says about the Kafka side. Connects and reads; creates nothing.
+
+use std::time::{Duration, Instant};
+
+use rowtide_sdk::{Finding, Severity, TopicSpec};
+
+use crate::config::{KafkaConfig, KafkaLimits};
+use crate::error::{Failure, codes};
+use crate::producer::{Partitions, Producer};
+use crate::topics::{self, Admin, Found, TopicSettings};
+
+/// How long a broker may take to answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a topic's partitions may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Checks connection, rights and topics. Empty where all is well.
+pub async fn check(
+    config: &KafkaConfig,
+    limits: KafkaLimits,
+    topics: &[TopicSpec],
+) -> Vec<Finding> {
+    let problems = config.problems();
+    if !problems.is_empty() {
+        return problems
+            .into_iter()
+            .map(|problem| Finding {
+                severity: Severity::Error,
+                code: codes::SETTING,
+                message: format!("{}: {}", problem.path, problem.message),
+                remedy: None,
+            })
+            .collect();
+    }
+    let mut findings = Vec::new();
+    match Producer::start(&config.producer(limits)) {
+        Ok(producer) => {
+            if let Err(failure) = look(config, topics, &producer, &mut findings).await {
+                findings.push(finding(&failure));
+            }
+            // Nothing was sent, so that closing has nothing to report.
+            let _closed = producer.close(Instant::now()).await;
+        }
+        Err(failure) => findings.push(finding(&failure)),
+    }
+    findings
+}
+
+fn finding(failure: &Failure) -> Finding {
+    Finding::from(&failure.to_error())
+}
+
+async fn look(
+    config: &KafkaConfig,
+    specs: &[TopicSpec],
+    producer: &Producer,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Failure> {
+    producer.connect(&config.brokers, CONNECT_TIMEOUT).await?;
+    let admin = Admin::start(config).await?;
+    for spec in specs {
+        if let Err(failure) = look_at_topic(config, spec, &admin, producer, findings).await {
+            findings.push(finding(&failure));
+        }
+    }
+    admin.stop();
+    Ok(())
+}
+
+async fn look_at_topic(
+    config: &KafkaConfig,
+    spec: &TopicSpec,
+    admin: &Admin,
+    producer: &Producer,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Failure> {
+    let topic = &spec.name;
+    let partitions = producer.partitions(topic, REQUEST_TIMEOUT).await?;
+    if partitions == Partitions::Missing {
+        if !config.topics.create {
+            return Err(topics::missing(config, topic));
+        }
+        findings.push(Finding {
+            severity: Severity::Info,
+            code: codes::TOPIC_MISSING,
+            message: format!("topic {topic} does not exist and will be created"),
+            remedy: None,
+        });
+        return Ok(());
+    }
+    match admin.find(topic).await? {
+        Found::Settings(settings) => {
+            topics::verify_size(config, spec, &settings)?;
+            weaknesses(topic, &settings, findings);
+        }
+        Found::Untold(why) => findings.push(Finding {
+            severity: Severity::Warning,
+            code: codes::TOPIC_WEAK,
+            message: format!("the settings of topic {topic} cannot be read: {why}"),
+            remedy: Some(format!(
+                "kafka-acls.sh --bootstrap-server … --add --allow-principal User:… --operation \
+                 DescribeConfigs --topic {topic}"
+            )),
+        }),
+        Found::Missing => {}
+    }
+    if let (Some(stated), Partitions::Ready(count)) = (config.topics.partitions, partitions)
+        && i64::from(stated) != i64::from(count)
+    {
+        findings.push(Finding {
+            severity: Severity::Info,
+            code: codes::PARTITIONS_CHANGED,
+            message: format!(
+                "topic {topic} has {count} partitions, topics.partitions says {stated}: an \
+                 existing topic is left as it is"
+            ),
+            remedy: None,
+        });
+    }
+    Ok(())
+}
+
+/// Settings that let acknowledged records disappear.
+fn weaknesses(topic: &str, settings: &TopicSettings, findings: &mut Vec<Finding>) {
+    if settings.unclean_election {
+        findings.push(Finding {
+            severity: Severity::Warning,
+            code: codes::TOPIC_WEAK,
+            message: format!(
+                "topic {topic} allows unclean leader election: acknowledged records can be lost"
+            ),
+            remedy: Some(format!(
+                "kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name \
+                 {topic} --add-config unclean.leader.election.enable=false"
+            )),
+        });
+    }
+    if settings.min_insync_replicas == Some(1) {
+        findings.push(Finding {
+            severity: Severity::Info,
+            code: codes::TOPIC_WEAK,
+            message: format!(
+                "topic {topic} has min.insync.replicas=1: a record may be acknowledged by one \
+                 broker alone"
+            ),
+            remedy: None,
+        });
+    }
+}
