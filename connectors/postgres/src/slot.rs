@@ -12,9 +12,6 @@ use crate::server::Server;
 use crate::sql::{Sql, json_rows, literal, unexpected};
 use crate::stream::codes;
 
-/// How long the creation of a slot may wait for transactions that were open before.
-const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// A row of `pg_replication_slots`; columns that the server's version lacks are absent.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct Slot {
@@ -173,16 +170,22 @@ pub(crate) fn gone(name: &str, position: &PgPosition) -> Error {
     )
 }
 
-/// Creates the slot; the LSN from which it has every change.
+/// Creates the slot; the LSN from which it has every change. `patience` is how long it may wait for
+/// transactions that were open before.
 ///
 /// # Errors
 /// `RT2206`, transient, naming the transactions that it would have to wait for; whatever the server
 /// refuses.
-pub(crate) async fn create(sql: &mut impl Sql, name: &str, server: &Server) -> Result<Lsn> {
+pub(crate) async fn create(
+    sql: &mut impl Sql,
+    name: &str,
+    server: &Server,
+    patience: Duration,
+) -> Result<Lsn> {
     const DOING: &str = "creating the replication slot";
     // A slot that a standby may take over, where the server knows such.
     let failover = if server.major() >= 17 && !server.in_recovery { ", false, true" } else { "" };
-    let timeout = format!("SET statement_timeout = {}", CREATE_TIMEOUT.as_millis());
+    let timeout = format!("SET statement_timeout = {}", patience.as_millis());
     sql.rows(&timeout, DOING).await?;
     let statement = format!(
         "SELECT lsn FROM pg_create_logical_replication_slot({}, 'pgoutput', false{failover})",
@@ -190,7 +193,7 @@ pub(crate) async fn create(sql: &mut impl Sql, name: &str, server: &Server) -> R
     );
     let started = Instant::now();
     let created = sql.rows(&statement, DOING).await;
-    let timed_out = started.elapsed() >= CREATE_TIMEOUT;
+    let timed_out = started.elapsed() >= patience;
     sql.rows("SET statement_timeout = 0", DOING).await?;
     match created {
         Ok(mut rows) => rows
@@ -198,20 +201,20 @@ pub(crate) async fn create(sql: &mut impl Sql, name: &str, server: &Server) -> R
             .and_then(|row| row.into_iter().next().flatten()?.parse().ok())
             .ok_or_else(|| unexpected(DOING)),
         Err(error) => match blockers(sql).await {
-            Ok(blockers) if timed_out => Err(blocked(name, &blockers).with_source(error)),
+            Ok(blockers) if timed_out => Err(blocked(name, patience, &blockers).with_source(error)),
             _ => Err(error),
         },
     }
 }
 
-fn blocked(name: &str, blockers: &str) -> Error {
+fn blocked(name: &str, patience: Duration, blockers: &str) -> Error {
     Error::transient(
         Origin::Source,
         codes::SLOT_BLOCKED,
         format!(
             "the slot \"{name}\" could not be created in {} s: it waits for every transaction that \
              was open before, in any database of the server: {blockers}",
-            CREATE_TIMEOUT.as_secs()
+            patience.as_secs()
         ),
     )
     .with_remedy("end these transactions, or wait; creation is tried again")

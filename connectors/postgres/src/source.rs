@@ -239,7 +239,7 @@ async fn first_lsn(
         );
         return Ok(confirmed);
     }
-    let lsn = slot::create(connection, name, server).await?;
+    let lsn = slot::create(connection, name, server, 3 * source.options.connect_timeout).await?;
     tracing::info!(slot = name, %lsn, "replication slot created");
     Ok(lsn)
 }

@@ -1,0 +1,294 @@
+//! Which changes are handed over, and in what form.
+
+use rowtide_testkit::{Postgres, postgres_versions};
+use tokio_postgres::Client;
+
+use crate::host::Setup;
+
+/// A database of its own on a server, with a schema.
+pub(crate) async fn database(server: &Postgres, name: &str, schema: &str) -> Client {
+    let admin = server.client("postgres").await;
+    admin.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+    let client = server.client(name).await;
+    client.batch_execute(schema).await.unwrap();
+    client
+}
+
+#[tokio::test]
+async fn inserts_updates_deletes_and_copy() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let sql = database(&server, "shop", "CREATE TABLE t (id int PRIMARY KEY, v text)").await;
+        let mut host = Setup::new(&server, "shop").run();
+        host.ready().await;
+        sql.batch_execute("INSERT INTO t VALUES (1, 'a'), (2, NULL)").await.unwrap();
+        sql.batch_execute("UPDATE t SET v = 'b' WHERE id = 1").await.unwrap();
+        sql.batch_execute("UPDATE t SET id = 3 WHERE id = 2").await.unwrap();
+        sql.batch_execute("DELETE FROM t WHERE id = 1").await.unwrap();
+        let texts = host.until(5).await;
+        assert_eq!(
+            texts,
+            [
+                "c public.t none > id=1,v=a",
+                "c public.t none > id=2,v=-",
+                "u public.t none > id=1,v=b",
+                "u public.t id=2 > id=3,v=-",
+                "d public.t id=1 > none",
+            ],
+            "{version}"
+        );
+        sql.batch_execute("COPY t FROM PROGRAM 'seq 100 1099' (FORMAT csv, DELIMITER ',')")
+            .await
+            .unwrap_err();
+        sql.batch_execute("COPY t (id) FROM PROGRAM 'seq 100 1099'").await.unwrap();
+        host.until(1005).await;
+        let commits: std::collections::HashSet<&str> =
+            host.events[5..].iter().map(|event| event.id.split(':').next().unwrap()).collect();
+        assert_eq!(commits.len(), 1);
+        for (index, event) in host.events[5..].iter().enumerate() {
+            assert!(event.id.ends_with(&format!(":{index}")), "{}", event.id);
+            assert_eq!(event.after.as_deref(), Some(format!("id={},v=-", index + 100).as_str()));
+        }
+        // A clean stop confirms the last transaction's end: nothing comes again.
+        let position = host.stop().await;
+        sql.batch_execute("INSERT INTO t VALUES (5000, 'last')").await.unwrap();
+        let mut host = Setup::new(&server, "shop").from(position).run();
+        assert_eq!(host.until(1).await, ["c public.t none > id=5000,v=last"]);
+        host.stop().await;
+    }
+}
+
+const IDENTITIES: &str = "
+    CREATE TABLE by_key (id int PRIMARY KEY, big text, n int);
+    ALTER TABLE by_key ALTER big SET STORAGE EXTERNAL;
+    CREATE TABLE by_index (a int NOT NULL, b int NOT NULL, n int);
+    CREATE UNIQUE INDEX by_index_ab ON by_index (b, a);
+    ALTER TABLE by_index REPLICA IDENTITY USING INDEX by_index_ab;
+    CREATE TABLE whole (id int PRIMARY KEY, big text, n int);
+    ALTER TABLE whole ALTER big SET STORAGE EXTERNAL;
+    ALTER TABLE whole REPLICA IDENTITY FULL;
+    CREATE TABLE nothing (id int PRIMARY KEY);
+    ALTER TABLE nothing REPLICA IDENTITY NOTHING;
+    CREATE TABLE keyless (id int)";
+
+#[tokio::test]
+async fn images_by_replica_identity_and_unchanged_values() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let sql = database(&server, "shop", IDENTITIES).await;
+        let mut host = Setup::new(&server, "shop").run();
+        host.ready().await;
+        // Not published, so the application goes on.
+        sql.batch_execute("INSERT INTO nothing VALUES (1); DELETE FROM nothing").await.unwrap();
+        sql.batch_execute("INSERT INTO keyless VALUES (1); UPDATE keyless SET id = 2")
+            .await
+            .unwrap();
+        sql.batch_execute(
+            "INSERT INTO by_key VALUES (1, repeat('x', 5000), 1);
+             UPDATE by_key SET n = 2; UPDATE by_key SET id = 2; DELETE FROM by_key;
+             INSERT INTO by_index VALUES (1, 2, 3);
+             UPDATE by_index SET n = 4; UPDATE by_index SET a = 9; DELETE FROM by_index;
+             INSERT INTO whole VALUES (1, repeat('x', 5000), 1);
+             UPDATE whole SET n = NULL; DELETE FROM whole",
+        )
+        .await
+        .unwrap();
+        assert_eq!(
+            host.until(11).await,
+            [
+                "c public.by_key none > id=1,big=5000 bytes,n=1",
+                "u public.by_key none > id=1,big=?,n=2",
+                "u public.by_key id=1 > id=2,big=?,n=2",
+                "d public.by_key id=2 > none",
+                "c public.by_index none > a=1,b=2,n=3",
+                "u public.by_index none > a=1,b=2,n=4",
+                "u public.by_index a=1,b=2 > a=9,b=2,n=4",
+                "d public.by_index a=9,b=2 > none",
+                "c public.whole none > id=1,big=5000 bytes,n=1",
+                "u public.whole id=1,big=5000 bytes,n=1 > id=1,big=?,n=-",
+                "d public.whole id=1,big=5000 bytes,n=- > none",
+            ],
+            "{version}"
+        );
+        host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn truncates_cascades_and_unwanted_tables() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let schema = "CREATE TABLE a (id int PRIMARY KEY);
+        CREATE TABLE b (id int PRIMARY KEY REFERENCES a ON DELETE CASCADE);
+        CREATE TABLE unwanted (id int PRIMARY KEY REFERENCES a)";
+    let sql = database(&server, "shop", schema).await;
+    // A publication wider than the selection.
+    sql.batch_execute("CREATE PUBLICATION shop FOR ALL TABLES").await.unwrap();
+    let mut host = Setup::new(&server, "shop").run();
+    host.ready().await;
+    sql.batch_execute(
+        "INSERT INTO a VALUES (1), (2); INSERT INTO b VALUES (1);
+         INSERT INTO unwanted VALUES (2); TRUNCATE a CASCADE; INSERT INTO a VALUES (3);
+         INSERT INTO b VALUES (3); DELETE FROM a",
+    )
+    .await
+    .unwrap();
+    let texts = host.until(9).await;
+    assert_eq!(
+        texts,
+        [
+            "c public.a none > id=1",
+            "c public.a none > id=2",
+            "c public.b none > id=1",
+            "t public.a none > none",
+            "t public.b none > none",
+            "c public.a none > id=3",
+            "c public.b none > id=3",
+            "d public.a id=3 > none",
+            "d public.b id=3 > none",
+        ]
+    );
+    // One statement string is one transaction: the raw index counts what is not wanted, too.
+    let indexes: Vec<&str> =
+        host.events.iter().map(|event| event.id.split_once(':').unwrap().1).collect();
+    assert_eq!(indexes, ["0", "1", "2", "4.0", "4.1", "5", "6", "7", "8"]);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn tables_change_under_the_stream() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let schema = "CREATE TYPE mood AS ENUM ('ok'); CREATE TABLE t (id int PRIMARY KEY, v text)";
+        let sql = database(&server, "shop", schema).await;
+        let mut host = Setup::new(&server, "shop").run();
+        host.ready().await;
+        for statement in [
+            "INSERT INTO t VALUES (1, 'a')",
+            "ALTER TABLE t ADD m mood DEFAULT 'ok'",
+            "INSERT INTO t VALUES (2, 'b')",
+            "ALTER TABLE t RENAME v TO w",
+            "UPDATE t SET w = 'c' WHERE id = 1",
+            "ALTER TABLE t DROP w",
+            "ALTER TABLE t RENAME TO u",
+            "INSERT INTO u VALUES (3)",
+            "ALTER TABLE u REPLICA IDENTITY FULL",
+            "DELETE FROM u WHERE id = 1",
+            "ALTER TYPE mood ADD VALUE 'bad'",
+            "INSERT INTO u VALUES (4, 'bad')",
+        ] {
+            sql.batch_execute(statement).await.unwrap();
+        }
+        assert_eq!(
+            host.until(6).await,
+            [
+                "c public.t none > id=1,v=a",
+                "c public.t none > id=2,v=b,m=ok",
+                "u public.t none > id=1,w=c,m=ok",
+                "c public.u none > id=3,m=ok",
+                "d public.u id=1,m=ok > none",
+                "c public.u none > id=4,m=bad",
+            ],
+            "{version}"
+        );
+        host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn savepoints_prepared_transactions_and_logical_messages() {
+    let settings = ["max_prepared_transactions=5", "logical_decoding_work_mem=64kB"];
+    let Some(server) = Postgres::start("15", &settings) else { return };
+    let sql = database(&server, "shop", "CREATE TABLE t (id int PRIMARY KEY)").await;
+    let mut host = Setup::new(&server, "shop").run();
+    host.ready().await;
+    sql.batch_execute(
+        "SELECT pg_logical_emit_message(false, 'x', 'y');
+         BEGIN; INSERT INTO t VALUES (1); SAVEPOINT s; INSERT INTO t SELECT generate_series(10, 5000);
+         ROLLBACK TO s; SELECT pg_logical_emit_message(true, 'x', 'y'); INSERT INTO t VALUES (2);
+         COMMIT; BEGIN; INSERT INTO t VALUES (3); PREPARE TRANSACTION 'p'",
+    )
+    .await
+    .unwrap();
+    host.until(2).await;
+    let position = host.stop().await;
+    sql.batch_execute("COMMIT PREPARED 'p'").await.unwrap();
+    sql.batch_execute("INSERT INTO t VALUES (4)").await.unwrap();
+    let mut again = Setup::new(&server, "shop").from(position).run();
+    assert_eq!(again.until(2).await, ["c public.t none > id=3", "c public.t none > id=4"]);
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn large_values_pass_and_larger_ones_are_poison() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let sql = database(&server, "shop", "CREATE TABLE t (id int PRIMARY KEY, v text)").await;
+    let mut host = Setup::new(&server, "shop").run();
+    host.ready().await;
+    sql.batch_execute(
+        "INSERT INTO t VALUES (1, 'a'), (2, repeat('x', 10 << 20)), (3, repeat('x', 17 << 20)), (4, 'b');
+         UPDATE t SET id = 5 WHERE id = 2; DELETE FROM t",
+    )
+    .await
+    .unwrap();
+    let texts = host.until(9).await;
+    assert_eq!(texts[1], "c public.t none > id=2,v=10485760 bytes");
+    assert_eq!(texts[3], "c public.t none > id=4,v=b");
+    assert_eq!(texts[4], "u public.t id=2 > id=5,v=?");
+    let poison: Vec<_> = host.events.iter().map(|event| event.poison).collect();
+    assert_eq!(poison.iter().flatten().collect::<Vec<_>>(), [&"RT2210"]);
+    assert!(poison[2].is_some() && host.events[2].id.ends_with(":2"));
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn partitions_come_as_their_root() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let schema = "CREATE TABLE m (id int, y int, PRIMARY KEY (id, y)) PARTITION BY LIST (y);
+        CREATE TABLE m1 PARTITION OF m FOR VALUES IN (1);
+        CREATE TABLE m2 PARTITION OF m FOR VALUES IN (2)";
+    let sql = database(&server, "shop", schema).await;
+    let mut host = Setup::new(&server, "shop").run();
+    host.ready().await;
+    sql.batch_execute("INSERT INTO m VALUES (1, 1); UPDATE m SET y = 2; TRUNCATE m").await.unwrap();
+    assert_eq!(
+        host.until(4).await,
+        [
+            "c public.m none > id=1,y=1",
+            "d public.m id=1,y=1 > none",
+            "c public.m none > id=1,y=2",
+            "t public.m none > none",
+        ]
+    );
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn the_publication_follows_the_selection() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let schema = "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE keyless (id int);
+        CREATE TABLE unwanted1 (id int PRIMARY KEY); CREATE SCHEMA \"S.\"\"x\";
+        CREATE TABLE \"S.\"\"x\".\"T é\" (id int PRIMARY KEY)";
+    let sql = database(&server, "shop", schema).await;
+    let published = || async {
+        let rows =
+            sql.query("SELECT tablename::text FROM pg_publication_tables", &[]).await.unwrap();
+        let mut names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        names.sort();
+        names
+    };
+    let setup = Setup::new(&server, "shop");
+    let mut host = setup.run();
+    host.ready().await;
+    assert_eq!(published().await, ["T é", "a"]);
+    let position = host.stop().await;
+    sql.batch_execute(
+        "CREATE TABLE b (id int PRIMARY KEY); INSERT INTO \"S.\"\"x\".\"T é\" VALUES (1)",
+    )
+    .await
+    .unwrap();
+    let tables = serde_json::json!({ "include": ["*.*"], "exclude": ["*.unwanted*", "*.a"] });
+    let mut host = setup.clone().set("tables", tables).from(position).run();
+    assert_eq!(host.until(1).await, ["c S.\"x.T é none > id=1"]);
+    assert_eq!(published().await, ["T é", "b"]);
+    host.stop().await;
+}

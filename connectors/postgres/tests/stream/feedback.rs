@@ -1,0 +1,173 @@
+//! What the server is told, and when.
+
+use std::time::{Duration, Instant};
+
+use rowtide_postgres::Lsn;
+use rowtide_sdk::Class;
+use rowtide_testkit::{Postgres, postgres_versions};
+use tokio_postgres::Client;
+
+use crate::changes::database;
+use crate::host::Setup;
+
+const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE unwanted (v text)";
+
+async fn slot(sql: &Client) -> (i32, Lsn) {
+    let row = sql
+        .query_one("SELECT active_pid, confirmed_flush_lsn::text FROM pg_replication_slots", &[])
+        .await
+        .unwrap();
+    let pid: Option<i32> = row.get(0);
+    (pid.unwrap_or_default(), row.get::<_, String>(1).parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_blocked_pipeline_keeps_its_connection_and_confirms_nothing() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &["wal_sender_timeout=2s"]) else { return };
+        let sql = database(&server, "shop", TABLE).await;
+        let mut host = Setup::new(&server, "shop").rows(100).run();
+        host.ready().await;
+        host.during(Duration::from_millis(500)).await;
+        host.saves = false;
+        let before = slot(&sql).await;
+        // Far more than the channel, our buffer and the socket hold.
+        sql.batch_execute(
+            "INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 50000) i",
+        )
+        .await
+        .unwrap();
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert_eq!(slot(&sql).await, before, "{version}");
+        host.saves = true;
+        host.until(50_000).await;
+        host.during(Duration::from_millis(500)).await;
+        let after = slot(&sql).await;
+        assert_eq!(after.0, before.0);
+        assert!(after.1 >= host.place().confirm && after.1 > before.1, "{after:?}");
+        host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn only_what_is_saved_is_confirmed() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let sql = database(&server, "shop", TABLE).await;
+    let mut host = Setup::new(&server, "shop").run();
+    host.ready().await;
+    host.saves = false;
+    let (_, before) = slot(&sql).await;
+    for id in 0..20 {
+        sql.execute("INSERT INTO t VALUES ($1)", &[&id]).await.unwrap();
+    }
+    host.until(10).await;
+    host.during(Duration::from_millis(1500)).await;
+    assert_eq!(slot(&sql).await.1, before);
+    host.save();
+    let confirm = host.place().confirm;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(slot(&sql).await.1, confirm);
+    host.kill().await;
+}
+
+#[tokio::test]
+async fn an_idle_source_lets_the_log_go() {
+    for version in postgres_versions() {
+        let settings = ["wal_sender_timeout=3s", "autovacuum=off"];
+        let Some(server) = Postgres::start(&version, &settings) else { return };
+        let sql = database(&server, "shop", TABLE).await;
+        let mut host = Setup::new(&server, "shop").run();
+        host.ready().await;
+        for _ in 0..6 {
+            sql.batch_execute(
+                "INSERT INTO unwanted SELECT repeat('x', 1000) FROM generate_series(1, 5000)",
+            )
+            .await
+            .unwrap();
+            host.during(Duration::from_millis(1000)).await;
+        }
+        host.during(Duration::from_millis(2500)).await;
+        assert!(host.events.is_empty());
+        let lag: i64 = sql
+            .query_one(
+                "SELECT (pg_current_wal_lsn() - confirmed_flush_lsn)::bigint
+                 FROM pg_replication_slots",
+                &[],
+            )
+            .await
+            .unwrap()
+            .get(0);
+        assert!(lag < 1 << 20, "{version}: {lag}");
+        // What was confirmed had been saved before, and nothing after it is lost.
+        assert!(slot(&sql).await.1 <= host.place().confirm);
+        let position = host.kill().await;
+        sql.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
+        let mut host = Setup::new(&server, "shop").from(position).run();
+        assert_eq!(host.until(1).await, ["c public.t none > id=1,v=-"]);
+        host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn idle_progress_is_not_confirmed_before_it_is_saved() {
+    let Some(server) = Postgres::start("15", &["wal_sender_timeout=2s"]) else { return };
+    let sql = database(&server, "shop", TABLE).await;
+    let mut host = Setup::new(&server, "shop").run();
+    host.ready().await;
+    host.during(Duration::from_millis(300)).await;
+    host.saves = false;
+    let before = slot(&sql).await;
+    sql.batch_execute(
+        "INSERT INTO unwanted SELECT repeat('x', 1000) FROM generate_series(1, 5000)",
+    )
+    .await
+    .unwrap();
+    host.during(Duration::from_secs(4)).await;
+    assert!(host.place().confirm > before.1);
+    assert_eq!(slot(&sql).await, before);
+    host.kill().await;
+}
+
+/// A fast shutdown waits until every walsender's client has confirmed the last record.
+#[tokio::test]
+async fn a_fast_shutdown_does_not_wait_for_us() {
+    for (version, saves) in [("15", true), ("18", true), ("15", false)] {
+        let Some(mut server) = Postgres::start(version, &[]) else { return };
+        let sql = database(&server, "shop", TABLE).await;
+        let mut host = Setup::new(&server, "shop").run();
+        host.ready().await;
+        host.saves = saves;
+        sql.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
+        host.until(1).await;
+        drop(sql);
+        let started = Instant::now();
+        let stopping = tokio::task::spawn_blocking(move || {
+            server.halt(false);
+            server
+        });
+        let error = host.error().await;
+        let server = stopping.await.unwrap();
+        assert_eq!(error.class(), Class::Transient, "{error}");
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(5), "{version} {saves}: {took:?}, {error}");
+        drop(server);
+    }
+}
+
+/// A server that answers nothing any more is noticed.
+#[tokio::test]
+async fn silence_is_noticed() {
+    let Some(server) = Postgres::start("15", &["wal_sender_timeout=1s"]) else { return };
+    let sql = database(&server, "shop", TABLE).await;
+    let mut host = Setup::new(&server, "shop").run();
+    host.ready().await;
+    host.during(Duration::from_secs(5)).await;
+    assert!(!host.task.is_finished(), "an idle server was taken for a dead one");
+    let (pid, _) = slot(&sql).await;
+    let stop = std::process::Command::new("kill").args(["-STOP", &pid.to_string()]).status();
+    assert!(stop.unwrap().success());
+    let error = host.error().await;
+    assert_eq!((error.code().0, error.class()), ("RT2212", Class::Transient), "{error}");
+    let go_on = std::process::Command::new("kill").args(["-CONT", &pid.to_string()]).status();
+    assert!(go_on.unwrap().success());
+}

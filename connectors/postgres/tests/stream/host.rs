@@ -1,0 +1,291 @@
+//! A stand-in for the host: takes batches, keeps what they say in plain form, and says that their
+//! positions are saved.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rowtide_postgres::{PgPosition, PostgresConfig, PostgresSource};
+use rowtide_sdk::{
+    Batch, BatchSender, Cell, Claims, Entry, Error, Image, ImageKind, KnownTable, Limits, Position,
+    Result, Source, SourceContext, batch_channel,
+};
+use rowtide_testkit::Postgres;
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// The longest that anything is waited for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One change in plain form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) op: &'static str,
+    pub(crate) table: String,
+    /// `commit:index`, and `.part` where there is one: the identity.
+    pub(crate) id: String,
+    /// `column=value` of the old image: `-` for NULL, `?` for unchanged, nothing for absent.
+    pub(crate) before: Option<String>,
+    pub(crate) after: Option<String>,
+    /// The code, where the change is poison.
+    pub(crate) poison: Option<&'static str>,
+}
+
+impl Event {
+    /// `op table before > after`.
+    pub(crate) fn text(&self) -> String {
+        let image = |image: &Option<String>| image.clone().unwrap_or_else(|| "none".to_owned());
+        format!("{} {} {} > {}", self.op, self.table, image(&self.before), image(&self.after))
+    }
+}
+
+fn image(batch: &Batch, table: &rowtide_sdk::Table, image: Image) -> String {
+    let cells = batch.image(image, table.columns.len());
+    assert_eq!(cells.len(), table.columns.len());
+    let mut parts = Vec::new();
+    for (column, cell) in table.columns.iter().zip(cells) {
+        let value = match cell {
+            Cell::Absent => {
+                assert_eq!(image.kind, ImageKind::Key);
+                continue;
+            }
+            Cell::Null => "-".to_owned(),
+            Cell::Unchanged => "?".to_owned(),
+            Cell::Value(span) if span.len > 60 => format!("{} bytes", span.len),
+            Cell::Value(span) => String::from_utf8_lossy(span.of(&batch.bytes)).into_owned(),
+        };
+        parts.push(format!("{}={value}", column.name));
+    }
+    parts.join(",")
+}
+
+/// What a batch holds.
+pub(crate) fn events(batch: &Batch) -> Vec<Event> {
+    let plain = |entry: &Entry| {
+        let (change, poison) = match entry {
+            Entry::Change(change) => (change, None),
+            Entry::Poisoned(poisoned) => (&poisoned.change, Some(poisoned.code.0)),
+        };
+        let table = &batch.tables[change.table as usize];
+        let tx = &batch.txs[change.tx as usize];
+        let commit = std::str::from_utf8(tx.commit.of(&batch.text)).unwrap();
+        let part = change.part.map(|part| format!(".{part}")).unwrap_or_default();
+        Event {
+            op: change.op.letter(),
+            table: format!("{}.{}", table.schema, table.name),
+            id: format!("{commit}:{}{part}", change.index),
+            before: change.before.map(|before| image(batch, table, before)),
+            after: change.after.map(|after| image(batch, table, after)),
+            poison,
+        }
+    };
+    batch.entries.iter().map(plain).collect()
+}
+
+struct NoClaims;
+
+impl Claims for NoClaims {
+    fn claim(&self, resource: &str) -> Result<()> {
+        assert!(resource.starts_with("postgres/"), "{resource}");
+        Ok(())
+    }
+}
+
+/// How a source is run.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) config: serde_json::Value,
+    pub(crate) resume: Option<Position>,
+    pub(crate) known_tables: Vec<KnownTable>,
+    pub(crate) limits: Limits,
+}
+
+impl Setup {
+    /// A source of `database` with slot and publication named after it.
+    pub(crate) fn new(server: &Postgres, database: &str) -> Self {
+        let config = json!({
+            "url": format!("postgres://postgres@127.0.0.1:{}/{database}", server.port()),
+            "slot": database,
+            "publication": database,
+            "tables": { "include": ["*.*"], "exclude": ["*.unwanted*"] },
+            "connect_timeout_seconds": 1,
+        });
+        let limits = Limits { max_event: 16 << 20, ..Limits::default() };
+        Self { config, resume: None, known_tables: Vec::new(), limits }
+    }
+
+    pub(crate) fn set(mut self, field: &str, value: serde_json::Value) -> Self {
+        self.config[field] = value;
+        self
+    }
+
+    pub(crate) fn rows(mut self, batch_rows: usize) -> Self {
+        self.limits.batch_rows = batch_rows;
+        self
+    }
+
+    pub(crate) fn from(mut self, resume: Option<Position>) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    pub(crate) fn source(&self) -> PostgresSource {
+        let config: PostgresConfig = serde_json::from_value(self.config.clone()).unwrap();
+        PostgresSource::new(config, Path::new("/")).unwrap()
+    }
+
+    pub(crate) fn run(&self) -> Host {
+        Host::start(self)
+    }
+
+    /// The error with which a run ends at once.
+    pub(crate) async fn refusal(&self) -> Error {
+        let mut host = self.run();
+        let error = timeout(PATIENCE, async {
+            loop {
+                tokio::select! {
+                    ended = &mut host.task => return ended.unwrap().unwrap_err(),
+                    Some(batch) = host.received.recv() => {
+                        host.committed.send_replace(batch.resume);
+                    }
+                }
+            }
+        });
+        error.await.expect("the source was not refused")
+    }
+}
+
+/// A running source.
+pub(crate) struct Host {
+    pub(crate) received: mpsc::Receiver<Batch>,
+    spent: mpsc::Sender<Batch>,
+    committed: watch::Sender<Option<Position>>,
+    shutdown: CancellationToken,
+    drained: CancellationToken,
+    pub(crate) task: JoinHandle<Result<()>>,
+    /// Everything received.
+    pub(crate) events: Vec<Event>,
+    /// The position after the last batch that was received.
+    pub(crate) position: Option<Position>,
+    /// Whether positions are saved as they come.
+    pub(crate) saves: bool,
+}
+
+impl Host {
+    fn start(setup: &Setup) -> Self {
+        let (out, received, spent): (BatchSender, _, _) = batch_channel(2);
+        let (committed, watching) = watch::channel(setup.resume.clone());
+        let (shutdown, drained) = (CancellationToken::new(), CancellationToken::new());
+        let cx = SourceContext {
+            name: "test".to_owned(),
+            resume: setup.resume.clone(),
+            known_tables: setup.known_tables.clone(),
+            out,
+            committed: watching,
+            shutdown: shutdown.clone(),
+            drained: drained.clone(),
+            limits: setup.limits,
+            claims: Arc::new(NoClaims),
+        };
+        let task = tokio::spawn(Box::new(setup.source()).run(cx));
+        Self {
+            received,
+            spent,
+            committed,
+            shutdown,
+            drained,
+            task,
+            events: Vec::new(),
+            position: setup.resume.clone(),
+            saves: true,
+        }
+    }
+
+    /// Takes one batch.
+    pub(crate) async fn batch(&mut self) {
+        let batch = timeout(PATIENCE, self.received.recv()).await.expect("no batch came");
+        let Some(mut batch) = batch else {
+            panic!("the source ended: {:?}", (&mut self.task).await);
+        };
+        self.events.extend(events(&batch));
+        self.position = Some(batch.resume.clone().expect("a batch without a position"));
+        if self.saves {
+            self.save();
+        }
+        batch.clear(1 << 20);
+        let _ = self.spent.try_send(batch);
+    }
+
+    /// Saves the newest position.
+    pub(crate) fn save(&self) {
+        self.committed.send_replace(self.position.clone());
+    }
+
+    /// Takes batches until so many events have come; their texts.
+    pub(crate) async fn until(&mut self, events: usize) -> Vec<String> {
+        while self.events.len() < events {
+            self.batch().await;
+        }
+        self.events.iter().map(Event::text).collect()
+    }
+
+    /// Takes batches for so long.
+    pub(crate) async fn during(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while let Ok(()) = tokio::time::timeout_at(end, self.batch()).await {}
+    }
+
+    /// Waits until the source streams: a first position is there.
+    pub(crate) async fn ready(&mut self) {
+        if self.position.is_none() {
+            self.batch().await;
+        }
+    }
+
+    pub(crate) fn place(&self) -> PgPosition {
+        PgPosition::parse(self.position.as_ref().unwrap()).unwrap()
+    }
+
+    /// A clean stop; the position to resume from.
+    pub(crate) async fn stop(mut self) -> Option<Position> {
+        self.shutdown.cancel();
+        // What was sent before still counts, as it does for a host that drains.
+        while let Ok(batch) = self.received.try_recv() {
+            self.events.extend(events(&batch));
+            self.position = batch.resume;
+        }
+        if self.saves {
+            self.save();
+        }
+        self.drained.cancel();
+        timeout(PATIENCE, self.task).await.expect("no stop").unwrap().unwrap();
+        self.position
+    }
+
+    /// Dies where it stands.
+    pub(crate) async fn kill(self) -> Option<Position> {
+        self.task.abort();
+        let _ = self.task.await;
+        self.position
+    }
+
+    /// The error with which the source ends.
+    pub(crate) async fn error(&mut self) -> Error {
+        let ended = timeout(PATIENCE, async {
+            loop {
+                tokio::select! {
+                    ended = &mut self.task => return ended.unwrap(),
+                    Some(batch) = self.received.recv() => {
+                        self.events.extend(events(&batch));
+                        self.position = batch.resume;
+                        if self.saves { self.committed.send_replace(self.position.clone()); }
+                    }
+                }
+            }
+        });
+        ended.await.expect("the source did not end").unwrap_err()
+    }
+}

@@ -1,0 +1,264 @@
+//! What is refused, with which code and words, and what `check` finds.
+
+use rowtide_postgres::{PgPosition, check, describe, position_at, position_at_slot};
+use rowtide_sdk::{Class, Error, Position, Severity};
+use rowtide_testkit::Postgres;
+use serde_json::json;
+
+use crate::changes::database;
+use crate::host::Setup;
+
+const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text)";
+
+fn is(error: &Error, code: &str, class: Class, words: &[&str]) {
+    assert_eq!((error.code().0, error.class()), (code, class), "{error}");
+    for word in words {
+        assert!(error.message().contains(word), "{word} is not in: {error}");
+    }
+}
+
+/// Captures one row and stops.
+async fn captured(setup: &Setup, sql: &tokio_postgres::Client) -> Option<Position> {
+    let mut host = setup.run();
+    host.ready().await;
+    sql.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
+    host.until(1).await;
+    host.stop().await
+}
+
+#[tokio::test]
+async fn a_slot_that_was_advanced_created_again_or_dropped() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let sql = database(&server, "shop", TABLE).await;
+    let setup = Setup::new(&server, "shop");
+    let position = captured(&setup, &sql).await;
+    sql.batch_execute("INSERT INTO t VALUES (2)").await.unwrap();
+    sql.batch_execute("SELECT pg_replication_slot_advance('shop', pg_current_wal_lsn())")
+        .await
+        .unwrap();
+    let ours = PgPosition::parse(position.as_ref().unwrap()).unwrap().confirm;
+    let theirs: String = sql
+        .query_one("SELECT confirmed_flush_lsn::text FROM pg_replication_slots", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let resumed = setup.clone().from(position.clone());
+    let error = resumed.refusal().await;
+    is(&error, "RT2203", Class::Fatal, &["shop", &ours.to_string(), &theirs]);
+
+    // What resolves it.
+    let adopted = position_at_slot(&setup.source()).await.unwrap();
+    assert_eq!(PgPosition::parse(&adopted).unwrap().confirm.to_string(), theirs);
+    assert!(describe(&adopted).unwrap().contains(&theirs));
+    let error = position_at(&setup.source(), ours).await.unwrap_err();
+    is(&error, "RT2203", Class::Fatal, &[]);
+    let later = sql
+        .query_one("SELECT pg_current_wal_lsn()::text", &[])
+        .await
+        .unwrap()
+        .get::<_, String>(0)
+        .parse()
+        .unwrap();
+    let set = position_at(&setup.source(), later).await.unwrap();
+    assert_eq!(PgPosition::parse(&set).unwrap().confirm, later);
+    let mut host = setup.clone().from(Some(adopted)).run();
+    sql.batch_execute("INSERT INTO t VALUES (3)").await.unwrap();
+    assert_eq!(host.until(1).await, ["c public.t none > id=3,v=-"]);
+    host.stop().await;
+
+    sql.batch_execute("SELECT pg_drop_replication_slot('shop')").await.unwrap();
+    is(&resumed.refusal().await, "RT2204", Class::Fatal, &["shop", &ours.to_string()]);
+    sql.batch_execute("SELECT pg_create_logical_replication_slot('shop', 'pgoutput')")
+        .await
+        .unwrap();
+    is(&resumed.refusal().await, "RT2203", Class::Fatal, &[]);
+    is(&setup.from(Some(Position::new("{}"))).refusal().await, "RT2201", Class::Fatal, &[]);
+}
+
+#[tokio::test]
+async fn another_cluster_database_or_incarnation_of_it() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let Some(other) = Postgres::start("15", &[]) else { return };
+    let sql = database(&server, "shop", TABLE).await;
+    let position = captured(&Setup::new(&server, "shop"), &sql).await;
+    let system = PgPosition::parse(position.as_ref().unwrap()).unwrap().history.system;
+    let _other = database(&other, "shop", TABLE).await;
+    let error = Setup::new(&other, "shop").from(position.clone()).refusal().await;
+    is(&error, "RT2202", Class::Fatal, &[&system, "shop"]);
+    let _second = database(&server, "second", TABLE).await;
+    let error = Setup::new(&server, "second").from(position.clone()).refusal().await;
+    is(&error, "RT2202", Class::Fatal, &["shop", "second"]);
+    drop(sql);
+    let admin = server.client("postgres").await;
+    admin.batch_execute("SELECT pg_drop_replication_slot('shop')").await.unwrap();
+    admin.batch_execute("DROP DATABASE shop WITH (FORCE)").await.unwrap();
+    let _again = database(&server, "shop", TABLE).await;
+    let error = Setup::new(&server, "shop").from(position).refusal().await;
+    is(&error, "RT2202", Class::Fatal, &["oid"]);
+}
+
+#[tokio::test]
+async fn slots_of_another_kind() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let sql = database(&server, "shop", TABLE).await;
+    sql.batch_execute(
+        "SELECT pg_create_physical_replication_slot('physical');
+         SELECT pg_create_logical_replication_slot('plugin', 'test_decoding');
+         SELECT pg_create_logical_replication_slot('prepared', 'pgoutput', false, true)",
+    )
+    .await
+    .unwrap();
+    let admin = server.client("postgres").await;
+    admin
+        .batch_execute("SELECT pg_create_logical_replication_slot('elsewhere', 'pgoutput')")
+        .await
+        .unwrap();
+    for (slot, word) in [
+        ("physical", "physical"),
+        ("plugin", "test_decoding"),
+        ("prepared", "two_phase"),
+        ("elsewhere", "postgres"),
+    ] {
+        let error = Setup::new(&server, "shop").set("slot", json!(slot)).refusal().await;
+        is(&error, "RT2205", Class::Fatal, &[slot, word]);
+    }
+}
+
+#[tokio::test]
+async fn an_invalidated_slot() {
+    let settings = ["max_slot_wal_keep_size=1MB", "min_wal_size=2MB", "max_wal_size=2MB"];
+    let Some(server) = Postgres::start("15", &[&settings[..1], &["wal_keep_size=0"]].concat())
+    else {
+        return;
+    };
+    let sql = database(&server, "shop", TABLE).await;
+    let setup = Setup::new(&server, "shop");
+    let position = captured(&setup, &sql).await;
+    for _ in 0..4 {
+        sql.batch_execute("SELECT pg_switch_wal(); CREATE TABLE x (); DROP TABLE x").await.unwrap();
+    }
+    sql.batch_execute("CHECKPOINT").await.unwrap();
+    let error = setup.from(position).refusal().await;
+    is(&error, "RT2120", Class::Fatal, &["shop"]);
+}
+
+#[tokio::test]
+async fn publications_managed_elsewhere_or_gone() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let sql = database(&server, "shop", TABLE).await;
+    let setup = Setup::new(&server, "shop");
+    let external = setup.clone().set("publication_management", json!("external"));
+    let error = external.refusal().await;
+    is(&error, "RT2121", Class::Fatal, &["shop"]);
+    let slots: i64 =
+        sql.query_one("SELECT count(*) FROM pg_replication_slots", &[]).await.unwrap().get(0);
+    assert_eq!(slots, 0, "a refusal must come before any side effect");
+    let position = captured(&setup, &sql).await;
+    sql.batch_execute("DROP PUBLICATION shop").await.unwrap();
+    is(&setup.from(position).refusal().await, "RT2121", Class::Fatal, &["shop"]);
+}
+
+#[tokio::test]
+async fn a_slot_creation_that_waits_names_who_blocks_it() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let _sql = database(&server, "shop", TABLE).await;
+    let admin = server.client("postgres").await;
+    admin.batch_execute("CREATE TABLE x (); BEGIN; LOCK x; SELECT txid_current()").await.unwrap();
+    let pid: i32 = admin.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let error = Setup::new(&server, "shop").refusal().await;
+    is(&error, "RT2206", Class::Transient, &[&format!("pid {pid}")]);
+    admin.batch_execute("COMMIT").await.unwrap();
+    let mut host = Setup::new(&server, "shop").run();
+    host.ready().await;
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn servers_and_roles_that_cannot_replicate() {
+    let Some(server) = Postgres::start("15", &["wal_level=replica"]) else { return };
+    let _sql = database(&server, "shop", TABLE).await;
+    is(&Setup::new(&server, "shop").refusal().await, "RT2116", Class::Fatal, &["replica"]);
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let sql = database(&server, "shop", TABLE).await;
+    sql.batch_execute("CREATE ROLE plain LOGIN; CREATE ROLE replicator LOGIN REPLICATION")
+        .await
+        .unwrap();
+    let url = |role: &str| json!(format!("postgres://{role}@127.0.0.1:{}/shop", server.port()));
+    let setup = Setup::new(&server, "shop");
+    is(&setup.clone().set("url", url("plain")).refusal().await, "RT2114", Class::Fatal, &[]);
+    let error = setup.set("url", url("replicator")).refusal().await;
+    is(&error, "RT2115", Class::Fatal, &["public.t"]);
+}
+
+#[tokio::test]
+async fn check_finds_everything_at_once() {
+    let Some(server) = Postgres::start("15", &["wal_level=replica", "max_replication_slots=0"])
+    else {
+        return;
+    };
+    let schema = "CREATE TABLE t (id int PRIMARY KEY, email text); CREATE TABLE keyless (id int);
+        CREATE ROLE plain LOGIN";
+    let _sql = database(&server, "shop", schema).await;
+    let url = format!("postgres://plain@127.0.0.1:{}/shop", server.port());
+    let source = Setup::new(&server, "shop").set("url", json!(url)).source();
+    let keys = |_: &str, table: &str| (table == "t").then(|| vec!["email".to_owned()]);
+    let findings = check(&source, &keys).await;
+    let errors: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .map(|finding| finding.code.0)
+        .collect();
+    for code in ["RT2116", "RT2114", "RT2117", "RT2115", "RT2218"] {
+        assert!(errors.contains(&code), "{code} is not among {findings:#?}");
+    }
+    assert!(findings.iter().any(|finding| finding.code.0 == "RT2209"
+        && finding.message.contains("public.keyless")
+        && finding.remedy.is_some()));
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.severity != Severity::Error || finding.remedy.is_some())
+    );
+
+    let gone = Setup::new(&server, "shop").set("url", json!("postgres://x@127.0.0.1:1/shop"));
+    let findings = check(&gone.source(), &|_, _| None).await;
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0].code.0, "RT2101");
+}
+
+#[tokio::test]
+async fn check_is_content_with_a_good_server_and_changes_nothing() {
+    for version in rowtide_testkit::postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let sql = database(&server, "shop", TABLE).await;
+        let setup = Setup::new(&server, "shop");
+        for _ in 0..2 {
+            let findings = check(&setup.source(), &|_, _| None).await;
+            assert!(findings.iter().all(|f| f.severity == Severity::Info), "{findings:#?}");
+        }
+        let objects: i64 = sql
+            .query_one(
+                "SELECT (SELECT count(*) FROM pg_replication_slots)
+                    + (SELECT count(*) FROM pg_publication)",
+                &[],
+            )
+            .await
+            .unwrap()
+            .get(0);
+        assert_eq!(objects, 0);
+        captured(&setup, &sql).await;
+        let findings = check(&setup.source(), &|_, _| None).await;
+        assert!(findings.iter().all(|f| f.severity == Severity::Info), "{findings:#?}");
+        rowtide_postgres::drop_slot_and_publication(&setup.source()).await.unwrap();
+        let objects: i64 = sql
+            .query_one(
+                "SELECT (SELECT count(*) FROM pg_replication_slots)
+                    + (SELECT count(*) FROM pg_publication)",
+                &[],
+            )
+            .await
+            .unwrap()
+            .get(0);
+        assert_eq!(objects, 0);
+    }
+}
