@@ -1,5 +1,11 @@
 //! The connection against real servers: every way to log in, every kind of TLS, the refusals, and
 //! the stream's two halves.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the helpers of a test fail as the test does"
+)]
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -162,6 +168,48 @@ async fn tls_is_verified_as_far_as_sslmode_says() {
             url("localhost", &format!("sslmode=verify-full&sslrootcert={}", own.display()));
         login(&pinned, password).await.unwrap();
     }
+}
+
+/// Gives the server a self-signed certificate; the path of a copy.
+async fn replace_certificate(server: &Postgres, how: &[&str]) -> String {
+    let (cert, key) = (server.folder().join("own.crt"), server.folder().join("own.key"));
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-nodes", "-days", "3", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost"])
+        .args(how)
+        .arg("-out")
+        .arg(&cert)
+        .arg("-keyout")
+        .arg(&key)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    // Written in place, so that owner and mode stay as the server demands them.
+    std::fs::write(server.data().join("server.crt"), std::fs::read(&cert).unwrap()).unwrap();
+    std::fs::write(server.data().join("server.key"), std::fs::read(&key).unwrap()).unwrap();
+    let admin = server.client("postgres").await;
+    admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    // The postmaster reads the files on its own time.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cert.to_string_lossy().into_owned()
+}
+
+#[tokio::test]
+async fn channel_binding_hashes_as_the_certificates_signature_does() {
+    let args = ["--tls", "--auth", "scram-sha-256", "--password", "geheim"];
+    let Some(server) = Postgres::start("15", &args) else { return };
+    let base = format!("postgres://postgres@localhost:{}/postgres?sslmode=", server.port());
+    for digest in ["-sha384", "-sha512"] {
+        let root = replace_certificate(&server, &["-newkey", "rsa:2048", digest]).await;
+        let url = format!("{base}verify-full&sslrootcert={root}&channel_binding=require");
+        login(&url, Some("geheim")).await.unwrap_or_else(|error| panic!("{digest}: {error}"));
+    }
+    // For Ed25519 no binding is defined.
+    let root = replace_certificate(&server, &["-newkey", "ed25519"]).await;
+    let url = format!("{base}verify-full&sslrootcert={root}");
+    login(&url, Some("geheim")).await.unwrap();
+    let required = format!("{url}&channel_binding=require");
+    refused(&required, Some("geheim"), "RT2106", Class::Fatal).await;
 }
 
 /// A port of 127.0.0.2 that leads to the server's port of 127.0.0.1.

@@ -1,6 +1,6 @@
 //! The kit itself: a server starts, answers, is halted and resumed, and is gone after drop.
 
-use rowtide_testkit::Postgres;
+use rowtide_testkit::{Kafka, Postgres};
 
 #[tokio::test]
 async fn a_postgres_starts_answers_resumes_and_is_gone_after_drop() {
@@ -13,5 +13,15 @@ async fn a_postgres_starts_answers_resumes_and_is_gone_after_drop() {
     assert_ne!(server.pid(), first);
     server.client("postgres").await.simple_query("SELECT 1").await.unwrap();
     drop(server);
+    assert!(!folder.exists());
+}
+
+#[test]
+fn a_kafka_starts_and_is_gone_after_drop() {
+    let Some(broker) = Kafka::start(&[]) else { return };
+    std::net::TcpStream::connect(broker.brokers()).unwrap();
+    let (address, folder) = (broker.brokers().to_owned(), broker.folder().to_owned());
+    drop(broker);
+    assert!(std::net::TcpStream::connect(address).is_err());
     assert!(!folder.exists());
 }
