@@ -271,25 +271,33 @@ async fn segments_rotate_by_size_and_finished_ones_may_go() {
     assert_eq!(text("0000000003.jsonl"), "2\n3\n");
 }
 
+/// Waits until the manifest says whether the newest segment of `t` is finished.
+async fn until_finished(dir: &Path) {
+    let started = Instant::now();
+    while manifest(dir)["topics"]["t"]["finished"] != true {
+        assert!(started.elapsed() < Duration::from_secs(20), "never finished");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test]
 async fn an_old_segment_is_finished_without_new_lines_or_a_flush() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path();
-    let rotate = Rotate { age: Age(Duration::from_millis(300)), ..Rotate::default() };
+    let age = Duration::from_secs(1);
+    let rotate = Rotate { age: Age(age), ..Rotate::default() };
     let config = JsonlConfig { rotate, ..config(dir) };
     let mut open = Open::new(config.clone()).await;
     open.submit(support::batch(&["t"], &[(0, Some("1"))])).await;
     open.commit(0).await;
     assert_eq!(manifest(dir)["topics"]["t"]["finished"], false);
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    assert_eq!(manifest(dir)["topics"]["t"]["finished"], true);
+    until_finished(dir).await;
     // Not a byte is added to it, by this run or by the next; even its folder may go.
     open.submit(support::batch(&["t"], &[(0, Some("2"))])).await;
     open.commit(1).await;
     assert_eq!(segments(dir, "t"), ["0000000001.jsonl", "0000000002.jsonl"]);
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    until_finished(dir).await;
     open.close().await;
-    assert_eq!(manifest(dir)["topics"]["t"]["finished"], true);
     fs::remove_dir_all(dir.join("t")).unwrap();
     let mut open = Open::new(config.clone()).await;
     open.submit(support::batch(&["t"], &[(0, Some("3"))])).await;
@@ -297,7 +305,7 @@ async fn an_old_segment_is_finished_without_new_lines_or_a_flush() {
     assert_eq!(segments(dir, "t"), ["0000000003.jsonl"]);
     drop(open);
     // The age goes on while nothing runs.
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    tokio::time::sleep(age).await;
     let mut open = Open::new(config).await;
     open.submit(support::batch(&["t"], &[(0, Some("4"))])).await;
     open.close().await;

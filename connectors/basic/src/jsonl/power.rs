@@ -212,6 +212,12 @@ async fn run(dir: &Path, steps: &[u64], rotate: u64) {
     sink.close(Instant::now() + Duration::from_secs(10)).await.unwrap();
 }
 
+/// A folder in memory where there is one: thousands of states are built and thrown away, and none of
+/// them needs a disk.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -221,7 +227,7 @@ proptest! {
         rotate in 500_u64..20_000,
         seed in any::<u64>(),
     ) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let root = dir.path().to_owned();
         journals().lock().unwrap().insert(root.clone(), Vec::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -237,7 +243,7 @@ proptest! {
         };
         for end in 1..=ops.len() {
             let model = Model::after(&root, &ops[..end]);
-            let target = tempfile::tempdir().unwrap();
+            let target = scratch();
             model.materialise(&root, target.path(), &mut chance);
             let disk = Disk::lock(&JsonlConfig { fsync: false, ..JsonlConfig::new(target.path()) }).unwrap();
             let recovered = recover::recover(&disk).unwrap();
