@@ -1,6 +1,6 @@
 //! The one place that names every connector: kinds of sources and sinks, and how each is built.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use rowtide_basic::discard::{self, DiscardConfig, DiscardSink};
@@ -207,7 +207,8 @@ impl SinkFactory for Jsonl {
 
     fn resource(&self) -> Option<String> {
         // `./events/` and `events` are one folder; links are the lock's matter.
-        let plain: PathBuf = self.0.dir.components().collect();
+        let parts = self.0.dir.components().filter(|part| *part != Component::CurDir);
+        let plain: PathBuf = parts.collect();
         Some(format!("the folder {}", plain.display()))
     }
 }

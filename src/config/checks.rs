@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::amounts::{Size, duration};
+use super::connector::COMMON_SINK_FIELDS;
 use super::kinds::Kinds;
-use super::problem::{Problem, TreePath, suggestion};
+use super::problem::{Problem, Step, TreePath, suggestion};
 use super::raw::{OrderedMap, RawConfig, RawConnector, RawLogs};
 use super::{Config, ConnectorConfig, Logs, connector};
 
@@ -144,7 +145,8 @@ impl Checker<'_> {
         let raw: RawConfig = self.section(self.tree.root.clone(), &root)?;
         let memory = self.size(raw.memory, &root.key("memory"), 32 * MIB, MIB);
         let max_event = self.size(raw.max_event, &root.key("max_event"), 16 * MIB, 1024);
-        if max_event > memory {
+        let is_known = |field| !self.tree.has_trouble(&root.key(field));
+        if max_event > memory && is_known("memory") && is_known("max_event") {
             let message = format!("max_event ({max_event} B) is larger than memory ({memory} B)");
             let remedy = "Raise memory to at least max_event, or lower max_event.";
             self.report(Problem::new(Code("RT1023"), "max_event", message).remedy(remedy));
@@ -239,10 +241,10 @@ impl Checker<'_> {
         Logs { format: raw.format.unwrap_or_default(), level }
     }
 
-    fn connectors(&mut self, raw: Value) -> Vec<ConnectorConfig> {
+    fn connectors(&mut self, raw: Option<Value>) -> Vec<ConnectorConfig> {
         let path = TreePath::default().key("connectors");
         let map = match raw {
-            Value::Object(map) => map,
+            Some(Value::Object(map)) => map,
             _ => Map::new(),
         };
         if map.is_empty() && !self.tree.has_trouble(&path) {
@@ -302,7 +304,13 @@ impl Checker<'_> {
 
     /// Reports what a kind says about its own settings.
     pub(super) fn setting_problems(&mut self, found: Vec<super::SettingProblem>, path: &TreePath) {
-        if self.tree.has_trouble(path) {
+        // What a kind says after parts of its settings were taken out may be noise.
+        let is_own = |place: &TreePath| {
+            let field = place.steps().get(path.steps().len());
+            !matches!(field, Some(Step::Key(key)) if COMMON_SINK_FIELDS.contains(&key.as_str()))
+        };
+        let mut troubled = self.tree.troubled.iter();
+        if troubled.any(|place| place.is_within(path) && is_own(place)) {
             return;
         }
         for problem in found {

@@ -17,7 +17,7 @@ use super::{
 pub(super) const PLACEHOLDERS: [&str; 4] = ["name", "db", "schema", "table"];
 
 /// The fields that every sink has, taken out before its kind reads the rest.
-const COMMON_SINK_FIELDS: [&str; 3] = ["topic", "headers", "tombstones"];
+pub(super) const COMMON_SINK_FIELDS: [&str; 3] = ["topic", "headers", "tombstones"];
 
 impl Checker<'_> {
     /// Checks one connector; `None` where a problem was reported that leaves nothing to build.

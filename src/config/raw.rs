@@ -20,31 +20,24 @@ use super::{Headers, LogFormat, Mask, OnViolation, Snapshot, Tombstones};
 pub(super) struct RawConfig {
     /// The connectors, keyed by their logical names. A name is the topic prefix, the envelope's
     /// `source.name` and the name of the saved state: lower-case letters, digits, `-` and `_`.
-    #[serde(default)]
     #[schemars(with = "OrderedMap<RawConnector>", required)]
-    pub(super) connectors: Value,
+    pub(super) connectors: Option<Value>,
     /// The folder where positions are kept when a sink cannot hold them. Default `./state`.
-    #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub(super) state: Option<Value>,
     /// Bytes in flight over all connectors at most. Default 32MiB.
-    #[serde(default)]
     #[schemars(with = "Option<Size>")]
     pub(super) memory: Option<Value>,
     /// The largest event; a larger one meets the table's `on_violation`. Default 16MiB.
-    #[serde(default)]
     #[schemars(with = "Option<Size>")]
     pub(super) max_event: Option<Value>,
     /// How long a stop may drain and commit before it gives up. Default 30s.
-    #[serde(default)]
     #[schemars(with = "Option<DurationText>")]
     pub(super) shutdown_timeout: Option<Value>,
     /// How often a moved position is saved. Default 250ms.
-    #[serde(default)]
     #[schemars(with = "Option<DurationText>")]
     pub(super) commit_interval: Option<Value>,
     /// How logs look.
-    #[serde(default)]
     #[schemars(with = "Option<RawLogs>")]
     pub(super) logs: Option<Value>,
 }
@@ -66,23 +59,18 @@ pub(super) struct RawLogs {
 #[schemars(rename = "Connector", deny_unknown_fields)]
 pub(super) struct RawConnector {
     /// The database.
-    #[serde(default)]
     #[schemars(required)]
     pub(super) source: Option<Value>,
     /// Whether existing rows are read first. Required, so that it is a choice.
-    #[serde(default)]
     #[schemars(with = "Snapshot", required)]
     pub(super) snapshot: Option<Value>,
     /// Settings per table: `schema.table`, or a glob over it such as `public.*`.
-    #[serde(default)]
     #[schemars(with = "Option<OrderedMap<RawTable>>")]
     pub(super) tables: Option<Value>,
     /// The target.
-    #[serde(default)]
     #[schemars(required)]
     pub(super) sink: Option<Value>,
     /// How many events are validated: `always`, `sample:N` (one in N) or `off`. Default always.
-    #[serde(default)]
     #[schemars(with = "Option<String>", regex(pattern = "^(always|off|sample:[1-9][0-9]{0,9})$"))]
     pub(super) validation: Option<Value>,
 }

@@ -12,7 +12,8 @@ use super::problem::{Problem, Step, TreePath, listed, suggestion};
 /// rest.
 pub(super) fn schema_problems(tree: &mut Tree<'_>, schema: &Value) -> Vec<Problem> {
     for path in tree.failed.clone() {
-        tree.take_out(path);
+        tree.take_out(&path);
+        tree.troubled.push(path);
     }
     let validator = match jsonschema::options().build(schema) {
         Ok(validator) => validator,
@@ -23,6 +24,7 @@ pub(super) fn schema_problems(tree: &mut Tree<'_>, schema: &Value) -> Vec<Proble
     };
     let mut problems: Vec<Problem> = Vec::new();
     let mut wrong = Vec::new();
+    let mut unknown = Vec::new();
     for error in validator.iter_errors(&tree.root) {
         let path = TreePath::from_pointer(error.instance_path().as_str(), &tree.root);
         let place = Place::at(schema, &tree.root, &path);
@@ -30,7 +32,7 @@ pub(super) fn schema_problems(tree: &mut Tree<'_>, schema: &Value) -> Vec<Proble
             ValidationErrorKind::AdditionalProperties { unexpected } => {
                 for name in unexpected {
                     problems.push(unknown_field(&path.key(name), name, &place));
-                    wrong.push(path.key(name));
+                    unknown.push(path.key(name));
                 }
             }
             ValidationErrorKind::Required { property } => {
@@ -49,8 +51,11 @@ pub(super) fn schema_problems(tree: &mut Tree<'_>, schema: &Value) -> Vec<Proble
         }
     }
     for path in wrong {
-        tree.take_out(path);
+        tree.take_out(&path);
+        tree.troubled.push(path);
     }
+    // Without an unknown field the rest is whole.
+    unknown.iter().for_each(|path| tree.take_out(path));
     let mut seen = std::collections::HashSet::new();
     problems.retain(|problem| seen.insert(problem.path.clone()));
     problems
@@ -156,8 +161,8 @@ fn type_name(name: &str) -> &str {
 }
 
 impl Tree<'_> {
-    /// Takes a value out and remembers that there was trouble. Of a list the whole goes.
-    fn take_out(&mut self, path: TreePath) {
+    /// Takes a value out. Of a list the whole goes.
+    fn take_out(&mut self, path: &TreePath) {
         let steps = path.steps();
         let keys = steps.iter().take_while(|step| matches!(step, Step::Key(_))).count();
         let mut node = &mut self.root;
@@ -174,6 +179,5 @@ impl Tree<'_> {
         if keys == 0 {
             self.root = Value::Object(serde_json::Map::new());
         }
-        self.troubled.push(path);
     }
 }
