@@ -144,22 +144,18 @@ start_kafka() {
   export QUICKSTART_BROKERS
 }
 
-# consume: an independent consumer reads the topics back into one file.
+# consume: an independent consumer reads the topics back into one file. It begins when the first of
+# them exists: kcat ends where its pattern matches none.
 consume() {
-  local kcat reader
+  local kcat
+  : >"$data/consumed.jsonl"
   if kcat=$(client kcat); then
     say "reading the topics back with kcat"
-    reader=("$kcat" -u -q -b "$QUICKSTART_BROKERS" -X topic.metadata.refresh.interval.ms=1000
-      -X auto.offset.reset=earliest -G quickstart '^shop[.].*')
+    launch "$work/consumer.log" "$here/consume.sh" "$data/consumed.jsonl" "$kcat"
   else
     say "reading the topics back with Kafka's console consumer"
-    reader=("$servers/kafka.sh" tool org.apache.kafka.tools.consumer.ConsoleConsumer
-      --bootstrap-server "$QUICKSTART_BROKERS" --include 'shop[.].*' --from-beginning
-      --command-property metadata.max.age.ms=1000)
+    launch "$work/consumer.log" "$here/consume.sh" "$data/consumed.jsonl" "$servers/kafka.sh"
   fi
-  # shellcheck disable=SC2016  # expanded by the inner shell
-  launch "$work/consumer.log" bash -c 'out=$1; shift; exec "$@" >"$out"' consumer \
-    "$data/consumed.jsonl" "${reader[@]}"
   consumer="$LAUNCHED_PID:$LAUNCHED_START"
 }
 
@@ -184,6 +180,16 @@ rowtide_lives() {
   [ -z "$stop" ] || return 0
   say "rowtide ended by itself; the end of $data/rowtide.log:"
   tail -n 20 "$data/rowtide.log" >&2
+  exit 1
+}
+
+# side_lives NAME PID:START
+side_lives() {
+  [ -n "$2" ] || return 0
+  alive "${2%%:*}" "${2#*:}" && return 0
+  [ -z "$stop" ] || return 0
+  say "the $1 ended by itself; the end of its log:"
+  tail -n 20 "$work/$1.log" >&2
   exit 1
 }
 
@@ -213,6 +219,8 @@ watch_events() {
     fi
     [ -z "$seconds" ] || [ $((SECONDS - began)) -lt "$seconds" ] || break
     rowtide_lives
+    side_lives writer "$writer"
+    side_lives consumer "$consumer"
     sleep 0.5 || true
   done
   ran_for=$((SECONDS - began))

@@ -64,12 +64,12 @@ begin
   for i in 1..2 loop
     lines := 1 + floor(random() * 3);
     insert into orders (customer_id, note)
-    select id, case when random() < 0.3 then 'Please leave it at the door' end
-    from customers order by random() limit 1
+    values ((select id from customers order by random() limit 1),
+            case when random() < 0.3 then 'Please leave it at the door' end)
     returning id into new_order;
     insert into order_items (order_id, product_id, quantity, unit_price)
     select new_order, id, 1 + floor(random() * 4)::integer, price
-    from products order by random() limit lines;
+    from (select id, price from products order by random() limit lines) chosen;
     update orders set total =
       (select sum(quantity * unit_price) from order_items where order_id = new_order)
     where id = new_order;
