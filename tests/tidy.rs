@@ -1,6 +1,14 @@
 //! The house rules that a machine can hold: who may know whom, sizes, headers, words, and generated
 //! files that are committed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
