@@ -61,9 +61,18 @@ fn is_plain(bytes: &[u8]) -> bool {
     fn special(byte: u8) -> bool {
         byte.wrapping_sub(0x20) >= 0x60 || byte == b'"' || byte == b'\\'
     }
-    let (steps, rest) = bytes.as_chunks::<STEP>();
-    steps.iter().all(|step| !step.iter().fold(false, |found, &byte| found | special(byte)))
-        && !rest.iter().any(|&byte| special(byte))
+    #[inline]
+    fn all_plain<const N: usize>(step: &[u8; N]) -> bool {
+        !step.iter().fold(false, |found, &byte| found | special(byte))
+    }
+    // The last step overlaps the one before it, so that no byte is left over.
+    if let Some(last) = bytes.last_chunk::<STEP>() {
+        return bytes.as_chunks::<STEP>().0.iter().all(all_plain) && all_plain(last);
+    }
+    match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(first), Some(last)) => all_plain(first) && all_plain(last),
+        _ => !bytes.iter().any(|&byte| special(byte)),
+    }
 }
 
 /// The lower-case hexadecimal digit of a value below 16.

@@ -8,6 +8,8 @@ use std::cmp::Ordering;
 
 use rowtide_sdk::{Decode, JsonWriter, ValueError, Written, unescaped_run};
 
+use super::number::digits;
+
 /// Levels of arrays and objects in one value at most, where it stands in a column of its own.
 ///
 /// Common parsers stop at 128 levels of a whole document; the envelope, the row in it and what may
@@ -151,10 +153,7 @@ fn unescape(raw: &[u8], out: &mut Vec<u8>) {
             b'r' => out.push(b'\r'),
             b't' => out.push(b'\t'),
             b'u' => {
-                let (code, after) = match escaped_code_point(tail) {
-                    Some(found) => found,
-                    None => return,
-                };
+                let Some((code, after)) = escaped_code_point(tail) else { return };
                 rest = after;
                 out.extend_from_slice(code.encode_utf8(&mut [0; 4]).as_bytes());
             }
@@ -210,240 +209,197 @@ fn with_keys<T>(work: impl FnOnce(&mut SeenKeys) -> T) -> T {
 
 /// Copies a JSON text without whitespace while checking it. Every step answers `None` where the text
 /// is not strict JSON.
-struct Compactor<'a> {
+struct Compactor<'a, 'w> {
     json: &'a [u8],
-    /// The next byte to look at.
-    at: usize,
-    /// The first byte not yet copied.
-    copied: usize,
-    out: &'a mut JsonWriter,
+    /// From the first byte not yet copied.
+    uncopied: &'a [u8],
+    /// From the next byte to look at.
+    rest: &'a [u8],
+    out: &'w mut JsonWriter,
     depth: u32,
     max_depth: u32,
     /// One bit per open level, innermost lowest: 1 for an object.
     objects: u128,
 }
 
-/// What must come next.
-enum Next {
-    Value,
-    /// A value, or the end of the array just opened.
-    FirstElement,
-    Key,
-    /// A key, or the end of the object just opened.
-    FirstKey,
-    /// A comma or the end of the innermost level.
-    AfterValue,
-}
-
-impl<'a> Compactor<'a> {
-    fn new(json: &'a [u8], max_depth: u32, out: &'a mut JsonWriter) -> Self {
+impl<'a, 'w> Compactor<'a, 'w> {
+    fn new(json: &'a [u8], max_depth: u32, out: &'w mut JsonWriter) -> Self {
         out.reserve(json.len());
         // Each level has a bit.
         let max_depth = max_depth.min(u128::BITS);
-        Self { json, at: 0, copied: 0, out, depth: 0, max_depth, objects: 0 }
+        Self { json, uncopied: json, rest: json, out, depth: 0, max_depth, objects: 0 }
     }
 
     fn run(mut self, keys: &mut impl Keys) -> Option<()> {
-        let mut next = Next::Value;
+        self.skip_whitespace();
         loop {
-            self.skip_whitespace();
-            next = match next {
-                Next::Value => self.value(keys)?,
-                Next::FirstElement if self.peek() == Some(b']') => self.close(keys)?,
-                Next::FirstElement => self.value(keys)?,
-                Next::FirstKey if self.peek() == Some(b'}') => self.close(keys)?,
-                Next::FirstKey | Next::Key => self.key(keys)?,
-                Next::AfterValue if self.depth == 0 => break,
-                Next::AfterValue => self.after_value(keys)?,
-            };
+            // A value starts here.
+            match *self.rest.first()? {
+                b'"' => {
+                    self.string()?;
+                }
+                b'{' => {
+                    self.open(true)?;
+                    keys.open();
+                    if self.rest.first() != Some(&b'}') {
+                        self.key(keys)?;
+                        continue;
+                    }
+                }
+                b'[' => {
+                    self.open(false)?;
+                    if self.rest.first() != Some(&b']') {
+                        continue;
+                    }
+                }
+                b't' => self.literal(b"true")?,
+                b'f' => self.literal(b"false")?,
+                b'n' => self.literal(b"null")?,
+                _ => self.number()?,
+            }
+            if !self.after_value(keys)? {
+                break;
+            }
         }
-        if self.at != self.json.len() {
+        if !self.rest.is_empty() {
             return None;
         }
         self.flush();
         Some(())
     }
 
+    /// Reads on from the end of a value to the start of the next; false at the end of the text.
     #[inline]
-    fn peek(&self) -> Option<u8> {
-        self.json.get(self.at).copied()
-    }
-
-    /// The bytes not yet looked at.
-    #[inline]
-    fn rest(&self) -> &'a [u8] {
-        self.json.get(self.at..).unwrap_or_default()
-    }
-
-    #[inline]
-    fn advance(&mut self, count: usize) {
-        self.at = self.at.saturating_add(count);
+    fn after_value(&mut self, keys: &mut impl Keys) -> Option<bool> {
+        loop {
+            self.skip_whitespace();
+            if self.depth == 0 {
+                return Some(false);
+            }
+            let object = self.objects & 1 == 1;
+            match (self.rest, object) {
+                ([b',', rest @ ..], _) => {
+                    self.rest = rest;
+                    self.skip_whitespace();
+                    if object {
+                        self.key(keys)?;
+                    }
+                    return Some(true);
+                }
+                ([b'}', rest @ ..], true) => {
+                    self.rest = rest;
+                    keys.close(self.json)?;
+                }
+                ([b']', rest @ ..], false) => self.rest = rest,
+                _ => return None,
+            }
+            self.depth = self.depth.saturating_sub(1);
+            self.objects >>= 1;
+        }
     }
 
     /// Copies everything up to here.
     #[inline]
     fn flush(&mut self) {
-        self.out.raw(self.json.get(self.copied..self.at).unwrap_or_default());
-        self.copied = self.at;
+        let count = self.uncopied.len().saturating_sub(self.rest.len());
+        self.out.raw(self.uncopied.get(..count).unwrap_or_default());
+        self.uncopied = self.rest;
     }
 
     #[inline]
     fn skip_whitespace(&mut self) {
-        if matches!(self.peek(), Some(b' ' | b'\n' | b'\t' | b'\r')) {
+        if let [b' ' | b'\n' | b'\t' | b'\r', after @ ..] = self.rest {
             self.flush();
-            while matches!(self.peek(), Some(b' ' | b'\n' | b'\t' | b'\r')) {
-                self.advance(1);
+            self.rest = after;
+            while let [b' ' | b'\n' | b'\t' | b'\r', after @ ..] = self.rest {
+                self.rest = after;
             }
-            self.copied = self.at;
+            self.uncopied = self.rest;
         }
     }
 
-    fn value(&mut self, keys: &mut impl Keys) -> Option<Next> {
-        match self.peek()? {
-            b'"' => {
-                self.string()?;
-            }
-            b'{' => {
-                self.open(true)?;
-                keys.open();
-                return Some(Next::FirstKey);
-            }
-            b'[' => {
-                self.open(false)?;
-                return Some(Next::FirstElement);
-            }
-            b'-' | b'0'..=b'9' => self.number()?,
-            b't' => self.literal(b"true")?,
-            b'f' => self.literal(b"false")?,
-            b'n' => self.literal(b"null")?,
-            _ => return None,
-        }
-        Some(Next::AfterValue)
-    }
-
+    /// Steps into an array or object whose first byte was seen.
+    #[inline]
     fn open(&mut self, object: bool) -> Option<()> {
         if self.depth >= self.max_depth {
             return None;
         }
         self.depth = self.depth.saturating_add(1);
         self.objects = self.objects << 1 | u128::from(object);
-        self.advance(1);
+        self.rest = self.rest.get(1..)?;
+        self.skip_whitespace();
         Some(())
     }
 
-    fn in_object(&self) -> bool {
-        self.objects & 1 == 1
-    }
-
-    /// Closes the innermost level, whose end was seen.
-    fn close(&mut self, keys: &mut impl Keys) -> Option<Next> {
-        if self.in_object() {
-            keys.close(self.json)?;
-        }
-        self.depth = self.depth.saturating_sub(1);
-        self.objects >>= 1;
-        self.advance(1);
-        Some(Next::AfterValue)
-    }
-
-    fn after_value(&mut self, keys: &mut impl Keys) -> Option<Next> {
-        match (self.peek()?, self.in_object()) {
-            (b',', true) => {
-                self.advance(1);
-                Some(Next::Key)
-            }
-            (b',', false) => {
-                self.advance(1);
-                Some(Next::Value)
-            }
-            (b'}', true) | (b']', false) => self.close(keys),
-            _ => None,
-        }
-    }
-
-    fn key(&mut self, keys: &mut impl Keys) -> Option<Next> {
-        if self.peek() != Some(b'"') {
-            return None;
-        }
-        let start = self.at.saturating_add(1);
+    /// Reads a key and its colon.
+    #[inline]
+    fn key(&mut self, keys: &mut impl Keys) -> Option<()> {
+        let [b'"', text @ ..] = self.rest else { return None };
         let escaped = self.string()?;
-        let text = self.json.get(start..self.at.saturating_sub(1))?;
-        keys.key(text, start, escaped);
+        let len = text.len().checked_sub(self.rest.len())?.checked_sub(1)?;
+        let start = self.json.len().saturating_sub(text.len());
+        keys.key(text.get(..len)?, start, escaped);
         self.skip_whitespace();
-        if self.peek() != Some(b':') {
-            return None;
-        }
-        self.advance(1);
-        Some(Next::Value)
+        self.rest = self.rest.strip_prefix(b":")?;
+        self.skip_whitespace();
+        Some(())
     }
 
     /// Reads a string whose opening quote was seen; answers whether it holds escapes.
+    #[inline]
     fn string(&mut self) -> Option<bool> {
-        self.advance(1);
+        let mut rest = self.rest.get(1..)?;
         let mut escaped = false;
         loop {
-            self.advance(unescaped_run(self.rest()));
-            match self.peek()? {
-                b'"' => {
-                    self.advance(1);
+            match rest.split_at(unescaped_run(rest)).1 {
+                [b'"', after @ ..] => {
+                    self.rest = after;
                     return Some(escaped);
                 }
-                b'\\' => {
-                    escaped = true;
-                    self.escape()?;
+                [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', after @ ..] => {
+                    rest = after;
                 }
-                // A control character.
+                [b'\\', b'u', after @ ..] => rest = escaped_code_point(after)?.1,
+                // A control character, an unknown escape, or the end.
                 _ => return None,
             }
+            escaped = true;
         }
     }
 
-    fn escape(&mut self) -> Option<()> {
-        match self.rest() {
-            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => self.advance(2),
-            [b'\\', b'u', rest @ ..] => {
-                let (_, after) = escaped_code_point(rest)?;
-                self.at = self.json.len().saturating_sub(after.len());
-            }
-            _ => return None,
-        }
-        Some(())
-    }
-
+    #[inline]
     fn literal(&mut self, word: &[u8]) -> Option<()> {
-        if !self.rest().starts_with(word) {
-            return None;
-        }
-        self.advance(word.len());
+        self.rest = self.rest.strip_prefix(word)?;
         Some(())
     }
 
+    #[inline]
     fn number(&mut self) -> Option<()> {
-        if self.peek() == Some(b'-') {
-            self.advance(1);
+        let unsigned = self.rest.strip_prefix(b"-").unwrap_or(self.rest);
+        let mut rest = match unsigned {
+            [b'0', rest @ ..] => rest,
+            [b'1'..=b'9', rest @ ..] => rest.split_at(digits(rest)).1,
+            _ => return None,
+        };
+        if let [b'.', fraction @ ..] = rest {
+            rest = some_digits(fraction)?;
         }
-        match self.peek()? {
-            b'0' => self.advance(1),
-            _ => self.digits()?,
+        if let [b'e' | b'E', exponent @ ..] = rest {
+            rest = match exponent {
+                [b'+' | b'-', unsigned @ ..] => some_digits(unsigned)?,
+                unsigned => some_digits(unsigned)?,
+            };
         }
-        if self.peek() == Some(b'.') {
-            self.advance(1);
-            self.digits()?;
-        }
-        if matches!(self.peek(), Some(b'e' | b'E')) {
-            self.advance(1);
-            if matches!(self.peek(), Some(b'+' | b'-')) {
-                self.advance(1);
-            }
-            self.digits()?;
-        }
+        self.rest = rest;
         Some(())
     }
+}
 
-    /// One digit or more.
-    fn digits(&mut self) -> Option<()> {
-        let count = super::number::digits(self.rest());
-        self.advance(count);
-        (count > 0).then_some(())
+/// What follows one digit or more.
+#[inline]
+fn some_digits(text: &[u8]) -> Option<&[u8]> {
+    match digits(text) {
+        0 => None,
+        count => Some(text.split_at(count).1),
     }
 }
