@@ -9,7 +9,8 @@ use rowtide_basic::stdout::{self, StdoutConfig, StdoutSink};
 use rowtide_kafka::{KafkaConfig, KafkaLimits, KafkaSink};
 use rowtide_postgres::{Lsn, PostgresConfig, PostgresSource};
 use rowtide_sdk::{
-    BoxFuture, Code, Error, Finding, Origin, Position, Result, Secret, Sink, Source, TopicSpec,
+    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Result, Secret, Sink, Source,
+    TopicSpec,
 };
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -203,6 +204,10 @@ impl SinkFactory for Jsonl {
 
     fn keeps_position(&self) -> bool {
         true
+    }
+
+    fn saved(&self) -> Result<Option<Checkpoint>> {
+        jsonl::stored_checkpoint(&self.0)
     }
 
     fn resource(&self) -> Option<String> {

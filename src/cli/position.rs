@@ -48,7 +48,7 @@ pub(super) fn position(config: &Config, name: &str, action: &Action) -> Exit {
 
 async fn act(config: &Config, connector: &ConnectorConfig, action: &Action) -> Result<String> {
     let (wanted, apply) = match action {
-        Action::Show => return show(config, connector).await,
+        Action::Show => return show(config, connector),
         Action::Set { place, apply } => (Wanted::At(place.clone()), *apply),
         Action::Adopt { apply } => (Wanted::Adopt, *apply),
     };
@@ -79,11 +79,9 @@ async fn act(config: &Config, connector: &ConnectorConfig, action: &Action) -> R
     Ok(text)
 }
 
-async fn show(config: &Config, connector: &ConnectorConfig) -> Result<String> {
+fn show(config: &Config, connector: &ConnectorConfig) -> Result<String> {
     let (saved, kept) = if connector.sink.factory.keeps_position() {
-        let mut keeper = Keeper::open(config, connector).await?;
-        let saved = keeper.saved.take();
-        keeper.close().await?;
+        let saved = connector.sink.factory.saved()?;
         (saved, format!("with the data of the {} sink", connector.sink.kind))
     } else {
         let saved = offsets::saved(&config.state_dir, &connector.name)?;

@@ -38,11 +38,12 @@ pub(super) fn run(config: Config) -> Exit {
 
 async fn until_ended(config: Config, shutdown: CancellationToken) -> Exit {
     let config = Arc::new(config);
-    let ends = pipeline::run(Arc::clone(&config), shutdown, |end| match &end.result {
-        Ok(()) => tracing::info!(connector = %end.name, "stopped; everything delivered is saved"),
-        Err(error) => tracing::error!(
-            connector = %end.name, code = %error.code(), "stopped for good: {error}"
-        ),
+    let ends = pipeline::run(Arc::clone(&config), shutdown, |end| {
+        if let Err(error) = &end.result {
+            tracing::error!(
+                connector = %end.name, code = %error.code(), "stopped for good: {error}"
+            );
+        }
     });
     exit_of(&config, &ends.await)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rowtide_sdk::{
-    BoxFuture, Code, Error, Finding, Origin, Position, Result, Sink, Source, TopicSpec,
+    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Result, Sink, Source, TopicSpec,
 };
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
@@ -99,6 +99,15 @@ pub trait SinkFactory: Send + Sync + fmt::Debug {
 
     /// Whether this sink keeps the position with its data, so that the state folder is not used.
     fn keeps_position(&self) -> bool;
+
+    /// The checkpoint that such a sink keeps, without holding anything: the connector may be
+    /// running.
+    ///
+    /// # Errors
+    /// Where what is kept cannot be read.
+    fn saved(&self) -> Result<Option<Checkpoint>> {
+        Ok(None)
+    }
 
     /// A text for the target that only one connector may use (a folder); without secrets.
     fn resource(&self) -> Option<String>;
