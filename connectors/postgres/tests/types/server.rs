@@ -177,6 +177,7 @@ fn is_known(row: &Row, version: u32) -> bool {
         "vector(3)" | "halfvec(2)" | "geometry(Point,4326)" | "geography" => false,
         "interval" => version >= 17 || row.literal != "'infinity'",
         "\"char\"" => version >= 16,
+        "numeric(3,-2)" | "numeric(2,4)" => version >= 15,
         _ => true,
     }
 }
