@@ -10,7 +10,7 @@ use rowtide_kafka::{KafkaConfig, KafkaLimits, KafkaSink};
 use rowtide_postgres::{Lsn, PostgresConfig, PostgresSource};
 use rowtide_sdk::{
     BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Result, Secret, Sink, Source,
-    TopicSpec,
+    Table, TopicSpec,
 };
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -92,6 +92,10 @@ impl SourceFactory for Postgres {
         keys: KeyLookup<'a>,
     ) -> BoxFuture<'a, Vec<Finding>> {
         Box::pin(rowtide_postgres::check(&self.0, keys))
+    }
+
+    fn tables<'a>(&'a self, _cx: &'a BuildContext<'a>) -> BoxFuture<'a, Result<Vec<Arc<Table>>>> {
+        Box::pin(rowtide_postgres::tables(&self.0))
     }
 
     fn resource(&self) -> Option<String> {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use rowtide_sdk::{Finding, Severity};
 
 use super::output::Out;
-use super::{Exit, runtime};
+use super::{Exit, fit, runtime};
 use crate::config::{BuildContext, Config, ConnectorConfig};
 
 /// Prints every finding of every connector, errors first.
@@ -17,34 +17,50 @@ pub(super) fn check(config: &Config) -> Exit {
     let mut out = Out::new();
     let mut exit = Exit::Ok;
     for connector in &config.connectors {
-        let (source, sink) = runtime.block_on(look(config, connector));
-        let (text, found) = report(connector, source, sink);
+        let found = runtime.block_on(look(config, connector));
+        let (text, failed) = report(connector, found);
         let printed = out.text(&text);
-        exit = [exit, found, printed].into_iter().find(|e| *e != Exit::Ok).unwrap_or(Exit::Ok);
+        exit = [exit, failed, printed].into_iter().find(|e| *e != Exit::Ok).unwrap_or(Exit::Ok);
     }
     runtime.shutdown_background();
     exit
 }
 
-/// Asks source and sink at the same time.
-async fn look(config: &Config, connector: &ConnectorConfig) -> (Vec<Finding>, Vec<Finding>) {
+/// What was found about one connector.
+struct Found {
+    source: Vec<Finding>,
+    tables: Vec<Finding>,
+    sink: Vec<Finding>,
+}
+
+async fn look(config: &Config, connector: &ConnectorConfig) -> Found {
     let cx = BuildContext {
         connector: &connector.name,
         memory: config.memory,
         max_event: config.max_event,
     };
     let keys = |schema: &str, table: &str| connector.table(schema, table).key.clone();
-    let source = connector.source.factory.check(&cx, &keys);
-    tokio::join!(source, connector.sink.factory.check(&cx, &[]))
+    let (source, tables) = tokio::join!(
+        connector.source.factory.check(&cx, &keys),
+        connector.source.factory.tables(&cx),
+    );
+    // Where the tables cannot be read, the source's own findings say why.
+    let (findings, topics) = match &tables {
+        Ok(tables) => fit::check(connector, tables, config.max_event),
+        Err(_) => (Vec::new(), Vec::new()),
+    };
+    let sink = connector.sink.factory.check(&cx, &topics).await;
+    Found { source, tables: findings, sink }
 }
 
 /// The text for one connector and how the process should end for it.
-fn report(connector: &ConnectorConfig, source: Vec<Finding>, sink: Vec<Finding>) -> (String, Exit) {
+fn report(connector: &ConnectorConfig, found: Found) -> (String, Exit) {
     let mut text = String::new();
     let mut exit = Exit::Ok;
     let sides = [
-        ("source", connector.source.kind, source, Exit::Source),
-        ("sink", connector.sink.kind, sink, Exit::Sink),
+        ("source", connector.source.kind, found.source, Exit::Source),
+        ("tables", "settings and topics", found.tables, Exit::Config),
+        ("sink", connector.sink.kind, found.sink, Exit::Sink),
     ];
     for (side, kind, mut findings, failure) in sides {
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));

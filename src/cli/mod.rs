@@ -2,6 +2,7 @@
 
 mod check;
 mod exit;
+mod fit;
 mod output;
 mod position;
 mod run;

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rowtide_sdk::{
-    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Result, Sink, Source, TopicSpec,
+    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Result, Sink, Source, Table,
+    TopicSpec,
 };
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
@@ -39,6 +40,15 @@ pub trait SourceFactory: Send + Sync + fmt::Debug {
         cx: &'a BuildContext<'a>,
         keys: KeyLookup<'a>,
     ) -> BoxFuture<'a, Vec<Finding>>;
+
+    /// The tables that would be captured, as the database describes them now. Connects and reads.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    fn tables<'a>(&'a self, cx: &'a BuildContext<'a>) -> BoxFuture<'a, Result<Vec<Arc<Table>>>> {
+        let _unused = cx;
+        Box::pin(async { Ok(Vec::new()) })
+    }
 
     /// A text for the server-side resource that only one connector may use (a replication slot on a
     /// server), as far as the settings tell; without secrets.

@@ -222,6 +222,14 @@ impl ConnectorConfig {
     }
 }
 
+impl ConnectorConfig {
+    /// Whether a key of [`ConnectorConfig::tables`] matches a table: by its exact name or as a glob.
+    pub fn pattern_matches(&self, pattern: &str, schema: &str, table: &str) -> bool {
+        let name = format!("{schema}.{table}");
+        pattern == name || glob_matches(pattern, &name)
+    }
+}
+
 /// Whether a glob over `schema.table` matches; an invalid glob matches nothing (and is refused when
 /// the configuration is loaded).
 fn glob_matches(pattern: &str, name: &str) -> bool {

@@ -10,6 +10,7 @@ mod row;
 mod version;
 
 pub use node::{RowView, TextJson, TextNode};
+pub(crate) use row::is_always_logged;
 pub use row::{ColumnView, Projection, ResidualSchema, RowSchema};
 pub use version::{HostState, SchemaVersion, Versions};
 

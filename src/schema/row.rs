@@ -110,7 +110,7 @@ impl RowSchema {
 }
 
 /// Whether every row image carries the column.
-fn is_always_logged(table: &Table, column: &Column) -> bool {
+pub(crate) fn is_always_logged(table: &Table, column: &Column) -> bool {
     table.identity == Identity::Full || !column.may_be_unchanged
 }
 

@@ -1,0 +1,93 @@
+//! Whether a connector's settings fit the tables it would capture: columns, contracts, topics.
+
+use std::sync::Arc;
+
+use rowtide_sdk::{Code, Finding, Severity, Table, TopicSpec};
+use serde_json::Value;
+
+use crate::config::{ConnectorConfig, OnViolation};
+use crate::envelope::Plan;
+use crate::pipeline::{RECORD_OVERHEAD, Topics};
+use crate::schema::{KEY_NOT_LOGGED, is_always_logged};
+
+/// Looks at every table; also gives the topics that would be written to. No I/O happens here.
+pub(super) fn check(
+    connector: &ConnectorConfig,
+    tables: &[Arc<Table>],
+    max_event: usize,
+) -> (Vec<Finding>, Vec<TopicSpec>) {
+    let mut findings = unmatched(connector, tables);
+    let mut topics = Topics::new(&connector.name, &connector.routing.topic_template);
+    let mut names = Vec::new();
+    let mut has_dead_letters = false;
+    for table in tables {
+        let config = connector.table(&table.schema, &table.name);
+        has_dead_letters |= config.on_violation == OnViolation::DeadLetter;
+        match Plan::projection(table, config) {
+            // The source's own check says so with the SQL that mends it.
+            Err(error) if error.code() == KEY_NOT_LOGGED => {}
+            Err(error) => findings.push(Finding::from(&error)),
+            Ok(_) => {}
+        }
+        if let Some(contract) = &config.contract {
+            findings.extend(contract_findings(table, contract));
+        }
+        match topics.topic(table) {
+            Ok(name) => names.push(name),
+            Err(error) => findings.push(Finding::from(&error)),
+        }
+    }
+    if has_dead_letters {
+        names.push(topics.dead_letters());
+    }
+    let max_record_bytes = max_event.saturating_add(RECORD_OVERHEAD);
+    let topics = names.into_iter().map(|name| TopicSpec { name, max_record_bytes }).collect();
+    (findings, topics)
+}
+
+/// Settings that apply to no table.
+fn unmatched(connector: &ConnectorConfig, tables: &[Arc<Table>]) -> Vec<Finding> {
+    let is_used = |pattern: &str| {
+        tables.iter().any(|table| connector.pattern_matches(pattern, &table.schema, &table.name))
+    };
+    connector
+        .tables
+        .iter()
+        .filter(|(pattern, _)| !is_used(pattern))
+        .map(|(pattern, _)| Finding {
+            severity: Severity::Warning,
+            code: Code("RT1027"),
+            message: format!("the settings of {pattern:?} match no captured table"),
+            remedy: Some(
+                "correct the name, or add the table to `source.tables.include`".to_owned(),
+            ),
+        })
+        .collect()
+}
+
+/// Required columns of a contract that an event may lack.
+fn contract_findings(table: &Table, contract: &Value) -> Vec<Finding> {
+    let required = contract.get("required").and_then(Value::as_array).into_iter().flatten();
+    let lacking = required.filter_map(Value::as_str).filter_map(|name| {
+        match table.columns.iter().find(|column| column.name == name) {
+            None => Some((name, "is not in the table", "or add it to the table")),
+            Some(column) if !is_always_logged(table, column) => Some((
+                name,
+                "may be left out of an update that does not change it",
+                "or set REPLICA IDENTITY FULL for the table",
+            )),
+            Some(_) => None,
+        }
+    });
+    lacking
+        .map(|(name, why, or)| Finding {
+            severity: Severity::Error,
+            code: Code("RT1026"),
+            message: format!(
+                "the contract of {}.{} requires the column {name}, which {why}",
+                table.schema, table.name
+            ),
+            remedy: Some(format!("take {name} out of the contract's `required`, {or}")),
+        })
+        .collect()
+}
