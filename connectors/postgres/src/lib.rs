@@ -7,6 +7,7 @@ mod adopt;
 pub mod catalog;
 mod config;
 pub mod decode;
+mod describe;
 mod error;
 mod lsn;
 pub mod pgoutput;
@@ -21,6 +22,7 @@ mod sql;
 mod stream;
 pub mod wire;
 
+pub use describe::tables;
 pub use adopt::{describe, drop_slot_and_publication, position_at, position_at_slot};
 
 pub use config::{
