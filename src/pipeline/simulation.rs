@@ -314,7 +314,11 @@ impl SourceFactory for SharedWorld {
         Ok(Box::new(SimSource(Arc::clone(&self.0))))
     }
 
-    fn check<'a>(&'a self, _cx: &'a BuildContext<'a>) -> BoxFuture<'a, Vec<Finding>> {
+    fn check<'a>(
+        &'a self,
+        _cx: &'a BuildContext<'a>,
+        _keys: crate::config::KeyLookup<'a>,
+    ) -> BoxFuture<'a, Vec<Finding>> {
         Box::pin(async { Vec::new() })
     }
 
@@ -328,8 +332,16 @@ impl SinkFactory for SharedWorld {
         Ok(Box::new(SimSink { world: Arc::clone(&self.0), waiting: Vec::new() }))
     }
 
-    fn check<'a>(&'a self, _cx: &'a BuildContext<'a>) -> BoxFuture<'a, Vec<Finding>> {
+    fn check<'a>(
+        &'a self,
+        _cx: &'a BuildContext<'a>,
+        _topics: &'a [TopicSpec],
+    ) -> BoxFuture<'a, Vec<Finding>> {
         Box::pin(async { Vec::new() })
+    }
+
+    fn keeps_position(&self) -> bool {
+        self.0.lock().is_ok_and(|world| world.sink_holds)
     }
 
     fn resource(&self) -> Option<String> {

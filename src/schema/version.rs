@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::row::Projection;
+use crate::config::Mask;
 
 /// RT4005: the saved host state cannot be read.
 const BAD_STATE: Code = Code("RT4005");
@@ -205,13 +206,25 @@ fn fingerprint(table: &Table, projection: &Projection) -> String {
         hash.update(text.as_bytes());
     };
     part(&table.incarnation.to_string());
-    part(&format!("{:?} {:?}", table.identity, projection.key));
+    part(match table.identity {
+        Identity::Default => "default",
+        Identity::Full => "full",
+        Identity::Index => "index",
+        Identity::Nothing => "nothing",
+    });
+    part(&format!("{:?}", projection.key));
     for (column, view) in table.columns.iter().zip(&projection.columns) {
         part(&column.name);
         part(&column.type_name);
+        part(&form_without_lengths(&column.form));
+        part(&format!("{:?}", declared_length(&column.form)));
         part(&format!(
-            "{:?} {} {} {view:?}",
-            column.form, column.is_identity, column.may_be_unchanged
+            "{} {} {} {} {}",
+            column.is_identity,
+            column.may_be_unchanged,
+            view.visible,
+            view.in_key,
+            view.mask.map_or("", mask_name)
         ));
     }
     let digest = hash.finalize();
@@ -232,7 +245,7 @@ fn columns(table: &Table, projection: &Projection) -> Vec<ColumnRecord> {
             name: column.name.clone(),
             type_name: column.type_name.clone(),
             form: match view.mask {
-                Some(mask) => format!("{mask:?}"),
+                Some(mask) => mask_name(mask).to_owned(),
                 None => form_without_lengths(&column.form),
             },
             required: table.identity == Identity::Full || !column.may_be_unchanged,
@@ -240,11 +253,39 @@ fn columns(table: &Table, projection: &Projection) -> Vec<ColumnRecord> {
         .collect()
 }
 
+/// The form as stable text: what is saved must read the same to every later build.
 fn form_without_lengths(form: &Form) -> String {
     match form {
-        Form::String(StringKind::Text { .. }) => "Text".to_owned(),
-        Form::Array(element) => format!("Array({})", form_without_lengths(element)),
-        other => format!("{other:?}"),
+        Form::Boolean => "boolean".to_owned(),
+        Form::Integer { min, max } => format!("integer {min}..{max}"),
+        Form::Float => "float".to_owned(),
+        Form::String(kind) => kind.name().to_owned(),
+        Form::Json => "json".to_owned(),
+        Form::Array(element) => format!("array({})", form_without_lengths(element)),
+        Form::Object(fields) => {
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|(name, form)| format!("{name:?} {}", form_without_lengths(form)))
+                .collect();
+            format!("object({})", fields.join(", "))
+        }
+        Form::Map => "map".to_owned(),
+    }
+}
+
+fn mask_name(mask: Mask) -> &'static str {
+    match mask {
+        Mask::Sha256 => "masked sha256",
+        Mask::Redact => "masked redact",
+    }
+}
+
+/// The length that text is declared with, deep in the form.
+fn declared_length(form: &Form) -> Option<u32> {
+    match form {
+        Form::String(StringKind::Text { max_chars }) => *max_chars,
+        Form::Array(element) => declared_length(element),
+        _ => None,
     }
 }
 

@@ -1,0 +1,12 @@
+//! The binary against real servers: what arrives, what survives, what is refused and how.
+
+#[path = "e2e/host.rs"]
+mod host;
+#[path = "e2e/kafka.rs"]
+mod kafka;
+#[path = "e2e/refusals.rs"]
+mod refusals;
+#[path = "e2e/restarts.rs"]
+mod restarts;
+#[path = "e2e/types.rs"]
+mod types;

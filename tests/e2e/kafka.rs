@@ -1,0 +1,144 @@
+//! PostgreSQL to a real Kafka.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Headers;
+use rowtide_testkit::{Kafka, Postgres};
+use serde_json::Value;
+
+use crate::host::{Options, Setup, sql};
+
+/// One record as a consumer sees it.
+struct Seen {
+    partition: i32,
+    key: Option<String>,
+    value: Option<Value>,
+    headers: BTreeMap<String, String>,
+}
+
+fn consume(brokers: &str, topic: &str, count: usize) -> Vec<Seen> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "e2e")
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    let mut seen = Vec::new();
+    let since = Instant::now();
+    while seen.len() < count && since.elapsed() < Duration::from_secs(60) {
+        let Some(message) = consumer.poll(Duration::from_millis(200)) else { continue };
+        let Ok(message) = message else { continue };
+        let text = |bytes: Option<&[u8]>| bytes.map(|b| String::from_utf8(b.to_vec()).unwrap());
+        let headers = message.headers().map(|headers| {
+            headers.iter().map(|h| (h.key.to_owned(), text(h.value).unwrap_or_default())).collect()
+        });
+        seen.push(Seen {
+            partition: message.partition(),
+            key: text(message.key()),
+            value: text(message.payload()).map(|value| serde_json::from_str(&value).unwrap()),
+            headers: headers.unwrap_or_default(),
+        });
+    }
+    assert_eq!(seen.len(), count);
+    seen
+}
+
+fn sink(brokers: &str, more: &str) -> String {
+    format!("{{ type: kafka, brokers: \"{brokers}\"{more} }}")
+}
+
+#[test]
+fn changes_arrive_keyed_in_order_with_tombstones_and_headers() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let Some(kafka) = Kafka::start(&[]) else { return };
+    sql(&server, "CREATE TABLE t (id int PRIMARY KEY, v text)");
+    let setup = Setup::new();
+    let sink = sink(kafka.brokers(), ", headers: all, tombstones: always");
+    setup.write(&Options { url: server.url(), source: "", sink, connector: "" });
+    let mut host = setup.start();
+    host.until_logged("the first position is saved");
+    sql(
+        &server,
+        "INSERT INTO t SELECT n, 'v' FROM generate_series(1, 50) n;
+         UPDATE t SET v = 'w';
+         DELETE FROM t WHERE id = 7;
+         UPDATE t SET id = 1000 WHERE id = 8;",
+    );
+    // 50 creates, 50 updates, delete + tombstone, delete + tombstone + create.
+    let seen = consume(kafka.brokers(), "shop.public.t", 105);
+    assert_eq!(host.stop(), Some(0), "{}", host.log());
+    let of_key = |key: &str| -> Vec<&Seen> {
+        seen.iter().filter(|record| record.key.as_deref() == Some(key)).collect()
+    };
+    let ops = |key: &str| -> Vec<&str> {
+        of_key(key)
+            .iter()
+            .map(|r| r.value.as_ref().map_or("tombstone", |v| v["op"].as_str().unwrap()))
+            .collect()
+    };
+    assert_eq!(ops("{\"id\":1}"), ["c", "u"]);
+    assert_eq!(ops("{\"id\":7}"), ["c", "u", "d", "tombstone"]);
+    assert_eq!(ops("{\"id\":8}"), ["c", "u", "d", "tombstone"]);
+    assert_eq!(ops("{\"id\":1000}"), ["c"]);
+    let first = of_key("{\"id\":1}")[0];
+    let event = first.value.as_ref().unwrap();
+    assert_eq!(first.headers["id"], event["id"].as_str().unwrap());
+    assert_eq!(first.headers["op"], "c");
+    assert!(first.headers.values().any(|value| value == "application/json"));
+    for key in ["{\"id\":1}", "{\"id\":7}"] {
+        let partitions: Vec<i32> = of_key(key).iter().map(|record| record.partition).collect();
+        assert!(partitions.windows(2).all(|pair| pair[0] == pair[1]), "one key, one partition");
+    }
+}
+
+#[test]
+fn a_broker_outage_loses_and_reorders_nothing() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let Some(mut kafka) = Kafka::start(&[]) else { return };
+    sql(&server, "CREATE TABLE t (id int PRIMARY KEY, v int)");
+    let setup = Setup::new();
+    let brokers = kafka.brokers().to_owned();
+    setup.write(&Options {
+        url: server.url(),
+        source: "",
+        sink: sink(&brokers, ""),
+        connector: "",
+    });
+    let mut host = setup.start();
+    host.until_logged("the first position is saved");
+    sql(&server, "INSERT INTO t VALUES (1, 0)");
+    assert_eq!(consume(&brokers, "shop.public.t", 1).len(), 1);
+    kafka.halt(false);
+    for v in 1..=20 {
+        sql(&server, &format!("UPDATE t SET v = {v}"));
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    kafka.resume();
+    let seen = consume(&brokers, "shop.public.t", 21);
+    let versions: Vec<i64> = seen
+        .iter()
+        .map(|record| record.value.as_ref().unwrap()["after"]["v"].as_i64().unwrap())
+        .collect();
+    assert!(versions.iter().copied().eq(0..=20), "{versions:?}");
+    assert_eq!(host.stop(), Some(0), "{}", host.log());
+}
+
+#[test]
+fn an_unreachable_broker_is_named_and_retried() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let setup = Setup::new();
+    let sink = sink("127.0.0.1:1", "");
+    setup.write(&Options { url: server.url(), source: "", sink, connector: "" });
+    let mut host = setup.start();
+    host.until_logged("127.0.0.1:1");
+    host.until_logged("restarts from its saved position");
+    assert_eq!(host.stop(), Some(0), "{}", host.log());
+    let slots = crate::host::value(&server, "SELECT count(*) FROM pg_replication_slots");
+    assert_eq!(slots, "0", "nothing is made on the server before the sink is open");
+}

@@ -1,0 +1,156 @@
+//! What is refused: each with its code, its exit code, and nothing half-written.
+
+use rowtide_testkit::Postgres;
+
+use crate::host::{Options, Setup, block, explain, sql};
+
+const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY)";
+
+fn refused(setup: &Setup, code: &str, exit: i32) -> String {
+    let (status, log) = setup.run_to_end();
+    assert_eq!(status, Some(exit), "{log}");
+    assert!(log.contains(code), "{code} is not in:\n{log}");
+    // Every code that is printed has a page.
+    assert!(explain(code).status.success());
+    log
+}
+
+/// A set-up that has streamed once and stopped.
+fn streamed(server: &Postgres) -> Setup {
+    sql(server, TABLE);
+    let setup = Setup::new();
+    setup.write(&Options { url: server.url(), source: "", sink: setup.jsonl(), connector: "" });
+    let mut host = setup.start();
+    host.until_logged("the first position is saved");
+    sql(server, "INSERT INTO t VALUES (1)");
+    host.until("the event is there", || setup.count() == 1);
+    assert_eq!(host.stop(), Some(0));
+    setup
+}
+
+#[test]
+fn a_slot_that_was_advanced_is_refused_with_both_positions() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let setup = streamed(&server);
+    sql(&server, "INSERT INTO t VALUES (2)");
+    sql(&server, "SELECT pg_replication_slot_advance('e2e', pg_current_wal_lsn())");
+    let log = refused(&setup, "RT2203", 3);
+    assert!(log.matches("0/").count() >= 2, "{log}");
+    assert_eq!(setup.count(), 1);
+}
+
+#[test]
+fn a_slot_that_is_gone_is_refused() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let setup = streamed(&server);
+    sql(&server, "SELECT pg_drop_replication_slot('e2e')");
+    let (status, log) = setup.run_to_end();
+    assert_eq!(status, Some(3), "{log}");
+    assert!(log.contains("e2e"), "{log}");
+}
+
+#[test]
+fn another_cluster_behind_the_same_name_is_refused() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let Some(other) = Postgres::start("15", &[]) else { return };
+    let setup = streamed(&server);
+    sql(&other, TABLE);
+    setup.write(&Options { url: other.url(), source: "", sink: setup.jsonl(), connector: "" });
+    let (status, log) = setup.run_to_end();
+    assert_eq!(status, Some(3), "{log}");
+    assert!(log.contains("system"), "{log}");
+    assert_eq!(crate::host::value(&other, "SELECT count(*) FROM pg_replication_slots"), "0");
+}
+
+#[test]
+fn a_missing_publication_that_is_managed_elsewhere_is_refused() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    sql(&server, TABLE);
+    let setup = Setup::new();
+    setup.write(&Options {
+        url: server.url(),
+        source: "      publication_management: external\n",
+        sink: setup.jsonl(),
+        connector: "",
+    });
+    let (status, log) = setup.run_to_end();
+    assert_eq!(status, Some(3), "{log}");
+    assert!(log.contains("CREATE PUBLICATION"), "the remedy is SQL: {log}");
+    assert_eq!(crate::host::value(&server, "SELECT count(*) FROM pg_replication_slots"), "0");
+}
+
+#[test]
+fn a_wrong_password_is_refused_and_never_printed() {
+    let Some(server) = Postgres::start("18", &["--auth", "scram-sha-256"]) else { return };
+    let setup = Setup::new();
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port());
+    setup.write(&Options {
+        url: &url,
+        source: "      password: hunter2hunter2\n",
+        sink: setup.jsonl(),
+        connector: "",
+    });
+    let (status, log) = setup.run_to_end();
+    assert_eq!(status, Some(3), "{log}");
+    assert!(log.contains("password") && !log.contains("hunter2"), "{log}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_refused() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    sql(&server, TABLE);
+    let setup = Setup::new();
+    setup.write(&Options { url: server.url(), source: "", sink: setup.jsonl(), connector: "" });
+    block(&setup.path("out"));
+    let (status, log) = setup.run_to_end();
+    assert_eq!(status, Some(4), "{log}");
+    assert_eq!(crate::host::value(&server, "SELECT count(*) FROM pg_replication_slots"), "0");
+}
+
+#[test]
+fn a_state_folder_that_cannot_be_written_is_refused() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let setup = Setup::new();
+    let sink = "{ type: discard }".to_owned();
+    setup.write(&Options { url: server.url(), source: "", sink, connector: "" });
+    block(&setup.path("state"));
+    refused(&setup, "RT4001", 5);
+}
+
+#[test]
+fn a_contract_that_is_broken_stops_and_resumes_at_the_same_event() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    sql(&server, TABLE);
+    let setup = Setup::new();
+    let contract = setup.path("contract.json");
+    std::fs::write(&contract, r#"{"properties":{"id":{"maximum":10}}}"#).unwrap();
+    let connector = |policy: &str| {
+        format!(
+            "    tables:\n      public.t:\n        contract: {}\n        on_violation: {policy}\n",
+            contract.display()
+        )
+    };
+    let stop = connector("stop");
+    let options =
+        |connector| Options { url: server.url(), source: "", sink: setup.jsonl(), connector };
+    setup.write(&options(&stop));
+    let mut host = setup.start();
+    host.until_logged("the first position is saved");
+    sql(&server, "INSERT INTO t VALUES (5)");
+    host.until("the good event is there", || setup.count() == 1);
+    sql(&server, "INSERT INTO t VALUES (4711)");
+    assert_eq!(host.wait(), Some(5));
+    let log = host.log();
+    assert!(log.contains("RT5003") && !log.contains("4711"), "{log}");
+    let letters = connector("dead_letter");
+    setup.write(&options(&letters));
+    let mut host = setup.start();
+    sql(&server, "INSERT INTO t VALUES (6)");
+    host.until("both are there", || setup.count() == 3);
+    assert_eq!(host.stop(), Some(0));
+    let events = setup.events();
+    assert_eq!(events["shop.public.t"].len(), 2);
+    let letter = &events["shop.dead_letter"][0];
+    assert_eq!(letter["reason"]["code"], "RT5003");
+    assert_eq!(letter["event"]["after"]["id"], 4711);
+}
