@@ -333,9 +333,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn unhex(text: &str) -> Vec<u8> {
-        (0..text.len() / 2)
-            .map(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).unwrap())
-            .collect()
+        let digits: Vec<u32> = text.chars().map(|digit| digit.to_digit(16).unwrap()).collect();
+        digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).unwrap()).collect()
     }
 
     fn row(message: &[u8]) -> RowChange<'_> {

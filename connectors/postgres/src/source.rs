@@ -4,9 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use rowtide_sdk::{
-    Batch, BoxFuture, Error, Finding, Origin, Result, Source, SourceContext, SourceInfo,
+    Batch, BoxFuture, Error, Finding, Origin, Position, Result, Source, SourceContext, SourceInfo,
 };
 use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::config::{ConnectOptions, PostgresConfig, PublicationManagement, TableFilter};
 use crate::error::codes as refusals;
@@ -99,8 +102,38 @@ impl Source for PostgresSource {
     }
 
     fn run(self: Box<Self>, cx: SourceContext) -> BoxFuture<'static, Result<()>> {
-        Box::pin(run(*self, cx))
+        Box::pin(on_own_thread(*self, cx))
     }
+}
+
+/// Runs the source on a thread of its own, so that it can pause for less than a timer's resolution
+/// (see [`stream`]) without holding anyone else up. Dropped, the future has the thread end at its
+/// next await.
+async fn on_own_thread(source: PostgresSource, cx: SourceContext) -> Result<()> {
+    let refused = |error: std::io::Error| {
+        Error::transient(Origin::Host, codes::THREAD, "the source cannot have a thread of its own")
+            .with_source(error)
+    };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(refused)?;
+    let abandoned = CancellationToken::new();
+    let _guard = abandoned.clone().drop_guard();
+    let (ended, end) = oneshot::channel();
+    let span = tracing::Span::current();
+    let work = async move {
+        tokio::select! {
+            biased;
+            () = abandoned.cancelled() => {}
+            result = run(source, cx) => { let _ = ended.send(result); }
+        }
+    };
+    std::thread::Builder::new()
+        .name("postgres".to_owned())
+        .spawn(move || runtime.block_on(work.instrument(span)))
+        .map_err(refused)?;
+    end.await.map_err(|_| {
+        Error::transient(Origin::Host, codes::THREAD, "the source's thread ended without a result")
+    })?
 }
 
 async fn run(source: PostgresSource, mut cx: SourceContext) -> Result<()> {
@@ -253,11 +286,9 @@ async fn save_first(
 ) -> Result<()> {
     let position = renderer.position(from, None);
     let batch = Batch { resume: Some(position.clone()), ..Batch::default() };
-    let gone = || {
-        Error::transient(Origin::Host, codes::HOST_GONE, "the pipeline behind the source is gone")
-    };
-    cx.out.send(batch).await.map_err(|_| gone())?;
-    cx.committed.wait_for(|saved| saved.as_ref() == Some(&position)).await.map_err(|_| gone())?;
+    let is_saved = |saved: &Option<Position>| saved.as_ref() == Some(&position);
+    cx.out.send(batch).await.map_err(|_| stream::host_gone())?;
+    cx.committed.wait_for(is_saved).await.map_err(|_| stream::host_gone())?;
     tracing::info!(lsn = %from, %history, "the first position is saved");
     Ok(())
 }

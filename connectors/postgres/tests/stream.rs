@@ -1,13 +1,18 @@
 //! The source against real servers: what it hands over, where it resumes, what it tells the server,
 //! and what it refuses.
 
+#[cfg(test)]
 #[path = "stream/changes.rs"]
 mod changes;
+#[cfg(test)]
 #[path = "stream/feedback.rs"]
 mod feedback;
+#[cfg(test)]
 #[path = "stream/host.rs"]
 mod host;
+#[cfg(test)]
 #[path = "stream/refusals.rs"]
 mod refusals;
+#[cfg(test)]
 #[path = "stream/resume.rs"]
 mod resume;

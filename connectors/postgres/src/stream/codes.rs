@@ -40,3 +40,5 @@ pub(crate) const SERVER_SETTING: Code = Code("RT2217");
 pub(crate) const KEY_NOT_LOGGED: Code = Code("RT2218");
 /// The server shuts down and waits for this connection.
 pub(crate) const SERVER_STOPPING: Code = Code("RT2219");
+/// The source's thread could not be started, or ended without a result.
+pub(crate) const THREAD: Code = Code("RT2220");

@@ -30,6 +30,8 @@ pub(crate) use self::transaction::Progress;
 
 /// After a read of this many bytes the socket is asked again at once: there is a backlog.
 const LARGE_READ: usize = 8 * 1024;
+/// So long the thread sleeps between two reads of a busy stream.
+const PAUSE: Duration = Duration::from_micros(250);
 /// How often progress alone is handed over.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// The same when the server asks for a status: it may be waiting for us to shut down.
@@ -129,7 +131,8 @@ fn now_us() -> i64 {
     i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn host_gone() -> Error {
+/// The host ended without saying so.
+pub(crate) fn host_gone() -> Error {
     Error::transient(Origin::Host, codes::HOST_GONE, "the pipeline behind the source is gone")
 }
 
@@ -150,25 +153,22 @@ impl Driver {
     }
 
     /// Entries are held and everything received is parsed. Under backlog more is read at once; else
-    /// the batch leaves, but not sooner than the linger time after the last one, so that under a
-    /// steady load one read brings many changes.
+    /// the batch leaves, but not sooner than the linger time after the last one.
+    ///
+    /// Until then the thread sleeps between reads. A timer of the runtime would be too coarse (the
+    /// buffer of a unix socket holds a millisecond's worth of small messages, and while it is full
+    /// the server waits) and would not sleep: the poller wakes for every message that arrives.
     async fn coalesce(&mut self) -> Result<Flow> {
         if self.last_read >= LARGE_READ && self.read_now().await? {
             return Ok(Flow::Continue);
         }
-        let due = self.last_flush + self.linger;
-        if Instant::now() >= due {
+        let left = self.linger.saturating_sub(self.last_flush.elapsed());
+        if left.is_zero() {
             return self.flush().await;
         }
-        let Self { feedback, assembler, shutdown, .. } = self;
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return Ok(Flow::Stop),
-                () = feedback.due() => feedback.send(assembler.received(), false).await?,
-                () = sleep_until(due) => break,
-            }
-        }
+        std::thread::sleep(left.min(PAUSE));
+        // Lets the runtime learn what arrived.
+        tokio::task::yield_now().await;
         self.read_now().await?;
         Ok(Flow::Continue)
     }

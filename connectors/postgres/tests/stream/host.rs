@@ -160,6 +160,7 @@ impl Setup {
 
 /// A running source.
 pub(crate) struct Host {
+    setup: Setup,
     pub(crate) received: mpsc::Receiver<Batch>,
     spent: mpsc::Sender<Batch>,
     committed: watch::Sender<Option<Position>>,
@@ -192,6 +193,7 @@ impl Host {
         };
         let task = tokio::spawn(Box::new(setup.source()).run(cx));
         Self {
+            setup: setup.clone(),
             received,
             spent,
             committed,
@@ -206,9 +208,20 @@ impl Host {
 
     /// Takes one batch.
     pub(crate) async fn batch(&mut self) {
-        let batch = timeout(PATIENCE, self.received.recv()).await.expect("no batch came");
-        let Some(mut batch) = batch else {
-            panic!("the source ended: {:?}", (&mut self.task).await);
+        let mut batch = loop {
+            let batch = timeout(PATIENCE, self.received.recv()).await.expect("no batch came");
+            if let Some(batch) = batch {
+                break batch;
+            }
+            let error = (&mut self.task).await.unwrap().unwrap_err();
+            // The server has not let go of the source before this one yet.
+            assert_eq!(error.code().0, "RT2118", "the source ended: {error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            *self = Self {
+                events: std::mem::take(&mut self.events),
+                saves: self.saves,
+                ..Self::start(&self.setup)
+            };
         };
         self.events.extend(events(&batch));
         self.position = Some(batch.resume.clone().expect("a batch without a position"));
