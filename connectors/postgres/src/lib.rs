@@ -15,6 +15,7 @@ mod position;
 mod preflight;
 mod publication;
 pub mod relation;
+pub mod replay;
 mod server;
 mod slot;
 mod source;
@@ -22,8 +23,8 @@ mod sql;
 mod stream;
 pub mod wire;
 
-pub use describe::tables;
 pub use adopt::{describe, drop_slot_and_publication, position_at, position_at_slot};
+pub use describe::tables;
 
 pub use config::{
     ChannelBinding, ConnectOptions, PostgresConfig, PublicationManagement, Roots, SslMode,

@@ -17,14 +17,14 @@ use rowtide_sdk::{BatchSender, Error, Origin, Result, SourceContext};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::assemble::{Assembler, Step};
+
 use self::feedback::Feedback;
 use crate::lsn::Lsn;
 use crate::position::Renderer;
 use crate::relation::RelationMessage;
 use crate::wire::{Reader, Writer, stop};
 
-pub(crate) use self::assemble::Filter;
+pub(crate) use self::assemble::{Assembler, Filter, Step};
 pub(crate) use self::tables::Tables;
 pub(crate) use self::transaction::Progress;
 

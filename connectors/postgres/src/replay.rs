@@ -1,0 +1,84 @@
+//! Decodes recorded pgoutput messages without a server.
+//!
+//! The golden transcripts run through this, and a defect can be reported as a recording. It is the
+//! stream's own assembler; only the socket and the catalog are missing, so tables of user-defined
+//! types show those as opaque text.
+
+use std::sync::Arc;
+
+use rowtide_sdk::{Batch, Error, Limits, Origin, Result};
+
+use crate::lsn::Lsn;
+use crate::position::{History, Renderer};
+use crate::relation::{TableFacts, build_table};
+use crate::stream::codes;
+use crate::stream::{Assembler, Progress, Step};
+
+/// One recorded message: where it stands in the log and the message itself, without the streaming
+/// protocol's header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The LSN that came with it.
+    pub lsn: Lsn,
+    /// The pgoutput message, from its tag byte.
+    pub message: Vec<u8>,
+}
+
+/// Turns recorded messages into batches, as the stream of a database named `database` would.
+///
+/// # Errors
+/// What the stream gives on the same messages.
+pub fn replay(
+    database: &str,
+    messages: &[Recorded],
+    limits: Limits,
+    received_ts_us: i64,
+) -> Result<Vec<Batch>> {
+    let history = History {
+        system: "0".to_owned(),
+        timeline: 1,
+        database: database.to_owned(),
+        database_oid: 0,
+    };
+    let renderer = Renderer::new(&history, "replay", "replay")?;
+    let progress = Progress::new(Lsn(0), None);
+    let mut assembler = Assembler::new(progress, renderer, Box::new(|_, _| true), limits);
+    let mut batches = Vec::new();
+    for recorded in messages {
+        write_frame(recorded, assembler.buffer())?;
+        assembler.received_at(received_ts_us);
+        loop {
+            match assembler.advance()? {
+                Step::More => break,
+                Step::Full => batches.push(assembler.take(Batch::default())),
+                Step::Describe(message) => {
+                    let facts = TableFacts::from_relation(&message);
+                    let table = Arc::new(build_table(database, &message, &facts));
+                    assembler.learn(message, table);
+                }
+                Step::Reply | Step::Ended => {}
+            }
+        }
+    }
+    if assembler.has_entries() {
+        batches.push(assembler.take(Batch::default()));
+    }
+    Ok(batches)
+}
+
+/// Wraps a message into the CopyData frame of an XLogData message.
+fn write_frame(recorded: &Recorded, buffer: &mut Vec<u8>) -> Result<()> {
+    // Length field, the tag `w`, two LSNs and a time.
+    let len = recorded.message.len().saturating_add(4 + 1 + 3 * 8);
+    let len = u32::try_from(len).map_err(|_| {
+        Error::fatal(Origin::Source, codes::HOST_GONE, "a recorded message is too large")
+    })?;
+    buffer.push(b'd');
+    buffer.extend_from_slice(&len.to_be_bytes());
+    buffer.push(b'w');
+    buffer.extend_from_slice(&recorded.lsn.0.to_be_bytes());
+    buffer.extend_from_slice(&recorded.lsn.0.to_be_bytes());
+    buffer.extend_from_slice(&[0; 8]);
+    buffer.extend_from_slice(&recorded.message);
+    Ok(())
+}

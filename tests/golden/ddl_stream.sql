@@ -1,0 +1,35 @@
+-- PostgreSQL 15.18 (Debian 15.18-0+deb12u1), connected as postgres, autocommit unless BEGIN
+CREATE TABLE t (id int PRIMARY KEY, a int, b text);
+-- @start connector
+INSERT INTO t VALUES (1,10,'one');
+ALTER TABLE t ADD COLUMN c text DEFAULT 'dflt' NOT NULL;
+INSERT INTO t (id,a) VALUES (2,20);
+UPDATE t SET a=11 WHERE id=1;
+ALTER TABLE t DROP COLUMN b;
+INSERT INTO t VALUES (3,30,'c3');
+ALTER TABLE t RENAME COLUMN a TO a_renamed;
+INSERT INTO t VALUES (4,40,'c4');
+ALTER TABLE t ALTER COLUMN a_renamed TYPE bigint;
+INSERT INTO t VALUES (5,5000000000,'c5');
+ALTER TABLE t ALTER COLUMN a_renamed TYPE text USING a_renamed::text;
+UPDATE t SET a_renamed='txt' WHERE id=5;
+ALTER TABLE t ADD COLUMN n numeric(6,2);
+UPDATE t SET n=1.5 WHERE id=4;
+ALTER TABLE t ALTER COLUMN n TYPE numeric(12,4);
+UPDATE t SET n=1.5 WHERE id=3;
+ALTER TABLE t RENAME TO t2;
+INSERT INTO t2 (id,c) VALUES (6,'t2');
+CREATE TABLE t (id bigint PRIMARY KEY, x int);
+INSERT INTO t VALUES (1,1);
+ALTER TABLE t2 DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (id,c);
+INSERT INTO t2 (id,c) VALUES (7,'newpk');
+ALTER TABLE t2 ADD COLUMN e int;
+DELETE FROM t2 WHERE id=7;
+BEGIN;
+INSERT INTO t VALUES (2,2);
+ALTER TABLE t ADD COLUMN y int;
+INSERT INTO t VALUES (3,3,3);
+COMMIT;
+DROP TABLE t;
+-- @wait 14
+-- @wait

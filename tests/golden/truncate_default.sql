@@ -1,0 +1,18 @@
+-- PostgreSQL 15.18 (Debian 15.18-0+deb12u1), connected as postgres, autocommit unless BEGIN
+CREATE TABLE a (id int PRIMARY KEY);
+CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a);
+CREATE TABLE c (id int PRIMARY KEY);
+-- @start connector
+INSERT INTO a VALUES (1);
+INSERT INTO b VALUES (1,1);
+INSERT INTO c VALUES (1);
+TRUNCATE c;
+TRUNCATE a, b RESTART IDENTITY;
+INSERT INTO a VALUES (2);
+TRUNCATE a CASCADE;
+BEGIN;
+INSERT INTO c VALUES (5);
+TRUNCATE c;
+INSERT INTO c VALUES (6);
+COMMIT;
+-- @wait
