@@ -1,4 +1,12 @@
 //! The binary against real servers: what arrives, what survives, what is refused and how.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test may fail, and says where"
+)]
 
 #[path = "e2e/host.rs"]
 mod host;

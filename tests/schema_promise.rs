@@ -1,5 +1,13 @@
 //! The promise of `schemas/`: frozen examples validate for ever, against the open schema and its
 //! closed twin.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test may fail, and says where"
+)]
 
 use std::fs;
 use std::path::Path;

@@ -23,7 +23,8 @@ pub(super) fn check(
     for table in tables {
         let config = connector.table(&table.schema, &table.name);
         has_dead_letters |= config.on_violation == OnViolation::DeadLetter;
-        match Plan::projection(table, config) {
+        let names_exactly = connector.names_exactly(&table.schema, &table.name);
+        match Plan::projection(table, config, names_exactly) {
             // The source's own check says so with the SQL that mends it.
             Err(error) if error.code() == KEY_NOT_LOGGED => {}
             Err(error) => findings.push(Finding::from(&error)),

@@ -230,6 +230,15 @@ impl ConnectorConfig {
     }
 }
 
+impl ConnectorConfig {
+    /// Whether the settings name this very table, rather than a glob that matches it. Every column
+    /// they name must then exist; a glob's columns may be those of some tables only.
+    pub fn names_exactly(&self, schema: &str, table: &str) -> bool {
+        let name = format!("{schema}.{table}");
+        self.tables.iter().any(|(pattern, _)| *pattern == name)
+    }
+}
+
 /// Whether a glob over `schema.table` matches; an invalid glob matches nothing (and is refused when
 /// the configuration is loaded).
 fn glob_matches(pattern: &str, name: &str) -> bool {

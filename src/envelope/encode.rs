@@ -465,7 +465,7 @@ impl Core {
             ));
         }
         tracing::warn!(
-            connector = %self.name, event = %id, subject = %plan.subject, code = %violation.code,
+            event = %id, subject = %plan.subject, code = %violation.code,
             reason = %violation.reason, "event goes to the dead letters"
         );
         let start = at(out);

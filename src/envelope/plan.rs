@@ -157,12 +157,19 @@ fn check_column_names(table: &Table, config: &TableConfig) -> Result<(), Error> 
 }
 
 impl Plan {
-    /// The projection of a table under its settings.
+    /// The projection of a table under its settings. Where `names_exactly`, every column that is
+    /// excluded or masked must exist; a glob's settings may name columns of some tables only.
     ///
     /// # Errors
     /// Fatal where the settings do not fit the table.
-    pub fn projection(table: &Table, config: &TableConfig) -> Result<Projection, Error> {
-        check_column_names(table, config)?;
+    pub fn projection(
+        table: &Table,
+        config: &TableConfig,
+        names_exactly: bool,
+    ) -> Result<Projection, Error> {
+        if names_exactly {
+            check_column_names(table, config)?;
+        }
         Ok(Projection::new(table, config, key_columns(table, config)?))
     }
 

@@ -44,7 +44,7 @@ fn bench(table: &Arc<Table>, config: &TableConfig, validation: Validation) -> Be
     };
     let info = SourceInfo { connector: "postgres", write_position };
     let cx = PlanContext { name: "shop", info, config, routing: &routing };
-    let projection = Plan::projection(table, config).unwrap();
+    let projection = Plan::projection(table, config, true).unwrap();
     let schema = RowSchema::derive("shop.public.t", table, &projection);
     let route = TableRoute { topic: "shop.public.t".into(), info: TopicInfo { compacts: false } };
     let version = SchemaVersion { major: 1, minor: 0 };
@@ -324,7 +324,7 @@ fn dead_letters_carry_the_reason_and_the_event() {
 #[test]
 fn a_key_outside_the_identity_is_refused_with_the_statement_that_mends_it() {
     let config = TableConfig { key: Some(vec!["note".to_owned()]), ..TableConfig::default() };
-    let error = Plan::projection(&orders(), &config).unwrap_err();
+    let error = Plan::projection(&orders(), &config, true).unwrap_err();
     assert_eq!(error.code().0, "RT5006");
     assert!(error.remedy().unwrap().contains("ALTER TABLE \"public\".\"orders\" REPLICA IDENTITY"));
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rowtide_sdk::{Error, Sink, SourceInfo, Table, TopicSpec};
+use rowtide_sdk::{Code, Error, Origin, Sink, SourceInfo, Table, TopicSpec};
 
 use super::topics::Topics;
 use crate::config::{ConnectorConfig, OnViolation};
@@ -11,6 +11,18 @@ use crate::schema::Versions;
 
 /// What a record needs beside its value: key, headers and the broker's own framing.
 pub(crate) const RECORD_OVERHEAD: usize = 64 * 1024;
+
+/// RT5013: a table without a key would go to a compacted topic.
+pub(crate) const KEYLESS_COMPACTED: Code = Code("RT5013");
+
+fn keyless_compacted(subject: &str, topic: &str) -> Error {
+    Error::fatal(
+        Origin::Config,
+        KEYLESS_COMPACTED,
+        format!("{subject} has no key, but its topic {topic} compacts by key"),
+    )
+    .with_remedy("give the table a `key` in its settings, or the topic cleanup.policy=delete")
+}
 
 /// Makes the plans of one pipeline.
 #[derive(Debug)]
@@ -55,7 +67,8 @@ impl Planner {
         sink: &mut dyn Sink,
     ) -> Result<Plan, Error> {
         let config = self.connector.table(&table.schema, &table.name).clone();
-        let projection = Plan::projection(table, &config)?;
+        let names_exactly = self.connector.names_exactly(&table.schema, &table.name);
+        let projection = Plan::projection(table, &config, names_exactly)?;
         let topic = self.topics.topic(table)?;
         let info = sink.prepare(&self.spec(&topic)).await?;
         if config.on_violation == OnViolation::DeadLetter && !self.has_dead_letters {
@@ -65,11 +78,14 @@ impl Planner {
         let subject = crate::envelope::subject(&self.connector.name, table);
         let (version, is_new) = self.versions.assign(&subject, table, &projection)?;
         if is_new {
-            tracing::info!(connector = %self.connector.name, subject, version = %version, columns = table.columns.len(), "new schema version");
+            tracing::info!(subject, version = %version, columns = table.columns.len(), "new schema version");
         }
         if projection.key.is_empty() {
+            if info.compacts {
+                return Err(keyless_compacted(&subject, &topic));
+            }
             tracing::warn!(
-                connector = %self.connector.name, subject,
+                subject,
                 "the table has no key: its events carry none, and their order is kept per partition only by chance"
             );
         }

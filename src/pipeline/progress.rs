@@ -8,7 +8,6 @@ const EVERY: Duration = Duration::from_secs(10);
 /// Counts events and logs a summary while there are any.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    connector: String,
     since: Instant,
     events: u64,
     total: u64,
@@ -17,15 +16,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(connector: &str) -> Self {
-        Self {
-            connector: connector.to_owned(),
-            since: Instant::now(),
-            events: 0,
-            total: 0,
-            dead_letters: 0,
-            bytes: 0,
-        }
+    pub(crate) fn new() -> Self {
+        Self { since: Instant::now(), events: 0, total: 0, dead_letters: 0, bytes: 0 }
     }
 
     /// Notes an encoded batch. `behind_us` is capture time less commit time of its newest event.
@@ -41,7 +33,6 @@ impl Progress {
         let per_second = self.events.saturating_mul(1000)
             / u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
         tracing::info!(
-            connector = %self.connector,
             events = self.total,
             events_per_s = per_second,
             bytes = self.bytes,

@@ -148,7 +148,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         flush_interval: job.config.commit_interval,
         limits,
         pool: BufferPool::default(),
-        progress: Progress::new(&job.connector.name),
+        progress: Progress::new(),
     };
     let commit = CommitTask {
         tracker,
@@ -231,10 +231,15 @@ impl Session {
                 Err(_) => Err(ended("the source hangs after it closed its channel")),
             },
             Ok(Stopped::Shutdown) => {
-                tracing::info!(
-                    connector = %job.connector.name, events = self.pump.progress.total(),
-                    everything_committed = is_drained, "stopped"
-                );
+                let events = self.pump.progress.total();
+                if is_drained {
+                    tracing::info!(events, "drained: everything submitted is committed");
+                } else {
+                    tracing::warn!(
+                        events,
+                        "stopping before everything submitted is committed; the next start repeats it"
+                    );
+                }
                 closed
             }
         };

@@ -15,6 +15,8 @@ pub(crate) fn thread_error(error: std::io::Error) -> Error {
 
 /// Runs a connector on this thread until it is stopped or fails for good.
 pub(crate) fn run(job: &Job) -> Result<(), Error> {
+    // The thread's own span puts the connector's name on every line that is logged here.
+    let _span = tracing::info_span!("connector", name = %job.connector.name).entered();
     // One thread per connector: reading, encoding and producing in turn costs no hand-over between
     // cores, and the producer has threads of its own.
     let runtime =
@@ -26,7 +28,6 @@ pub(crate) fn run(job: &Job) -> Result<(), Error> {
 }
 
 async fn supervise(job: &Job) -> Result<(), Error> {
-    let name = &job.connector.name;
     let mut backoff = Backoff::default();
     loop {
         let end = session::run(job).await;
@@ -45,7 +46,7 @@ async fn supervise(job: &Job) -> Result<(), Error> {
         }
         let delay = backoff.next_delay();
         tracing::warn!(
-            connector = %name, code = %error.code(), error = %error,
+            code = %error.code(), error = %error,
             retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
             "the connector restarts from its saved position"
         );
