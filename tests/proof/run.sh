@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Fetches and builds what the proofs need, then runs them. The host that is tried is $ROWTIDE, else
+# a release build. See the heads of the Python files for what each does and its settings.
+#   run.sh kill [SINK…]   kill_loop.py
+#   run.sh big [CASE…]    big.py
+#   run.sh quick          a short kill loop, and the proof that its checks see planted faults
+#   run.sh all            kill and big
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+root="$(cd "$here/../.." && pwd)"
+servers="$root/tests/servers"
+# shellcheck source=../servers/lib.sh
+. "$servers/lib.sh"
+# shellcheck source=../servers/packages.sh
+. "$servers/packages.sh"
+
+what=${1:-all}
+[ $# -eq 0 ] || shift
+ensure_commands "the proofs" python3:python3
+"$servers/fetch.sh" clients "postgres-${PG:-18}" kafka
+for name in psql kcat; do
+  variable="PROOF_${name^^}"
+  declare -gx "$variable=$(client "$name")"
+done
+if [ -z "${ROWTIDE:-}" ]; then
+  CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target}"
+  (cd "$root" && cargo build --locked --release --bin rowtide)
+  ROWTIDE="$CARGO_TARGET_DIR/release/rowtide"
+fi
+export ROWTIDE
+# No byte code is left in the clone.
+python=(python3 -B)
+
+case "$what" in
+  kill) exec "${python[@]}" "$here/kill_loop.py" "$@" ;;
+  big) exec "${python[@]}" "$here/big.py" "$@" ;;
+  quick)
+    export ROUNDS="${ROUNDS:-5}" BIG="${BIG:-3000}"
+    exec "${python[@]}" "$here/kill_loop.py" --self-test jsonl kafka
+    ;;
+  all)
+    status=0
+    "${python[@]}" "$here/kill_loop.py" "$@" || status=1
+    "${python[@]}" "$here/big.py" || status=1
+    exit "$status"
+    ;;
+  *) die "run.sh kill, big, quick or all, not $what" ;;
+esac
