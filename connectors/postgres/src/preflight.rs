@@ -225,6 +225,7 @@ mod tests {
             primary_key: vec!["id".to_owned()],
             columns: ["id", "email", "note"].map(str::to_owned).to_vec(),
             is_ours: true,
+            is_partitioned: false,
             ancestors: Vec::new(),
         }
     }

@@ -31,6 +31,7 @@ pub struct PostgresSource {
     pub(crate) config: PostgresConfig,
     pub(crate) options: ConnectOptions,
     pub(crate) filter: TableFilter,
+    reconcile_every: Duration,
 }
 
 /// The constant facts of PostgreSQL sources.
@@ -60,7 +61,13 @@ impl PostgresSource {
     pub fn new(config: PostgresConfig, folder: &Path) -> Result<Self> {
         let options = config.connect_options(folder).map_err(first)?;
         let filter = config.tables.filter().map_err(first)?;
-        Ok(Self { config, options, filter })
+        Ok(Self { config, options, filter, reconcile_every: RECONCILE_EVERY })
+    }
+
+    /// How often the publication is brought in step with the tables; a minute by default.
+    #[must_use]
+    pub fn reconcile_every(self, time: Duration) -> Self {
+        Self { reconcile_every: time.max(Duration::from_millis(1)), ..self }
     }
 
     /// A text for the slot on its server, as far as the settings tell; without secrets.
@@ -297,7 +304,7 @@ async fn save_first(
 /// once and tried again: the stream itself is whole without it.
 async fn reconcile(source: PostgresSource) {
     let mut reported: Option<String> = None;
-    let mut ticks = tokio::time::interval(RECONCILE_EVERY);
+    let mut ticks = tokio::time::interval(source.reconcile_every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticks.tick().await;
     loop {

@@ -80,6 +80,13 @@ impl Assembler {
         filter: Filter,
         limits: Limits,
     ) -> Self {
+        let limits = Limits {
+            // Spans are 32 bits wide, and a message has at most one gigabyte.
+            batch_bytes: limits.batch_bytes.min(256 << 20),
+            // The protocol's own messages must pass.
+            max_event: limits.max_event.max(1024),
+            ..limits
+        };
         let mut assembler = Self {
             batch: Batch::default(),
             parsed: 0,
@@ -115,11 +122,6 @@ impl Assembler {
     /// Whether the batch holds entries.
     pub(crate) fn has_entries(&self) -> bool {
         !self.batch.entries.is_empty()
-    }
-
-    /// Whether a transaction is open.
-    pub(crate) fn in_transaction(&self) -> bool {
-        self.progress.is_open()
     }
 
     /// The end of the last whole transaction.

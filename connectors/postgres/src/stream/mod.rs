@@ -17,7 +17,6 @@ use rowtide_sdk::{BatchSender, Error, Origin, Result, SourceContext};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-
 use self::feedback::Feedback;
 use crate::lsn::Lsn;
 use crate::position::Renderer;
@@ -61,6 +60,8 @@ pub(crate) struct Session {
     pub(crate) wal_sender_timeout: Duration,
 }
 
+/// A server that shuts down asks again within this time of an answer.
+const ASKING_PAUSE: Duration = Duration::from_secs(1);
 /// How long the server may take to end the stream.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -90,8 +91,8 @@ struct Driver {
     handed_over: Lsn,
     /// Whether the server waits for progress.
     is_asked: bool,
-    /// Since when the server keeps asking right after each answer.
-    asking_since: Option<Instant>,
+    /// Since when the server keeps asking right after each answer, and when it last did.
+    asking: Option<(Instant, Instant)>,
 }
 
 /// Streams until the host asks to stop.
@@ -120,7 +121,7 @@ pub(crate) async fn run(session: Session, cx: SourceContext) -> Result<()> {
         last_progress: now,
         handed_over,
         is_asked: false,
-        asking_since: None,
+        asking: None,
     };
     while driver.step().await? == Flow::Continue {}
     driver.wind_down(&cx.drained).await
@@ -244,8 +245,7 @@ impl Driver {
 
     /// When progress alone is to be handed over, where there is any.
     fn progress_due(&self) -> Option<Instant> {
-        let has_progress =
-            !self.assembler.in_transaction() && self.assembler.confirm() > self.handed_over;
+        let has_progress = self.assembler.confirm() > self.handed_over;
         let every = if self.is_asked { PROGRESS_WHEN_ASKED } else { PROGRESS_EVERY };
         has_progress.then(|| self.last_progress + every)
     }
@@ -321,11 +321,16 @@ impl Driver {
         let is_usual = self.feedback.since_last() >= self.interval / 2;
         self.feedback.asked();
         if is_usual || self.feedback.told() >= self.assembler.received() {
-            self.asking_since = None;
+            self.asking = None;
             return Ok(Flow::Continue);
         }
-        let since = *self.asking_since.get_or_insert_with(Instant::now);
-        if since.elapsed() < STOPPING_AFTER {
+        let now = Instant::now();
+        let since = match self.asking {
+            Some((since, last)) if now - last < ASKING_PAUSE => since,
+            _ => now,
+        };
+        self.asking = Some((since, now));
+        if now - since < STOPPING_AFTER {
             return Ok(Flow::Continue);
         }
         Err(Error::transient(

@@ -133,11 +133,6 @@ impl Progress {
         };
         (self.confirm, in_tx)
     }
-
-    /// Whether a transaction is open.
-    pub(crate) fn is_open(&self) -> bool {
-        self.open.is_some()
-    }
 }
 
 fn append(text: &mut Vec<u8>, part: &[u8]) -> Result<Span, Misplaced> {

@@ -292,3 +292,58 @@ async fn the_publication_follows_the_selection() {
     assert_eq!(published().await, ["T é", "b"]);
     host.stop().await;
 }
+
+#[tokio::test]
+async fn a_table_created_under_the_stream_is_captured_soon() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let sql = database(&server, "shop", "CREATE TABLE t (id int PRIMARY KEY)").await;
+        let mut host = Setup::new(&server, "shop").run();
+        host.ready().await;
+        sql.batch_execute(
+            "CREATE TABLE later (id int PRIMARY KEY); CREATE TABLE unwanted (id int)",
+        )
+        .await
+        .unwrap();
+        for id in 0..200 {
+            sql.batch_execute(&format!(
+                "INSERT INTO later VALUES ({id}); INSERT INTO t VALUES ({id})"
+            ))
+            .await
+            .unwrap();
+            host.during(std::time::Duration::from_millis(20)).await;
+        }
+        let count = |table: &str| host.events.iter().filter(|event| event.table == table).count();
+        assert_eq!(count("public.t"), 200);
+        let (seen, last) = (count("public.later"), host.events.len() - 2);
+        // From some transaction on, every one.
+        assert!(seen > 100, "{version}: {seen}");
+        assert_eq!(host.events[last].text(), "c public.later none > id=199");
+        let ids: Vec<String> = host
+            .events
+            .iter()
+            .filter(|event| event.table == "public.later")
+            .map(crate::host::Event::text)
+            .collect();
+        let expected: Vec<String> =
+            (200 - seen..200).map(|id| format!("c public.later none > id={id}")).collect();
+        assert_eq!(ids, expected, "{version}");
+        host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_wide_publication_by_partition_is_captured_by_partition() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let schema = "CREATE TABLE m (id int PRIMARY KEY) PARTITION BY LIST (id);
+        CREATE TABLE m1 PARTITION OF m FOR VALUES IN (1); CREATE PUBLICATION shop FOR ALL TABLES";
+    let sql = database(&server, "shop", schema).await;
+    let setup = Setup::new(&server, "shop");
+    let findings = rowtide_postgres::check(&setup.source(), &|_, _| None).await;
+    assert!(findings.iter().any(|f| f.message.contains("names; those")), "{findings:#?}");
+    let mut host = setup.run();
+    host.ready().await;
+    sql.batch_execute("INSERT INTO m VALUES (1)").await.unwrap();
+    assert_eq!(host.until(1).await, ["c public.m1 none > id=1"]);
+    host.stop().await;
+}

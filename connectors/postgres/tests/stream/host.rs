@@ -134,7 +134,8 @@ impl Setup {
 
     pub(crate) fn source(&self) -> PostgresSource {
         let config: PostgresConfig = serde_json::from_value(self.config.clone()).unwrap();
-        PostgresSource::new(config, Path::new("/")).unwrap()
+        let source = PostgresSource::new(config, Path::new("/")).unwrap();
+        source.reconcile_every(Duration::from_millis(500))
     }
 
     pub(crate) fn run(&self) -> Host {

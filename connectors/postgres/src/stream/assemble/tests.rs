@@ -405,3 +405,75 @@ proptest! {
         }
     }
 }
+
+/// What a server may do next.
+#[derive(Debug, Clone)]
+enum Happens {
+    /// A transaction with so many changes, alternating between a wanted and an unwanted table.
+    Transaction(u8, bool),
+    /// A keepalive, and whether log that is not ours was written before it.
+    Keepalive(bool),
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        (0_u8..6, any::<bool>()).prop_map(|(changes, first)| Happens::Transaction(changes, first)),
+        any::<bool>().prop_map(Happens::Keepalive),
+    ]
+}
+
+/// The stream of a session that starts at `from`, and the end of each transaction by its commit LSN.
+fn session(log: &[Happens], from: u64) -> (Vec<u8>, std::collections::HashMap<String, u64>) {
+    let mut stream = [relation(1, "unwanted"), relation(2, "orders")].concat();
+    let mut ends = std::collections::HashMap::new();
+    let mut lsn = 1000;
+    for (number, happening) in log.iter().enumerate() {
+        match happening {
+            Happens::Transaction(changes, first) => {
+                let (commit_lsn, end) = (lsn + 10, lsn + 20);
+                // The server leaves out what committed before the session's start.
+                if commit_lsn >= from {
+                    stream.extend(begin(commit_lsn));
+                    for change in 0..*changes {
+                        let oid = 1 + u8::from((change % 2 == 0) == *first);
+                        stream.extend(insert(oid, format!("{number}.{change}").as_bytes()));
+                        // Sent while a transaction is decoded: the end of what came before it.
+                        stream.extend(keepalive(lsn, false));
+                    }
+                    stream.extend(commit(commit_lsn, end));
+                }
+                ends.insert(Lsn(commit_lsn).to_string(), end);
+                lsn = end;
+            }
+            Happens::Keepalive(other) => {
+                lsn += u64::from(*other) * 7;
+                stream.extend(keepalive(lsn, false));
+            }
+        }
+    }
+    (stream, ends)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Whatever is confirmed lies before every change that is still to be handed over, and a restart
+    /// at any position brings exactly those.
+    #[test]
+    fn no_position_is_past_a_change_to_come(log in proptest::collection::vec(happens(), 1..12),
+                                            rows in 1_usize..5, piece in 1_usize..300,
+                                            flush_always in any::<bool>()) {
+        let (stream, ends) = session(&log, 0);
+        let first = run(&mut from_start(limits(256, rows)), &stream, &[piece], flush_always);
+        for (handed_over, position) in &first.positions {
+            for entry in &first.entries[*handed_over..] {
+                let commit = entry.split(' ').nth(2).unwrap().split(':').next().unwrap();
+                prop_assert!(ends[commit] > position.confirm.0);
+            }
+            let (again, _) = session(&log, position.confirm.0);
+            let progress = Progress::resume(position, "ab");
+            let again = run(&mut assembler(limits(256, rows), progress), &again, &[piece], false);
+            prop_assert_eq!(&again.entries, &first.entries[*handed_over..]);
+        }
+    }
+}
