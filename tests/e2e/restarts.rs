@@ -114,3 +114,29 @@ fn a_clean_stop_confirms_everything() {
     assert_eq!(host.stop(), Some(0));
     assert_eq!(ids(&setup), [1, 2]);
 }
+
+/// A changed primary key under FULL shows in nothing but the catalog.
+#[test]
+fn a_changed_primary_key_under_full_identity_changes_the_key() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    sql(
+        &server,
+        "CREATE TABLE t (id int PRIMARY KEY, b int NOT NULL);
+         ALTER TABLE t REPLICA IDENTITY FULL",
+    );
+    let setup = Setup::new();
+    setup.write(&Options { url: server.url(), source: "", sink: setup.jsonl(), connector: "" });
+    let mut host = setup.start();
+    host.until_logged("the first position is saved");
+    sql(&server, "INSERT INTO t VALUES (1, 2)");
+    host.until("the first event is there", || setup.count() == 1);
+    sql(&server, "ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (id, b)");
+    sql(&server, "INSERT INTO t VALUES (1, 3)");
+    host.until("the second event is there", || setup.count() == 2);
+    assert_eq!(host.stop(), Some(0), "{}", host.log());
+    let events = setup.events();
+    let events = &events["shop.public.t"];
+    assert_eq!(events[0]["key"], json!({"id": 1}));
+    assert_eq!(events[1]["key"], json!({"id": 1, "b": 3}));
+    assert_eq!(events[1]["schema"]["version"], "2.0");
+}

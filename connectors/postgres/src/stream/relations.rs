@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rowtide_sdk::Table;
 
-use crate::relation::RelationMessage;
+use crate::relation::{RelationMessage, needs_catalog};
 
 /// A table in force.
 #[derive(Debug)]
@@ -44,12 +44,13 @@ pub(crate) enum Wanted {
 }
 
 impl Relations {
-    /// Whether the server has just said again what it said before of a table that is known.
+    /// Whether the server has just said again what it said before of a table that is known, and
+    /// nothing beside the message describes the table.
     pub(crate) fn is_known(&self, message: &RelationMessage) -> bool {
         self.by_oid
             .get(&message.oid)
             .and_then(|&number| self.all.get(number))
-            .is_some_and(|relation| relation.message == *message)
+            .is_some_and(|relation| relation.message == *message && !needs_catalog(message))
     }
 
     /// Keeps a table's description; `table` is absent where its changes are not wanted.

@@ -15,6 +15,15 @@ pub(crate) struct Tables {
     client: Option<SqlClient>,
     /// By schema and name: the facts in force.
     facts: HashMap<(String, String), TableFacts>,
+    /// What was made in this session, by oid.
+    made: HashMap<u32, Made>,
+}
+
+/// A table made of a message and facts.
+struct Made {
+    message: RelationMessage,
+    facts: TableFacts,
+    table: Arc<Table>,
 }
 
 impl Tables {
@@ -34,23 +43,39 @@ impl Tables {
                 Some(((table.schema.clone(), table.name.clone()), facts))
             })
             .collect();
-        Self { options, client: None, facts }
+        Self { options, client: None, facts, made: HashMap::new() }
     }
 
-    /// The table that a message describes, with the facts frozen at its first sight.
+    /// The table that a message describes. At its first sight in a session frozen facts are used
+    /// where they describe it, so that a replay sees what was seen before. A description that is
+    /// sent again within a session follows a change, perhaps one that it does not show itself (the
+    /// primary key under FULL, an attribute of a composite): then the catalog is asked again.
     ///
     /// # Errors
     /// Where the catalog cannot be asked.
     pub(crate) async fn table(&mut self, message: &RelationMessage) -> Result<Arc<Table>> {
         let key = (message.schema.clone(), message.name.clone());
+        let is_first = !self.made.contains_key(&message.oid);
         let is_frozen = self.facts.get(&key).is_some_and(|facts| facts.describes(message));
-        if !is_frozen {
+        if !is_frozen || (!is_first && needs_catalog(message)) {
             let facts = self.load(message).await?;
-            self.facts.insert(key.clone(), facts);
+            // The catalog may have moved on so far that it does not know the table any more.
+            if !is_frozen || facts.primary_key().is_some() {
+                self.facts.insert(key.clone(), facts);
+            }
         }
         let fresh = || TableFacts::from_relation(message);
         let facts = self.facts.entry(key).or_insert_with(fresh);
-        Ok(Arc::new(build_table(&self.options.database, message, facts)))
+        if let Some(made) = self.made.get(&message.oid)
+            && made.message == *message
+            && made.facts == *facts
+        {
+            return Ok(Arc::clone(&made.table));
+        }
+        let table = Arc::new(build_table(&self.options.database, message, facts));
+        let (message, facts) = (message.clone(), facts.clone());
+        self.made.insert(message.oid, Made { message, facts, table: Arc::clone(&table) });
+        Ok(table)
     }
 
     async fn load(&mut self, message: &RelationMessage) -> Result<TableFacts> {
