@@ -44,17 +44,16 @@ doc: ## the API documentation, every warning an error
 
 scripts: ## the shell scripts, with shellcheck where it is installed
 	@if command -v shellcheck >/dev/null; then $(step) "shell scripts" shellcheck -x -P SCRIPTDIR \
-	  tests/servers/*.sh tests/tools/*.sh examples/quickstart/*.sh .ci/run; fi
+	  tests/servers/*.sh tests/tools/*.sh tests/proof/*.sh benches/*.sh examples/quickstart/*.sh \
+	  .ci/run; fi
 
-proof: fetch ## the long proofs: kill loops and large loads (PROOF_ROUNDS=200)
-	@PROOF_ROUNDS=$${PROOF_ROUNDS:-200} CI=true $(step) "proofs" \
-	  cargo test --locked --release --workspace -- --ignored --nocapture --test-threads=1
+proof: ## the long proofs: kill loops and large loads (PROOF='quick', 'kill kafka', 'big')
+	@tests/proof/run.sh $(or $(PROOF),all)
 
-bench: ## the micro benchmarks
-	@$(step) "micro benchmarks" cargo bench --locked --bench micro
+bench: bench-pg ## all benchmarks
 
-bench-pg: fetch ## PostgreSQL end to end, side by side with pg_recvlogical
-	@$(step) "bench-pg" cargo bench --locked --bench pg -- $(BENCH_ARGS)
+bench-pg: ## PostgreSQL end to end, side by side with pg_recvlogical
+	@benches/run.sh
 
 clean-cache: ## remove all that was fetched and built
 	@for part in servers target tmp locks; do \
