@@ -2,6 +2,12 @@
 //!
 //! `wire` speaks to the server and knows nothing of pgoutput; `error` decides once what each of the
 //! server's refusals means.
+//!
+//! [`PostgresSource`] verifies and prepares everything (`server`, `slot`, `publication`) and hands
+//! the connection to `stream`: `assemble` takes the bytes apart in place, with `pgoutput` for the
+//! messages, `relations` for the tables and `transaction` for the place in the log; `feedback` tells
+//! the server what is saved. Nothing in `assemble`, `pgoutput`, `transaction` and `position` does
+//! I/O.
 
 mod adopt;
 pub mod catalog;
@@ -24,12 +30,11 @@ mod stream;
 pub mod wire;
 
 pub use adopt::{describe, drop_slot_and_publication, position_at, position_at_slot};
-pub use describe::tables;
-
 pub use config::{
     ChannelBinding, ConnectOptions, PostgresConfig, PublicationManagement, Roots, SslMode,
     TableFilter, TableSelection, Target, TlsOptions,
 };
+pub use describe::tables;
 pub use lsn::{Lsn, NotAnLsn};
 pub use position::{History, InTx, PgPosition};
 pub use preflight::{Keys, check};
