@@ -217,7 +217,10 @@ def main():
     for sink in options.sinks:
         with tempfile.TemporaryDirectory(prefix="rowtide-proof.") as folder:
             say(f"kill loop into {sink}, seed {seed}")
-            holds &= prove(sink, Path(folder), seed, options)
+            try:
+                holds &= prove(sink, Path(folder), seed, options)
+            except RuntimeError as error:
+                die(f"the kill loop itself failed (SEED={seed}): {error}")
     sys.exit(0 if holds else 1)
 
 

@@ -280,11 +280,17 @@ class Rowtide:
 
     def saved(self):
         """The saved position; None before there is one."""
+        return self._look()[0]
+
+    def _look(self):
+        """The saved position, and when it was put in place (by rename, after its sync)."""
         try:
-            position = json.loads(self.position_file.read_text())["position"]
+            with open(self.position_file, "rb") as file:
+                changed = os.fstat(file.fileno()).st_ctime
+                position = json.loads(file.read())["position"]
         except FileNotFoundError:
-            return None
-        return Saved.of(position) if position else None
+            return None, 0.0
+        return Saved.of(position) if position else None, changed
 
     def wait_saved(self, end, seconds, poll=0.005):
         """Waits until the saved position is at or past `end`; gives the time of that save.
@@ -293,11 +299,7 @@ class Rowtide:
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            try:
-                changed = self.position_file.stat().st_mtime
-                saved = self.saved()
-            except FileNotFoundError:
-                saved = None
+            saved, changed = self._look()
             if saved and saved.confirm >= end:
                 return changed
             if not self.is_running():

@@ -149,10 +149,12 @@ class Limits:
     """Bytes of one rewind: the memory that holds what is in flight."""
     span_s: float
     """Capture time of one life: the time between two saves, and some for a busy machine."""
+    is_anywhere: bool = False
+    """Whether a replay may begin at other places too."""
 
     def explains(self, rewind):
         """Whether the rewind is what a restart from a saved position must bring."""
-        return any(
+        return self.is_anywhere or any(
             saved.covers(rewind.before) and not saved.covers(rewind.place) for saved in self.saved
         )
 

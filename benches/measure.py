@@ -1,0 +1,214 @@
+"""One run of a contender over a backlog that is there already.
+
+Both contenders are timed between the same two points: from the moment the server took
+START_REPLICATION (its own clock, pg_stat_activity.query_start) to the moment the end of the backlog
+was reached: for pg_recvlogical its exit, for rowtide the save of a position at or past the end,
+which it does only after the sink holds every event. Neither includes the start of the process.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass, field
+
+from kit import Rowtide, Sampler, connector, cpu_seconds, lsn, memory_mb, tool
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who reads the backlog; without a sink it is the limit, pg_recvlogical."""
+
+    sink: str | None
+    transport: str = "tcp"
+    validation: str = "always"
+
+
+@dataclass
+class Run:
+    """What one run gave. Times in seconds, memory in MB of 2^20 bytes."""
+
+    wall: float
+    cpu: float
+    """Of the contender, its start included."""
+    server_cpu: float
+    """Of the walsender, to some 20 ms."""
+    peak_rss: float = 0.0
+
+
+@dataclass
+class Backlog:
+    """A loaded table, with a slot that stands before the load."""
+
+    workload: object
+    end: int
+    names: int = field(default=0)
+
+    @property
+    def seed_slot(self):
+        """The slot that every run's own slot is copied from."""
+        return f"seed_{self.workload.name}"
+
+
+class Bench:
+    """Servers, and a folder to work in."""
+
+    def __init__(self, postgres, kafka, folder):
+        self.postgres = postgres
+        self.kafka = kafka
+        self.folder = folder
+        self.psql = postgres.psql()
+        self.runs = 0
+
+    def load(self, workload):
+        """Creates the table, the publication and the slot, then writes the backlog."""
+        run = self.psql.run
+        run(workload.schema + workload.before)
+        run(f"create publication bench_{workload.name} for table {workload.table};")
+        run(f"select pg_create_logical_replication_slot('seed_{workload.name}', 'pgoutput');")
+        run(workload.load)
+        end = self.psql.one("select pg_current_wal_insert_lsn()")
+        # One transaction beyond the end, so that a position can be saved that is past it.
+        key = workload.events + 10
+        columns = "id" if workload.name == "wide" else "id, customer, amount, status, created_at"
+        values = str(key) if workload.name == "wide" else f"{key}, 1, 1, 'end', now()"
+        run(f"insert into {workload.table} ({columns}) values ({values}); checkpoint;")
+        return Backlog(workload, lsn(end))
+
+    def drop(self, backlog):
+        """Lets go of the log that the backlog holds back."""
+        self.psql.run(
+            f"select pg_drop_replication_slot('{backlog.seed_slot}');"
+            f"drop publication bench_{backlog.workload.name}; drop table {backlog.workload.table};"
+        )
+
+    def run(self, backlog, contender):
+        """A run with a fresh slot, which is dropped after it."""
+        self.runs += 1
+        slot = f"bench_{self.runs}"
+        self.psql.run(f"select pg_copy_logical_replication_slot('{backlog.seed_slot}', '{slot}');")
+        try:
+            if contender.sink is None:
+                return self._limit(backlog, contender, slot)
+            return self._rowtide(backlog, contender, slot)
+        finally:
+            self._drop_slot(slot)
+
+    def _drop_slot(self, slot):
+        for _ in range(200):
+            if self.psql.one(
+                f"select active from pg_replication_slots where slot_name = '{slot}'"
+            ) == "f":
+                break
+            time.sleep(0.05)
+        self.psql.run(f"select pg_drop_replication_slot('{slot}');")
+
+    def _started(self, slot, is_running):
+        """The walsender's process and when it took START_REPLICATION."""
+        query = (
+            "select pid, extract(epoch from query_start) from pg_stat_activity join"
+            f" pg_replication_slots on pid = active_pid where slot_name = '{slot}'"
+            " and query like 'START_REPLICATION%';"
+        )
+        while True:
+            row = self.psql.one(query)
+            if row:
+                pid, at = row.split("|")
+                return int(pid), float(at)
+            if not is_running():
+                raise RuntimeError(f"{slot}: the contender ended before it streamed")
+            time.sleep(0.005)
+
+    def _limit(self, backlog, contender, slot):
+        """pg_recvlogical reads to the end and throws everything away."""
+        host = "127.0.0.1" if contender.transport == "tcp" else self.postgres.socket
+        end = f"{backlog.end >> 32:X}/{backlog.end & 0xFFFFFFFF:X}"
+        command = [
+            tool("pg_recvlogical"), "-h", host, "-p", self.postgres.port, "-U", "postgres",
+            "-d", "postgres", "-S", slot, "--start", "-o", "proto_version=1",
+            "-o", f"publication_names=bench_{backlog.workload.name}", "--endpos", end,
+            "-f", "/dev/null", "--no-loop",
+        ]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        pid, began = self._started(slot, lambda: process.poll() is None)
+        sampler = Sampler(pid)
+        _, status, usage = os.wait4(process.pid, 0)
+        ended = time.time()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            raise RuntimeError("pg_recvlogical failed")
+        return Run(ended - began, usage.ru_utime + usage.ru_stime, sampler.stop())
+
+    def _rowtide(self, backlog, contender, slot):
+        """rowtide reads to the end, until its position is saved."""
+        folder = self.folder / slot
+        rowtide = Rowtide(folder, slot, connector(
+            self.postgres.url_by(contender.transport), slot,
+            f"bench_{backlog.workload.name}", [backlog.workload.table],
+            self.sink(contender.sink, folder), validation=contender.validation,
+        ))
+        rowtide.start()
+        try:
+            pid, began = self._started(slot, rowtide.is_running)
+            sampler = Sampler(pid)
+            ended = rowtide.wait_saved(backlog.end, 600)
+            run = Run(
+                ended - began, cpu_seconds(rowtide.pid), sampler.stop(),
+                memory_mb(rowtide.pid, "VmHWM"),
+            )
+            code = rowtide.stop()
+        finally:
+            if rowtide.is_running():
+                rowtide.kill()
+        self._check(rowtide, code, backlog.workload.events + 1, contender.sink)
+        shutil.rmtree(folder)
+        return run
+
+    def sink(self, kind, folder):
+        """A sink's section, with the defaults; the header mode is named."""
+        if kind == "jsonl":
+            return {"type": "jsonl", "dir": str(folder / "events")}
+        if kind == "kafka":
+            return {"type": "kafka", "brokers": self.kafka.brokers, "headers": "none"}
+        return {"type": kind}
+
+    def _check(self, rowtide, code, events, sink):
+        """Every event went through; else the figure is worth nothing."""
+        if code != 0:
+            raise RuntimeError(f"rowtide ended with {code}:\n{rowtide.tail()}")
+        if sink == "kafka":
+            counted = sum(
+                self.kafka.end_offset(topic, partition)
+                for topic, partitions in self.kafka.topics().items()
+                if topic.startswith(f"{rowtide.name}.")
+                for partition in range(partitions)
+            )
+        elif sink == "jsonl":
+            files = (rowtide.folder / "events").glob("*/*.jsonl")
+            counted = sum(count_lines(file) for file in files)
+        else:
+            stops = [line for line in rowtide.records() if "everything_committed" in str(line)]
+            counted = find(stops[-1], "events") if stops else 0
+        if counted != events:
+            raise RuntimeError(f"{counted} events instead of {events} in {sink}")
+
+
+def find(record, name):
+    """A field of a log record, at whatever depth the log keeps it."""
+    if isinstance(record, dict):
+        if name in record:
+            return int(record[name])
+        for value in record.values():
+            found = find(value, name)
+            if found is not None:
+                return found
+    return None
+
+
+def count_lines(path):
+    """Line feeds of a file."""
+    count = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            count += chunk.count(b"\n")
+    return count
