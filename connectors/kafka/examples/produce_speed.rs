@@ -8,16 +8,17 @@
 //!
 //! `TOPIC`, `BATCH` (records in a batch), `MEMORY_MIB` (bytes in flight), `HEADERS` (none, id, all),
 //! `KINDS` (topics to write to in turn) and `CONFIG` (more of the sink's section, as JSON) may be
-//! set too.
+//! set too. `RATE` (records a second) paces the sending; `SINGLES` first sends so many lone records,
+//! 20 ms apart, and prints how long each took to be acknowledged.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "an example that prints figures")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rowtide_kafka::{KafkaConfig, KafkaLimits, KafkaSink, RECORD_OVERHEAD_BYTES};
+use rowtide_kafka::{KafkaConfig, KafkaLimits, KafkaSink};
 use rowtide_sdk::{
-    AllHeaders, BufferPool, Checkpoint, Completion, Position, Record, RecordBatch, RecordHeaders,
-    Sink, TopicSpec,
+    AllHeaders, BufferPool, Checkpoint, Completion, Outcome, Position, Record, RecordBatch,
+    RecordHeaders, Sink, TopicSpec,
 };
 use tokio::sync::{Semaphore, mpsc};
 
@@ -103,74 +104,120 @@ fn batch(template: &Template, topic: &Arc<str>, count: usize, pool: &BufferPool)
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
-    let started = Instant::now();
-    let total: usize = env("N", 1_000_000);
-    let per_batch: usize = env("BATCH", 600);
-    let memory = env("MEMORY_MIB", 32) * 1024 * 1024;
-    let kinds: usize = env("KINDS", 1);
-    let mut section: serde_json::Value =
-        serde_json::from_str(&env("CONFIG", "{}".to_owned())).unwrap();
-    section["brokers"] = env("BROKERS", "127.0.0.1:9092".to_owned()).into();
-    let config: KafkaConfig = serde_json::from_value(section).unwrap();
-    let limits = KafkaLimits { memory_bytes: memory, max_record_bytes: 1 << 20 };
+/// A sink with its topics, and what is sent through it.
+struct Run {
+    sink: KafkaSink,
+    topics: Vec<Arc<str>>,
+    template: Template,
+    pool: BufferPool,
+    reply: mpsc::UnboundedSender<Outcome>,
+    outcomes: mpsc::UnboundedReceiver<Outcome>,
+    memory: usize,
+    per_batch: usize,
+}
 
-    let mut sink = KafkaSink::new(config, limits).unwrap();
-    sink.open().await.unwrap();
-    let opened = started.elapsed();
-    let name = env("TOPIC", "produce_speed".to_owned());
-    let topics: Vec<Arc<str>> = (0..kinds).map(|n| Arc::from(format!("{name}.{n}"))).collect();
-    for name in &topics {
-        let spec = TopicSpec { name: Arc::clone(name), max_record_bytes: 1 << 20 };
-        sink.prepare(&spec).await.unwrap();
+impl Run {
+    /// Opens the sink, prepares its topics and waits for the first record.
+    async fn start() -> Self {
+        let started = Instant::now();
+        let per_batch = env("BATCH", 600);
+        let memory = env("MEMORY_MIB", 32) * 1024 * 1024;
+        let mut section: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&env("CONFIG", "{}".to_owned())).unwrap();
+        section.insert("brokers".into(), env("BROKERS", "127.0.0.1:9092".to_owned()).into());
+        let config: KafkaConfig = serde_json::from_value(section.into()).unwrap();
+        let limits = KafkaLimits { memory_bytes: memory, max_record_bytes: 1 << 20 };
+        let mut sink = KafkaSink::new(config, limits).unwrap();
+        sink.open().await.unwrap();
+        let opened = started.elapsed();
+        let name = env("TOPIC", "produce_speed".to_owned());
+        let topics: Vec<Arc<str>> =
+            (0..env("KINDS", 1)).map(|n| Arc::from(format!("{name}.{n}"))).collect();
+        for name in &topics {
+            let spec = TopicSpec { name: Arc::clone(name), max_record_bytes: 1 << 20 };
+            sink.prepare(&spec).await.unwrap();
+        }
+        let prepared = started.elapsed();
+        let headers = env("HEADERS", "none".to_owned());
+        let template = template(u32::try_from(per_batch).unwrap(), &headers);
+        let (reply, outcomes) = mpsc::unbounded_channel();
+        let pool = BufferPool::default();
+        let mut run = Self { sink, topics, template, pool, reply, outcomes, memory, per_batch };
+        run.send_one().await;
+        println!(
+            "open {} ms, topics ready {} ms, first record acknowledged {} ms, then {} kB",
+            opened.as_millis(),
+            prepared.as_millis(),
+            started.elapsed().as_millis(),
+            usage().1
+        );
+        run
     }
-    let prepared = started.elapsed();
 
-    let template = template(u32::try_from(per_batch).unwrap(), &env("HEADERS", "none".to_owned()));
-    let pool = BufferPool::default();
-    let permits = Arc::new(Semaphore::new(memory));
-    let (reply, mut outcomes) = mpsc::unbounded_channel();
+    async fn send_one(&mut self) {
+        let one = batch(&self.template, self.topics.first().unwrap(), 1, &self.pool);
+        let done = Completion::new(0, self.reply.clone(), None);
+        self.sink.submit(one, done).await.unwrap();
+        self.outcomes.recv().await.unwrap().result.unwrap();
+    }
 
-    let first = topics.first().unwrap();
-    let one = batch(&template, first, 1, &pool);
-    sink.submit(one, Completion::new(0, reply.clone(), None)).await.unwrap();
-    outcomes.recv().await.unwrap().result.unwrap();
-    let (cpu_before, peak_before) = usage();
-    println!(
-        "open {} ms, topics ready {} ms, first record acknowledged {} ms, then {peak_before} kB",
-        opened.as_millis(),
-        prepared.as_millis(),
-        started.elapsed().as_millis()
-    );
+    /// Sends lone records and prints how long they took.
+    async fn send_singles(&mut self, count: usize) {
+        let mut took = Vec::new();
+        for _ in 0..count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let sent = Instant::now();
+            self.send_one().await;
+            took.push(sent.elapsed());
+        }
+        took.sort();
+        if let (Some(p50), Some(p99)) = (took.get(count / 2), took.get(count * 99 / 100)) {
+            println!("lone records acknowledged after {p50:.1?} (p50), {p99:.1?} (p99)");
+        }
+    }
 
-    let running = Instant::now();
-    let batches = total.div_ceil(per_batch);
-    let cost = template.data.len() + per_batch * RECORD_OVERHEAD_BYTES;
-    let mut answered = 0;
-    for (sequence, topic) in topics.iter().cycle().take(batches).enumerate() {
-        let permit = Arc::clone(&permits).acquire_many_owned(u32::try_from(cost).unwrap());
-        let permit = permit.await.unwrap();
-        let done = Completion::new(sequence as u64, reply.clone(), Some(permit));
-        sink.submit(batch(&template, topic, per_batch, &pool), done).await.unwrap();
-        while let Ok(outcome) = outcomes.try_recv() {
-            outcome.result.unwrap();
+    /// Sends `count` batches at `rate` records a second and waits for all of them.
+    async fn send_all(&mut self, count: usize, rate: f64) {
+        let running = Instant::now();
+        let permits = Arc::new(Semaphore::new(self.memory));
+        let cost = u32::try_from(self.template.data.len()).unwrap();
+        let mut answered = 0;
+        for (sequence, topic) in self.topics.iter().cycle().take(count).enumerate() {
+            let due = Duration::from_secs_f64((sequence * self.per_batch) as f64 / rate);
+            tokio::time::sleep_until((running + due).into()).await;
+            let permit = Arc::clone(&permits).acquire_many_owned(cost).await.unwrap();
+            let done = Completion::new(sequence as u64, self.reply.clone(), Some(permit));
+            let batch = batch(&self.template, topic, self.per_batch, &self.pool);
+            self.sink.submit(batch, done).await.unwrap();
+            while let Ok(outcome) = self.outcomes.try_recv() {
+                outcome.result.unwrap();
+                answered += 1;
+            }
+        }
+        while answered < count {
+            self.outcomes.recv().await.unwrap().result.unwrap();
             answered += 1;
         }
     }
-    while answered < batches {
-        outcomes.recv().await.unwrap().result.unwrap();
-        answered += 1;
-    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let mut run = Run::start().await;
+    run.send_singles(env("SINGLES", 0)).await;
+    let batches = env("N", 1_000_000_usize).div_ceil(run.per_batch);
+    let (cpu_before, _) = usage();
+    let running = Instant::now();
+    run.send_all(batches, env("RATE", f64::INFINITY)).await;
     let (cpu, peak) = usage();
-    let millions = (batches * per_batch) as f64 / 1e6;
+    let records = batches * run.per_batch;
+    let millions = records as f64 / 1e6;
     println!(
-        "{} records in {:.2} s ({:.0} k/s), {:.2} CPU-s/M, peak {:.1} MB",
-        batches * per_batch,
+        "{records} records in {:.2} s ({:.0} k/s), {:.2} CPU-s/M, peak {:.1} MB",
         running.elapsed().as_secs_f64(),
         millions * 1e3 / running.elapsed().as_secs_f64(),
         (cpu - cpu_before).as_secs_f64() / millions,
         peak as f64 / 1024.0,
     );
-    sink.close(Instant::now() + Duration::from_secs(10)).await.unwrap();
+    run.sink.close(Instant::now() + Duration::from_secs(10)).await.unwrap();
 }

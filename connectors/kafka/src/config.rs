@@ -6,21 +6,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::error::KafkaError;
 use rowtide_sdk::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::settings::{property_error, quiet_config};
+
 /// Largest record batch by default, in bytes: below the broker's default `max.message.bytes`.
 const DEFAULT_BATCH_BYTES: u32 = 1_000_000;
 /// How long a record waits for company by default, in milliseconds.
-const DEFAULT_LINGER_MS: f64 = 1.0;
-/// Room for a record's framing, its headers and the batch header beside key and value.
-pub(crate) const RECORD_FRAMING_BYTES: usize = 1024;
-/// The smallest and largest `message.max.bytes` that librdkafka takes.
-const MESSAGE_MAX_BYTES: std::ops::RangeInclusive<usize> = 1_000..=1_000_000_000;
-
+const DEFAULT_LINGER_MS: f64 = 2.0;
 /// Where and how records are published to Kafka.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -98,7 +93,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    fn codec(self) -> &'static str {
+    pub(crate) fn codec(self) -> &'static str {
         match self {
             Self::Lz4 => "lz4",
             Self::Zstd => "zstd",
@@ -169,7 +164,7 @@ pub enum SaslMechanism {
 }
 
 impl SaslMechanism {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Plain => "PLAIN",
             Self::ScramSha256 => "SCRAM-SHA-256",
@@ -247,21 +242,6 @@ pub struct KafkaLimits {
 impl Default for KafkaLimits {
     fn default() -> Self {
         Self { memory_bytes: 32 * 1024 * 1024, max_record_bytes: 16 * 1024 * 1024 }
-    }
-}
-
-impl KafkaLimits {
-    /// librdkafka's `message.max.bytes`.
-    pub(crate) fn message_max_bytes(self) -> usize {
-        let wanted = self.max_record_bytes.saturating_add(RECORD_FRAMING_BYTES);
-        wanted.clamp(*MESSAGE_MAX_BYTES.start(), *MESSAGE_MAX_BYTES.end())
-    }
-
-    /// librdkafka's `queue.buffering.max.kbytes`. Never so small that the largest record does not
-    /// fit beside another one.
-    fn queue_kbytes(self) -> usize {
-        let bytes = self.memory_bytes.max(self.message_max_bytes().saturating_mul(2));
-        bytes.div_ceil(1024).clamp(1, 2_147_483_647)
     }
 }
 
@@ -411,95 +391,6 @@ impl KafkaConfig {
             }
         }
     }
-
-    /// The settings that producer and admin client share.
-    pub(crate) fn client(&self) -> ClientConfig {
-        let mut client = quiet_config();
-        for (key, value) in &self.properties {
-            client.set(key.as_str(), value.as_str());
-        }
-        client.set("bootstrap.servers", self.brokers.as_str());
-        client.set("client.id", self.client_id.as_str());
-        // A metadata request must not create a topic with the broker's defaults.
-        client.set("allow.auto.create.topics", "false");
-        self.set_default(&mut client, "socket.keepalive.enable", "true");
-        // A lone record must not wait for the acknowledgement of the one before it.
-        self.set_default(&mut client, "socket.nagle.disable", "true");
-        self.set_default(&mut client, "socket.connection.setup.timeout.ms", "10000");
-        self.set_default(&mut client, "reconnect.backoff.max.ms", "2000");
-        // A broker that closes an idle connection is no news.
-        self.set_default(&mut client, "log.connection.close", "false");
-        self.set_security(&mut client);
-        client
-    }
-
-    /// The producer's settings: those that hold order and durability, and those of the section.
-    pub(crate) fn producer(&self, limits: KafkaLimits) -> ClientConfig {
-        let mut client = self.client();
-        client.set("enable.idempotence", "true");
-        client.set("acks", "all");
-        // Records are retried for ever: the source's log is where they wait.
-        client.set("message.timeout.ms", "0");
-        client.set("max.in.flight.requests.per.connection", "5");
-        // A failed batch stops the producer instead of leaving a hole before the next one.
-        client.set("enable.gapless.guarantee", "true");
-        client.set("partitioner", "murmur2_random");
-        client.set("compression.codec", self.compression.codec());
-        client.set("linger.ms", self.linger_ms.to_string());
-        client.set("batch.size", self.batch_bytes.to_string());
-        self.set_default(&mut client, "batch.num.messages", "100000");
-        client.set("message.max.bytes", limits.message_max_bytes().to_string());
-        client.set("queue.buffering.max.kbytes", limits.queue_kbytes().to_string());
-        // Bytes bound the queue; the count must not bite before them.
-        client.set("queue.buffering.max.messages", "10000000");
-        client
-    }
-
-    fn set_default(&self, client: &mut ClientConfig, key: &str, value: &str) {
-        if !self.properties.contains_key(key) {
-            client.set(key, value);
-        }
-    }
-
-    fn set_security(&self, client: &mut ClientConfig) {
-        let protocol = match (&self.tls, &self.sasl) {
-            (None, None) => "PLAINTEXT",
-            (Some(_), None) => "SSL",
-            (None, Some(_)) => "SASL_PLAINTEXT",
-            (Some(_), Some(_)) => "SASL_SSL",
-        };
-        client.set("security.protocol", protocol);
-        if let Some(tls) = &self.tls {
-            match &tls.ca {
-                Some(ca) => set_pem(client, "ssl.ca", ca),
-                // The vendored OpenSSL does not know where the system keeps its authorities.
-                None => {
-                    client.set("ssl.ca.location", "probe");
-                }
-            }
-            if let Some(certificate) = &tls.certificate {
-                set_pem(client, "ssl.certificate", certificate);
-            }
-            if let Some(key) = &tls.key {
-                set_pem(client, "ssl.key", key.expose());
-            }
-            if let Some(password) = &tls.key_password {
-                client.set("ssl.key.password", password.expose());
-            }
-            let (verify, host) = match tls.verify {
-                TlsVerify::Full => ("true", "https"),
-                TlsVerify::Ca => ("true", "none"),
-                TlsVerify::None => ("false", "none"),
-            };
-            client.set("enable.ssl.certificate.verification", verify);
-            client.set("ssl.endpoint.identification.algorithm", host);
-        }
-        if let Some(sasl) = &self.sasl {
-            client.set("sasl.mechanism", sasl.mechanism.name());
-            client.set("sasl.username", sasl.username.as_str());
-            client.set("sasl.password", sasl.password.expose());
-        }
-    }
 }
 
 /// Why a property is refused and which field replaces it, where it is.
@@ -508,32 +399,6 @@ fn refused(key: &str) -> Option<(&'static str, Option<&'static str>)> {
         .iter()
         .find(|(name, ..)| key == *name || (name.ends_with('.') && key.starts_with(name)))
         .map(|(_, why, instead)| (*why, *instead))
-}
-
-/// A client configuration whose log level does not depend on the `log` crate's.
-fn quiet_config() -> ClientConfig {
-    let mut client = ClientConfig::new();
-    client.set_log_level(RDKafkaLogLevel::Warning);
-    client
-}
-
-/// Sets a PEM by text or by path.
-fn set_pem(client: &mut ClientConfig, prefix: &str, pem: &str) {
-    let by = if pem.trim_start().starts_with("-----BEGIN") { "pem" } else { "location" };
-    client.set(format!("{prefix}.{by}"), pem);
-}
-
-/// What librdkafka says about a property, without the value.
-pub(crate) fn property_error(error: &KafkaError) -> String {
-    match error {
-        // librdkafka quotes a bad value between double quotes.
-        KafkaError::ClientConfig(_, description, key, value) => {
-            let shown = description.replace('\0', "");
-            let masked = if value.is_empty() { shown } else { shown.replace(value, "***") };
-            format!("librdkafka refuses {key}: {masked}")
-        }
-        _ => "not a valid librdkafka property".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -20,13 +20,14 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(crate) struct Batch {
     remaining: AtomicUsize,
+    bytes: usize,
     done: Mutex<Option<Completion>>,
 }
 
 impl Batch {
-    /// A batch that waits for `parts` reports.
-    pub(crate) fn new(parts: usize, done: Completion) -> Self {
-        Self { remaining: AtomicUsize::new(parts), done: Mutex::new(Some(done)) }
+    /// A batch of about `bytes` in librdkafka that waits for `parts` reports.
+    pub(crate) fn new(parts: usize, bytes: usize, done: Completion) -> Self {
+        Self { remaining: AtomicUsize::new(parts), bytes, done: Mutex::new(Some(done)) }
     }
 
     /// Takes off `parts` reports; true where they were the last.
@@ -40,6 +41,8 @@ impl Batch {
 pub(crate) struct Deliveries {
     /// Batches with reports still to come.
     batches: AtomicUsize,
+    /// What they hold in librdkafka, in bytes.
+    bytes: AtomicUsize,
     /// Completions of batches that failed, answered once the cause is known.
     failed: Mutex<Vec<Completion>>,
     /// Why the producer is dead; set once.
@@ -53,8 +56,15 @@ pub(crate) struct Deliveries {
 
 impl Deliveries {
     /// Counts a batch in. Every report, and what is released, counts towards its end.
-    pub(crate) fn begin(&self) {
+    pub(crate) fn begin(&self, batch: &Batch) {
         self.batches.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_add(batch.bytes, Ordering::AcqRel);
+    }
+
+    /// Whether `bytes` more may be in flight within `window`. One batch always may.
+    pub(crate) fn has_room(&self, bytes: usize, window: usize) -> bool {
+        let held = self.bytes.load(Ordering::Acquire);
+        held == 0 || held.saturating_add(bytes) <= window
     }
 
     /// Batches with reports still to come.
@@ -87,10 +97,11 @@ impl Deliveries {
     pub(crate) fn release(&self, batch: &Batch, parts: usize) {
         if batch.release(parts) {
             self.batches.fetch_sub(1, Ordering::AcqRel);
+            self.bytes.fetch_sub(batch.bytes, Ordering::AcqRel);
             if let Some(done) = lock(&batch.done).take() {
                 done.durable();
             }
-            // One that waits for the last report polls slowly; do not let it.
+            // Somebody may wait for room or for the last report.
             self.progress.notify_one();
         } else if self.waiting.load(Ordering::Relaxed)
             && self.waiting.swap(false, Ordering::Relaxed)
@@ -169,8 +180,9 @@ mod tests {
         sequence: u64,
     ) -> (Batch, mpsc::UnboundedReceiver<Outcome>) {
         let (reply, outcomes) = mpsc::unbounded_channel();
-        deliveries.begin();
-        (Batch::new(parts, Completion::new(sequence, reply, None)), outcomes)
+        let batch = Batch::new(parts, 100, Completion::new(sequence, reply, None));
+        deliveries.begin(&batch);
+        (batch, outcomes)
     }
 
     #[test]
@@ -183,6 +195,17 @@ mod tests {
         deliveries.release(&batch, 1);
         assert!(outcomes.try_recv().unwrap().result.is_ok());
         assert_eq!(deliveries.batches(), 0);
+    }
+
+    #[test]
+    fn the_window_bounds_what_is_in_flight_but_lets_one_batch_pass() {
+        let deliveries = Deliveries::default();
+        assert!(deliveries.has_room(1_000, 250));
+        let (first, _first) = batch(&deliveries, 1, 1);
+        assert!(deliveries.has_room(150, 250));
+        assert!(!deliveries.has_room(151, 250));
+        deliveries.release(&first, 1);
+        assert!(deliveries.has_room(1_000, 250));
     }
 
     #[test]

@@ -188,7 +188,7 @@ pub(crate) fn failure(error: &KafkaError, what: impl std::fmt::Display) -> Failu
         (None, KafkaError::ClientConfig(..)) => Failure::new(
             Class::Fatal,
             codes::SETTING,
-            format!("{what}: {}", crate::config::property_error(error)),
+            format!("{what}: {}", crate::settings::property_error(error)),
         ),
         // librdkafka's reason: a file that cannot be read, settings that exclude each other.
         (None, KafkaError::ClientCreation(reason)) => {
@@ -220,7 +220,7 @@ pub(crate) fn is_consequence(kafka: RDKafkaErrorCode) -> bool {
 /// The failure of a record that is larger than the broker or our own producer take.
 pub(crate) fn too_large(topic: &str, key: usize, value: usize, by: &str) -> Failure {
     let bytes = key.saturating_add(value);
-    let wanted = bytes.saturating_add(crate::config::RECORD_FRAMING_BYTES);
+    let wanted = bytes.saturating_add(crate::settings::RECORD_FRAMING_BYTES);
     Failure::new(
         Class::Fatal,
         codes::RECORD_TOO_LARGE,

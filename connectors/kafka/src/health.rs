@@ -16,7 +16,7 @@ const DOWN_PERIOD: Duration = Duration::from_secs(2);
 /// Between two looks at any topic's partitions.
 const TOPIC_PERIOD: Duration = Duration::from_secs(1);
 /// Between two looks at one topic's partitions.
-const ROUND_PERIOD: Duration = Duration::from_secs(30);
+const ROUND_PERIOD: Duration = Duration::from_secs(10);
 
 /// What is known about the connection. Written by callbacks, judged by the polling thread.
 #[derive(Debug, Default)]

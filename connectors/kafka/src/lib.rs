@@ -17,6 +17,7 @@ mod health;
 mod log;
 mod preflight;
 mod producer;
+mod settings;
 mod sink;
 mod topics;
 
@@ -26,4 +27,4 @@ pub use config::{
 };
 pub use error::codes;
 pub use preflight::check;
-pub use sink::{KafkaSink, RECORD_OVERHEAD_BYTES};
+pub use sink::KafkaSink;

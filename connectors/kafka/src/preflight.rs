@@ -33,7 +33,8 @@ pub async fn check(
             .collect();
     }
     let mut findings = Vec::new();
-    match Producer::start(&config.producer(limits)) {
+    let started = config.check_files().and_then(|()| Producer::start(&config.producer(limits)));
+    match started {
         Ok(producer) => {
             if let Err(failure) = look(config, topics, &producer, &mut findings).await {
                 findings.push(finding(&failure));
@@ -102,7 +103,6 @@ async fn look_at_topic(
                  DescribeConfigs --topic {topic}"
             )),
         }),
-        Found::Missing => {}
     }
     if let (Some(stated), Partitions::Ready(count)) = (config.topics.partitions, partitions)
         && i64::from(stated) != i64::from(count)

@@ -53,6 +53,9 @@ pub(crate) struct Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        if fac == "FAIL" {
+            self.shared.health.note(message);
+        }
         self.log.pass(level, fac, message);
     }
 
@@ -181,6 +184,12 @@ impl Producer {
         let why = without_client_name(&why);
         let mut failure = Failure::of(RDKafkaErrorCode::AllBrokersDown, "");
         failure.message = format!("no Kafka broker of {brokers} can be reached: {why}");
+        if why.contains("Disconnected") {
+            return failure.with_remedy(
+                "the broker closes the connection at once: its listener may want TLS or SASL \
+                 (set tls or sasl), or none of them",
+            );
+        }
         failure
     }
 

@@ -19,9 +19,17 @@ use crate::error::{self, Failure, codes};
 use crate::producer::{Partitions, Producer};
 use crate::topics::{self, Admin};
 
-/// What librdkafka holds per queued record beside key and value: its message structure and the
-/// allocator's share. The host adds it to a record's bytes when it charges memory.
-pub const RECORD_OVERHEAD_BYTES: usize = 224;
+/// What librdkafka holds per queued record beside key and value, measured: its message structure and
+/// the allocator's share.
+const RECORD_OVERHEAD: usize = 192;
+/// The same for the id header.
+const ID_HEADER_OVERHEAD: usize = 176;
+/// The same for all headers.
+const ALL_HEADERS_OVERHEAD: usize = 512;
+/// Bytes handed to librdkafka at most; the host holds the rest back. More in its queue brings no
+/// throughput and costs CPU: its broker thread spins while the oldest queued record is older than
+/// the linger time and a request of the same partition is in flight.
+const WINDOW_BYTES: usize = 8 * 1024 * 1024;
 
 /// How long a broker may take to answer when the sink opens.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -76,6 +84,7 @@ impl KafkaSink {
     }
 
     async fn open_now(&mut self) -> Result<(), Failure> {
+        self.config.check_files()?;
         let producer = Producer::start(&self.config.producer(self.limits))?;
         let connecting = producer.connect(&self.config.brokers, OPEN_TIMEOUT);
         // Both connect at the same time: the first record waits for both.
@@ -122,8 +131,12 @@ impl KafkaSink {
                 return Err(failure);
             }
         };
-        let parts = batch.records.iter().map(|record| copies(record, &spread)).sum::<usize>();
-        let mut submission = Submission::begin(deliveries, parts, done);
+        let window = self.limits.memory_bytes.min(WINDOW_BYTES);
+        let (parts, bytes) = weigh(&batch, &spread);
+        while !deliveries.has_room(bytes, window) && deliveries.cause().is_none() {
+            deliveries.progress(FULL_WAIT_MAX).await;
+        }
+        let mut submission = Submission::begin(deliveries, parts, bytes, done);
         let sent = send_all(producer, &batch, &spread, &mut submission).await;
         if let Err(failure) = &sent {
             // What is already queued must not outlive the failure.
@@ -164,11 +177,11 @@ struct Submission<'a> {
 }
 
 impl<'a> Submission<'a> {
-    fn begin(deliveries: &'a Deliveries, parts: usize, done: Completion) -> Self {
-        deliveries.begin();
+    fn begin(deliveries: &'a Deliveries, parts: usize, bytes: usize, done: Completion) -> Self {
         // One part more than records: ours, so that a batch without records is answered too and
         // none is answered before all of it is sent.
-        let batch = Arc::new(Batch::new(parts.saturating_add(1), done));
+        let batch = Arc::new(Batch::new(parts.saturating_add(1), bytes, done));
+        deliveries.begin(&batch);
         Self { deliveries, batch, unsent: parts }
     }
 }
@@ -193,6 +206,25 @@ fn copies(record: &Record, spread: &Spread) -> usize {
 fn spread_over(topic: u32, spread: &Spread) -> u32 {
     let found = spread.iter().find(|(index, _)| *index == topic);
     found.map_or(0, |(_, count)| count.unsigned_abs())
+}
+
+/// How many records of Kafka a batch becomes, and what they hold in librdkafka.
+fn weigh(batch: &RecordBatch, spread: &Spread) -> (usize, usize) {
+    let mut parts = 0_usize;
+    let mut bytes = 0_usize;
+    for record in &batch.records {
+        let copies = copies(record, spread);
+        let len = |range: &Option<Range<u32>>| range.as_ref().map_or(0, ExactSizeIterator::len);
+        let headers = match record.headers.as_deref() {
+            None => 0,
+            Some(RecordHeaders { all: None, .. }) => ID_HEADER_OVERHEAD,
+            Some(RecordHeaders { all: Some(_), .. }) => ALL_HEADERS_OVERHEAD,
+        };
+        let held = len(&record.key) + len(&record.value) + RECORD_OVERHEAD + headers;
+        parts = parts.saturating_add(copies);
+        bytes = bytes.saturating_add(held.saturating_mul(copies));
+    }
+    (parts, bytes)
 }
 
 /// Reads the partitions of every topic that the batch truncates. Read anew each time: a truncate

@@ -3,19 +3,24 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rowtide_sdk::{Class, TopicSpec};
 
-use crate::config::{KafkaConfig, RECORD_FRAMING_BYTES};
+use crate::config::KafkaConfig;
 use crate::error::{self, Failure, codes};
 use crate::producer::{Partitions, Producer, blocking};
+use crate::settings::RECORD_FRAMING_BYTES;
 
 /// One request about topics.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a new topic may take until every partition has a leader.
 const ELECTION_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the settings of a new topic may take to be told.
+const NEW_TOPIC_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two looks at a topic that is being created.
 const ELECTION_STEP: Duration = Duration::from_millis(20);
 
@@ -32,11 +37,9 @@ pub(crate) struct TopicSettings {
     pub(crate) unclean_election: bool,
 }
 
-/// What the cluster says about a topic's settings.
+/// What the cluster says about the settings of a topic that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// There is no such topic.
-    Missing,
     /// Its settings.
     Settings(TopicSettings),
     /// The broker does not tell us, for this reason.
@@ -66,35 +69,28 @@ impl Admin {
         }
     }
 
-    /// Reads a topic's settings.
+    /// Reads the settings of a topic that exists.
     pub(crate) async fn find(&self, topic: &str) -> Result<Found, Failure> {
         let resource = ResourceSpecifier::Topic(topic);
-        let answers = self.0.describe_configs([&resource], &options()).await;
-        let answer = match answers {
-            Ok(answers) => answers.into_iter().next(),
-            Err(KafkaError::AdminOp(code)) => Some(Err(code)),
+        let code = match self.0.describe_configs([&resource], &options()).await {
+            Ok(answers) => {
+                let found = answers.into_iter().next().and_then(Result::ok);
+                // rdkafka shows a refusal (a missing right) as a topic without settings.
+                return Ok(match found.filter(|found| !found.entries.is_empty()) {
+                    Some(found) => Found::Settings(settings(&found)),
+                    None => Found::Untold("the broker shows none of them".to_owned()),
+                });
+            }
+            Err(KafkaError::AdminOp(code)) => code,
             Err(other) => return Err(error::failure(&other, about(topic))),
         };
-        match answer {
-            Some(Ok(resource)) => {
-                let text = |name| resource.get(name).and_then(|entry| entry.value.as_deref());
-                Ok(Found::Settings(TopicSettings {
-                    max_message_bytes: text("max.message.bytes").and_then(|n| n.parse().ok()),
-                    compacts: text("cleanup.policy").is_some_and(|p| p.contains("compact")),
-                    min_insync_replicas: text("min.insync.replicas").and_then(|n| n.parse().ok()),
-                    unclean_election: text("unclean.leader.election.enable") == Some("true"),
-                }))
-            }
-            Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => Ok(Found::Missing),
+        match code {
             // A right that only reading needs is not worth stopping for.
-            Some(Err(
-                code @ (RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::ClusterAuthorizationFailed
-                | RDKafkaErrorCode::UnsupportedFeature
-                | RDKafkaErrorCode::UnsupportedVersion),
-            )) => Ok(Found::Untold(error::kafka_text(code))),
-            Some(Err(code)) => Err(Failure::of(code, about(topic))),
-            None => Ok(Found::Untold("the broker sent no settings".to_owned())),
+            RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::UnsupportedFeature
+            | RDKafkaErrorCode::UnsupportedVersion => Ok(Found::Untold(error::kafka_text(code))),
+            code => Err(Failure::of(code, about(topic))),
         }
     }
 
@@ -141,6 +137,16 @@ impl Admin {
         };
         let message = format!("{what}: {}", error::kafka_text(code));
         Err(Failure::new(Class::Fatal, codes::TOPIC_CREATION, message).with_remedy(remedy))
+    }
+}
+
+fn settings(found: &ConfigResource) -> TopicSettings {
+    let text = |name| found.get(name).and_then(|entry| entry.value.as_deref());
+    TopicSettings {
+        max_message_bytes: text("max.message.bytes").and_then(|n| n.parse().ok()),
+        compacts: text("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
+        min_insync_replicas: text("min.insync.replicas").and_then(|n| n.parse().ok()),
+        unclean_election: text("unclean.leader.election.enable") == Some("true"),
     }
 }
 
@@ -206,20 +212,27 @@ pub(crate) async fn prepare(
     config: &KafkaConfig,
     spec: &TopicSpec,
 ) -> Result<(Option<TopicSettings>, i32), Failure> {
-    let mut found = admin.find(&spec.name).await?;
-    if let Found::Untold(_) = found
-        && producer.partitions(&spec.name, REQUEST_TIMEOUT).await? == Partitions::Missing
-    {
-        found = Found::Missing;
-    }
-    if found == Found::Missing {
+    let seen = producer.partitions(&spec.name, REQUEST_TIMEOUT).await?;
+    let created = seen == Partitions::Missing;
+    if created {
         if !config.topics.create {
             return Err(missing(config, &spec.name));
         }
         admin.create(config, spec).await?;
-        let partitions = elected(producer, &spec.name).await?;
-        found = admin.find(&spec.name).await?;
+    }
+    let partitions = match seen {
+        Partitions::Ready(count) => count,
+        _ => elected(producer, &spec.name).await?,
+    };
+    if created {
         tracing::info!(topic = &*spec.name, partitions, "topic created");
+    }
+    let mut found = admin.find(&spec.name).await?;
+    // The broker that is asked may hear of a new topic later than the one that leads it.
+    let patience = Instant::now() + NEW_TOPIC_TIMEOUT;
+    while created && matches!(found, Found::Untold(_)) && Instant::now() < patience {
+        tokio::time::sleep(ELECTION_STEP).await;
+        found = admin.find(&spec.name).await?;
     }
     let settings = match found {
         Found::Settings(settings) => {
@@ -236,10 +249,7 @@ pub(crate) async fn prepare(
             );
             None
         }
-        // Created a moment ago and not yet known to the broker that was asked.
-        Found::Missing => None,
     };
-    let partitions = elected(producer, &spec.name).await?;
     Ok((settings, partitions))
 }
 

@@ -1,4 +1,11 @@
 //! The sink against librdkafka's in-process broker, which fails on demand.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
 
 mod common;
 
@@ -212,13 +219,13 @@ async fn a_dropped_sink_fails_what_it_had() {
     let mut harness = Harness::open(config).await;
     mock.broker_down(-1).unwrap();
     harness.submit_numbered(TOPIC, 2, 10).await;
-    harness.sink = common::Harness::new(common::config("unused:1", "")).sink;
+    harness.sink = Harness::new(common::config("unused:1", "")).sink;
     for _ in 0..2 {
         assert!(harness.outcome().await.result.is_err());
     }
 }
 
-/// A configuration whose queue holds two of the largest records.
+/// A sink that has one batch in flight, and a queue for two of the largest records.
 fn small_queue(config: KafkaConfig) -> Harness {
     Harness::with_memory(config, 1)
 }
@@ -230,9 +237,11 @@ async fn a_full_queue_holds_submit_back_without_loss() {
     harness.sink.open().await.unwrap();
     mock.broker_round_trip_time(-1, Duration::from_millis(30)).unwrap();
     let large = "x".repeat(200_000);
-    for n in 0..60 {
+    for n in 0..20 {
         harness.submit(one(TOPIC, &format!("k{n}"), &large)).await.unwrap();
     }
+    let more: Vec<_> = (20..60).map(|n| (Some(format!("k{n}")), Some(large.clone()))).collect();
+    harness.submit(batch(TOPIC, &more)).await.unwrap();
     harness.all_durable().await;
     harness.close().await.unwrap();
     let settings = [("fetch.message.max.bytes", "4000000")];

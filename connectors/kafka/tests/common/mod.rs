@@ -150,11 +150,11 @@ pub(crate) fn one(topic: &str, key: &str, value: &str) -> RecordBatch {
 /// Gives every record of a batch headers whose id is the record's key.
 pub(crate) fn with_headers(
     mut batch: RecordBatch,
-    all: Option<rowtide_sdk::AllHeaders>,
+    all: Option<&rowtide_sdk::AllHeaders>,
 ) -> RecordBatch {
     for record in &mut batch.records {
         let id = record.key.clone().unwrap();
-        record.headers = Some(Box::new(RecordHeaders { id, all: all.clone() }));
+        record.headers = Some(Box::new(RecordHeaders { id, all: all.cloned() }));
     }
     batch
 }
