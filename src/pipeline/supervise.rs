@@ -17,8 +17,8 @@ pub(crate) fn thread_error(error: std::io::Error) -> Error {
 pub(crate) fn run(job: &Job) -> Result<(), Error> {
     // The thread's own span puts the connector's name on every line that is logged here.
     let _span = tracing::info_span!("connector", name = %job.connector.name).entered();
-    // One thread per connector: reading, encoding and producing in turn costs no hand-over between
-    // cores, and the producer has threads of its own.
+    // One thread per connector encodes, submits and commits; sources and sinks have threads of
+    // their own where they need them.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread_error)?;
     let result = runtime.block_on(Box::pin(supervise(job)));
