@@ -15,6 +15,7 @@ export CARGO_TERM_COLOR ?= auto
 
 fetch := tests/servers/fetch.sh
 step := tests/tools/step.sh
+scripts := .ci/run $(wildcard tests/*/*.sh benches/*.sh examples/*/*.sh)
 
 .PHONY: help quickstart test fetch proof bench bench-pg fmt lint doc scripts clean-cache
 
@@ -27,6 +28,7 @@ quickstart: ## watch changes of a PostgreSQL arrive (QUICKSTART_SECONDS=n, SINK=
 test: fetch fmt lint doc ## fetch the servers, then formatting, lints, documentation and all tests
 	@tests/tools/trim-target.sh
 	@CI=true $(step) "tests" cargo test --locked --workspace
+	@ROWTIDE=$(CARGO_TARGET_DIR)/debug/rowtide $(step) "short kill loop" tests/proof/run.sh quick
 
 fetch: ## fetch what the build and the tests need (FETCH=all brings every server)
 	@$(fetch) tools clients postgres-15 postgres-18 kafka $(FETCH)
@@ -43,9 +45,8 @@ doc: ## the API documentation, every warning an error
 	@RUSTDOCFLAGS="-D warnings" $(step) "documentation" cargo doc --locked --workspace --no-deps
 
 scripts: ## the shell scripts, with shellcheck where it is installed
-	@if command -v shellcheck >/dev/null; then $(step) "shell scripts" shellcheck -x -P SCRIPTDIR \
-	  tests/servers/*.sh tests/tools/*.sh tests/proof/*.sh benches/*.sh examples/quickstart/*.sh \
-	  .ci/run; fi
+	@if command -v shellcheck >/dev/null; then \
+	  $(step) "shell scripts" shellcheck -x -P SCRIPTDIR $(scripts); fi
 
 proof: ## the long proofs: kill loops and large loads (PROOF='quick', 'kill kafka', 'big')
 	@tests/proof/run.sh $(or $(PROOF),all)
