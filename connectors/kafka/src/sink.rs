@@ -55,6 +55,8 @@ pub struct KafkaSink {
     limits: KafkaLimits,
     producer: Option<Producer>,
     admin: Option<(Admin, Instant)>,
+    /// The producer's linger time fits the round trip to the brokers.
+    paced: bool,
     topics: HashMap<Arc<str>, Topic>,
 }
 
@@ -80,12 +82,14 @@ impl KafkaSink {
             let message = format!("{}: {}", problem.path, problem.message);
             return Err(Failure::new(Class::Fatal, codes::SETTING, message).to_error());
         }
-        Ok(Self { config, limits, producer: None, admin: None, topics: HashMap::new() })
+        let paced = config.linger_ms.is_some();
+        let topics = HashMap::new();
+        Ok(Self { config, limits, producer: None, admin: None, paced, topics })
     }
 
     async fn open_now(&mut self) -> Result<(), Failure> {
         self.config.check_files()?;
-        let producer = Producer::start(&self.config.producer(self.limits))?;
+        let producer = Producer::start(&self.config.producer(self.limits, None))?;
         let connecting = producer.connect(&self.config.brokers, OPEN_TIMEOUT);
         // Both connect at the same time: the first record waits for both.
         let (connected, admin) = tokio::join!(connecting, Admin::start(&self.config));
@@ -109,6 +113,8 @@ impl KafkaSink {
         let prepared = topics::prepare(&admin, producer, &self.config, spec).await;
         self.admin = Some((admin, Instant::now()));
         let (settings, partitions) = prepared?;
+        self.pace(&spec.name).await?;
+        let producer = self.producer.as_ref().ok_or_else(not_open)?;
         producer.shared.health.learn(&spec.name, partitions);
         let info = TopicInfo { compacts: settings.is_some_and(|settings| settings.compacts) };
         let topic = Topic { info, max_record_bytes: spec.max_record_bytes };
@@ -116,8 +122,29 @@ impl KafkaSink {
         Ok(info)
     }
 
+    /// Starts the producer again with a longer linger time where the brokers are far. Only before
+    /// anything was sent.
+    async fn pace(&mut self, topic: &Arc<str>) -> Result<(), Failure> {
+        if std::mem::replace(&mut self.paced, true) {
+            return Ok(());
+        }
+        let producer = self.producer.as_ref().ok_or_else(not_open)?;
+        let trip = producer.round_trip(topic).await;
+        let linger_ms = self.config.linger(trip);
+        if linger_ms > self.config.linger(None) {
+            tracing::debug!(linger_ms, "the brokers are far: records wait longer for each other");
+            let farther = Producer::start(&self.config.producer(self.limits, trip))?;
+            let connected = farther.connect(&self.config.brokers, OPEN_TIMEOUT).await;
+            // The one before it sent nothing: nobody waits for its end.
+            self.producer = Some(farther);
+            connected?;
+        }
+        Ok(())
+    }
+
     async fn submit_now(&mut self, batch: RecordBatch, done: Completion) -> Result<(), Failure> {
         self.stop_idle_admin();
+        self.paced = true;
         let producer = self.producer.as_ref().ok_or_else(not_open)?;
         let deliveries = &producer.shared.deliveries;
         if let Some(cause) = deliveries.cause() {
@@ -379,5 +406,37 @@ impl Sink for KafkaSink {
         Box::pin(
             async move { self.close_now(deadline).await.map_err(|failure| failure.to_error()) },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+
+    /// Opens a sink on an in-process broker that answers after `trip`, and paces it. True where the
+    /// producer was started again.
+    async fn paced_again(trip: Duration, more: &str) -> bool {
+        let mock = MockCluster::new(1).unwrap();
+        mock.create_topic("t", 1, 1).unwrap();
+        mock.broker_round_trip_time(-1, trip).unwrap();
+        let brokers = mock.bootstrap_servers();
+        let config = serde_json::from_str(&format!("{{\"brokers\":\"{brokers}\"{more}}}")).unwrap();
+        let mut sink = KafkaSink::new(config, KafkaLimits::default()).unwrap();
+        sink.open().await.unwrap();
+        let shared = |sink: &KafkaSink| Arc::as_ptr(&sink.producer.as_ref().unwrap().shared);
+        let first = shared(&sink);
+        sink.pace(&Arc::from("t")).await.unwrap();
+        let again = first != shared(&sink);
+        sink.pace(&Arc::from("t")).await.unwrap();
+        sink.close(Instant::now()).await.unwrap();
+        again
+    }
+
+    #[tokio::test]
+    async fn far_brokers_get_a_longer_linger_time_once() {
+        assert!(paced_again(Duration::from_millis(20), "").await);
+        assert!(!paced_again(Duration::from_millis(20), ",\"linger_ms\":2").await);
     }
 }
