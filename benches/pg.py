@@ -69,8 +69,9 @@ class Group:
         for contender in order:
             run = self.bench.run(self.backlog, contender)
             done[contender].append(run)
-            say(f"  {self.label:<12} {name(contender):<22} {run.wall:6.2f} s  own CPU {run.cpu:5.2f} s"
-                f"  walsender {run.server_cpu:5.2f} s  peak {run.peak_rss:5.1f} MB")
+            say(f"  {self.label:<8} {name(contender):<22} {run.wall:6.2f} s"
+                f"  own CPU {run.cpu:5.2f} s  walsender {run.server_cpu:5.2f} s"
+                f"  peak {run.peak_rss:5.1f} MB")
         return done
 
     def runs(self, contender):
@@ -205,7 +206,8 @@ def main():
         folder = Path(scratch)
         postgres = Postgres(
             folder / "postgres", os.environ.get("PG", "18"),
-            ["max_wal_size=32GB", "checkpoint_timeout=1h", "shared_buffers=256MB", "autovacuum=off"],
+            ["max_wal_size=32GB", "checkpoint_timeout=1h", "shared_buffers=256MB",
+             "autovacuum=off"],
         )
         kafka = Kafka(folder / "kafka")
         try:

@@ -30,7 +30,7 @@ def newest_timestamp(kafka, topic, offset):
 
 
 def _connector(bench, name):
-    """A connector into Kafka over a small table, with its slot, position and topic there already."""
+    """A connector into Kafka over a small table; its slot, position and topic are there."""
     bench.psql.run(f"create table {name} (id bigserial primary key, note text);"
                    f"create publication {name} for table {name};")
     sink = {"type": "kafka", "brokers": bench.kafka.brokers, "headers": "none",
@@ -50,9 +50,8 @@ def _connector(bench, name):
 def _change(bench, name, rowtide=None, rows=1):
     """Writes rows; gives an LSN that a position is past once they are delivered."""
     bench.psql.run(f"insert into {name} (note) select 'x' from generate_series(1, {rows});")
-    end = lsn(bench.psql.one(f"select pg_current_wal_insert_lsn()"))
+    end = lsn(bench.psql.one("select pg_current_wal_insert_lsn()"))
     if rowtide:
-        bench.psql.run(f"insert into {name} (note) values ('past the end');")
         rowtide.wait_saved(end, 30)
     return end
 
@@ -70,15 +69,13 @@ def cold_start(bench):
     appended, saved = [], []
     for _ in range(STARTS):
         offset = bench.kafka.end_offset(topic)
-        before = rowtide.saved().confirm
+        before = rowtide.saved()
         _change(bench, name)
         # The server must see that the last connection is gone.
-        while bench.psql.one(f"select active from pg_replication_slots where slot_name='{name}'") == "t":
-            time.sleep(0.02)
+        bench.wait_free(name)
         began = time.time()
         rowtide.start()
-        at_save = rowtide.wait_saved(before + 1, 30, poll=0.002)
-        time.sleep(0.3)
+        at_save = rowtide.wait_moved(before, 30)
         rowtide.stop()
         appended.append(newest_timestamp(bench.kafka, topic, offset) + 0.001 - began)
         saved.append(at_save - began)

@@ -84,6 +84,6 @@ def all_workloads(size):
     return {
         "narrow": _narrow(scaled(1_000_000)),
         "single": _single(scaled(500_000)),
-        "wide": _wide(scaled(200_000)),
-        "full": _full(scaled(500_000)),
+        "wide": _wide(scaled(400_000)),
+        "full": _full(scaled(1_000_000)),
     }

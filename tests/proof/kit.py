@@ -247,9 +247,10 @@ class Rowtide:
 
     def start(self):
         """Starts it."""
+        command = [os.environ["ROWTIDE"], "run", "--config", str(self.config)]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [os.environ["ROWTIDE"], "run", "--config", str(self.config), "--log-format", "json"],
+                [*command, "--log-format", "json"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
                 env={k: v for k, v in os.environ.items() if k != "RUST_LOG"},
             )
@@ -297,10 +298,17 @@ class Rowtide:
 
         The time is the position file's own, so that it does not depend on how often one looks.
         """
+        return self._wait(lambda saved: saved.confirm >= end, seconds, poll)
+
+    def wait_moved(self, before, seconds, poll=0.002):
+        """Waits for another position than `before`; gives the time of that save."""
+        return self._wait(lambda saved: saved != before, seconds, poll)
+
+    def _wait(self, is_reached, seconds, poll):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             saved, changed = self._look()
-            if saved and saved.confirm >= end:
+            if saved and is_reached(saved):
                 return changed
             if not self.is_running():
                 raise RuntimeError(f"rowtide ended by itself:\n{self.tail()}")

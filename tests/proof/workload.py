@@ -249,7 +249,7 @@ def truth(psql):
         )
         for row in map(json.loads, rows):
             state[(table, row["k"])] = row
-    for row in psql.run("select json_build_object('id', id, 'batch', batch, 'note', note) from bulk;"):
-        row = json.loads(row)
+    bulk = "select json_build_object('id', id, 'batch', batch, 'note', note) from bulk;"
+    for row in map(json.loads, psql.run(bulk)):
         state[("bulk", row["id"])] = row
     return ledger, state
