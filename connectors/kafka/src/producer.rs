@@ -18,10 +18,13 @@ use crate::health::Health;
 use crate::log::LogGate;
 
 /// How long one poll lasts while reports are expected: bounds how late a failure is answered.
-const POLL_BUSY: Duration = Duration::from_millis(100);
+const POLL_BUSY: Duration = Duration::from_micros(200_000 + POLL_SLACK_US);
 /// The same while nothing is in flight: bounds the wake-ups of an idle process and how long closing
 /// takes.
-const POLL_IDLE: Duration = Duration::from_millis(250);
+const POLL_IDLE: Duration = Duration::from_micros(250_000 + POLL_SLACK_US);
+/// rdkafka waits for whole milliseconds and spins through the rest of a poll; with this little more
+/// than a whole number of them, an uneventful poll ends without.
+const POLL_SLACK_US: u64 = 30;
 /// One attempt to learn the cluster's identity.
 const CONNECT_STEP: Duration = Duration::from_millis(250);
 /// How long after the first "all brokers are down" other addresses of the same names are tried.
