@@ -35,6 +35,21 @@ impl Setup {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
+    /// A configuration from the server's tables to files, with nothing else set.
+    pub(crate) fn to_files(server: &Postgres) -> Self {
+        let setup = Self::new();
+        let sink = setup.jsonl();
+        setup.write(&Options { url: server.url(), source: "", sink, connector: "" });
+        setup
+    }
+
+    /// Starts for the first time, and waits until changes are captured.
+    pub(crate) fn first_start(&self) -> Running {
+        let mut host = self.start();
+        host.until_logged("the first position is saved");
+        host
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -61,8 +61,7 @@ fn changes_arrive_keyed_in_order_with_tombstones_and_headers() {
     let setup = Setup::new();
     let sink = sink(kafka.brokers(), ", headers: all, tombstones: always");
     setup.write(&Options { url: server.url(), source: "", sink, connector: "" });
-    let mut host = setup.start();
-    host.until_logged("the first position is saved");
+    let mut host = setup.first_start();
     sql(
         &server,
         "INSERT INTO t SELECT n, 'v' FROM generate_series(1, 50) n;
@@ -110,8 +109,7 @@ fn a_broker_outage_loses_and_reorders_nothing() {
         sink: sink(&brokers, ""),
         connector: "",
     });
-    let mut host = setup.start();
-    host.until_logged("the first position is saved");
+    let mut host = setup.first_start();
     sql(&server, "INSERT INTO t VALUES (1, 0)");
     assert_eq!(consume(&brokers, "shop.public.t", 1).len(), 1);
     kafka.halt(false);

@@ -18,10 +18,8 @@ fn refused(setup: &Setup, code: &str, exit: i32) -> String {
 /// A set-up that has streamed once and stopped.
 fn streamed(server: &Postgres) -> Setup {
     sql(server, TABLE);
-    let setup = Setup::new();
-    setup.write(&Options { url: server.url(), source: "", sink: setup.jsonl(), connector: "" });
-    let mut host = setup.start();
-    host.until_logged("the first position is saved");
+    let setup = Setup::to_files(server);
+    let mut host = setup.first_start();
     sql(server, "INSERT INTO t VALUES (1)");
     host.until("the event is there", || setup.count() == 1);
     assert_eq!(host.stop(), Some(0));
@@ -99,8 +97,7 @@ fn a_wrong_password_is_refused_and_never_printed() {
 fn a_folder_that_cannot_be_written_is_refused() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     sql(&server, TABLE);
-    let setup = Setup::new();
-    setup.write(&Options { url: server.url(), source: "", sink: setup.jsonl(), connector: "" });
+    let setup = Setup::to_files(&server);
     block(&setup.path("out"));
     let (status, log) = setup.run_to_end();
     assert_eq!(status, Some(4), "{log}");
@@ -134,8 +131,7 @@ fn a_contract_that_is_broken_stops_and_resumes_at_the_same_event() {
     let options =
         |connector| Options { url: server.url(), source: "", sink: setup.jsonl(), connector };
     setup.write(&options(&stop));
-    let mut host = setup.start();
-    host.until_logged("the first position is saved");
+    let mut host = setup.first_start();
     sql(&server, "INSERT INTO t VALUES (5)");
     host.until("the good event is there", || setup.count() == 1);
     sql(&server, "INSERT INTO t VALUES (4711)");

@@ -3,7 +3,7 @@
 use rowtide_testkit::Postgres;
 use serde_json::{Value, json};
 
-use crate::host::{Options, Setup, sql, value};
+use crate::host::{Setup, sql, value};
 
 fn ids(setup: &Setup) -> Vec<i64> {
     let events = setup.events();
@@ -16,10 +16,8 @@ fn ids(setup: &Setup) -> Vec<i64> {
 fn a_transaction_that_commits_late_is_whole_after_a_restart() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     sql(&server, "CREATE TABLE t (id int PRIMARY KEY)");
-    let setup = Setup::new();
-    setup.write(&Options { url: server.url(), source: "", sink: setup.jsonl(), connector: "" });
-    let mut host = setup.start();
-    host.until_logged("the first position is saved");
+    let setup = Setup::to_files(&server);
+    let mut host = setup.first_start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let early = runtime.block_on(server.client("postgres"));
     runtime
@@ -41,10 +39,8 @@ fn a_transaction_that_commits_late_is_whole_after_a_restart() {
 fn a_large_transaction_killed_again_and_again_arrives_exactly_once() {
     let Some(server) = Postgres::start("18", &[]) else { return };
     sql(&server, "CREATE TABLE t (id int PRIMARY KEY, note text)");
-    let setup = Setup::new();
-    setup.write(&Options { url: server.url(), source: "", sink: setup.jsonl(), connector: "" });
-    let mut host = setup.start();
-    host.until_logged("the first position is saved");
+    let setup = Setup::to_files(&server);
+    let mut host = setup.first_start();
     host.kill();
     sql(&server, "INSERT INTO t SELECT n, repeat('x', 100) FROM generate_series(1, 100000) n");
     for round in 1..=6_u64 {
@@ -62,8 +58,7 @@ fn a_large_transaction_killed_again_and_again_arrives_exactly_once() {
 fn schema_versions_stay_the_same_over_restarts() {
     let Some(server) = Postgres::start("18", &[]) else { return };
     sql(&server, "CREATE TABLE t (id int PRIMARY KEY)");
-    let setup = Setup::new();
-    setup.write(&Options { url: server.url(), source: "", sink: setup.jsonl(), connector: "" });
+    let setup = Setup::to_files(&server);
     let statements = [
         "INSERT INTO t VALUES (1)",
         "ALTER TABLE t ADD COLUMN a text; INSERT INTO t VALUES (2)",
@@ -95,10 +90,8 @@ fn schema_versions_stay_the_same_over_restarts() {
 fn a_clean_stop_confirms_everything() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     sql(&server, "CREATE TABLE t (id int PRIMARY KEY)");
-    let setup = Setup::new();
-    setup.write(&Options { url: server.url(), source: "", sink: setup.jsonl(), connector: "" });
-    let mut host = setup.start();
-    host.until_logged("the first position is saved");
+    let setup = Setup::to_files(&server);
+    let mut host = setup.first_start();
     sql(&server, "INSERT INTO t VALUES (1)");
     let end = value(&server, "SELECT pg_current_wal_insert_lsn()");
     host.until("the event is there", || setup.count() == 1);
@@ -124,10 +117,8 @@ fn a_changed_primary_key_under_full_identity_changes_the_key() {
         "CREATE TABLE t (id int PRIMARY KEY, b int NOT NULL);
          ALTER TABLE t REPLICA IDENTITY FULL",
     );
-    let setup = Setup::new();
-    setup.write(&Options { url: server.url(), source: "", sink: setup.jsonl(), connector: "" });
-    let mut host = setup.start();
-    host.until_logged("the first position is saved");
+    let setup = Setup::to_files(&server);
+    let mut host = setup.first_start();
     sql(&server, "INSERT INTO t VALUES (1, 2)");
     host.until("the first event is there", || setup.count() == 1);
     sql(&server, "ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (id, b)");

@@ -5,7 +5,7 @@ use std::path::Path;
 use rowtide_testkit::{Postgres, postgres_versions};
 use serde_json::Value;
 
-use crate::host::{Options, Setup, sql};
+use crate::host::{Setup, sql};
 
 const SET_UP: &str = "
 CREATE EXTENSION hstore; CREATE EXTENSION ltree; CREATE EXTENSION citext; CREATE EXTENSION cube;
@@ -76,10 +76,8 @@ fn every_row_of_the_type_table_arrives_with_its_true_value() {
             let (n, type_name) = (case.number, &case.type_name);
             sql(&server, &format!("CREATE TABLE t{n} (id int PRIMARY KEY, v {type_name})"));
         }
-        let setup = Setup::new();
-        setup.write(&Options { url: server.url(), source: "", sink: setup.jsonl(), connector: "" });
-        let mut host = setup.start();
-        host.until_logged("the first position is saved");
+        let setup = Setup::to_files(&server);
+        let mut host = setup.first_start();
         let inserts: String = cases
             .iter()
             .map(|case| {
