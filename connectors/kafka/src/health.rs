@@ -11,8 +11,8 @@ use crate::producer::{self, Partitions, RawProducer};
 
 /// One look at the cluster from the polling thread, which serves no reports meanwhile.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between two looks while the brokers cannot be reached.
-const DOWN_PERIOD: Duration = Duration::from_secs(2);
+/// Between two looks while the brokers may be unreachable.
+const DOWN_PERIOD: Duration = Duration::from_secs(1);
 /// Between two looks at any topic's partitions.
 const TOPIC_PERIOD: Duration = Duration::from_secs(1);
 /// Between two looks at one topic's partitions.
@@ -36,6 +36,8 @@ pub(crate) struct Health {
 #[derive(Debug, Default)]
 struct State {
     down_since: Option<Instant>,
+    /// Looks that failed since the last one that did not.
+    failed_looks: u32,
     next_look: Option<Instant>,
     next_topic: Option<Instant>,
     /// Where in the round over the topics we are; empty at its start.
@@ -60,7 +62,7 @@ impl Health {
 
     /// Keeps the last connection error for messages.
     pub(crate) fn note(&self, reason: &str) {
-        reason.clone_into(&mut lock(&self.reason));
+        producer::without_client_name(reason).clone_into(&mut lock(&self.reason));
     }
 
     /// The last connection error, or nothing.
@@ -92,23 +94,31 @@ impl Health {
             return;
         }
         let Some(topic) = lock(&self.topics).keys().next().cloned() else { return };
-        if producer::partitions(raw, &topic, LOOK_TIMEOUT).is_ok() {
-            self.clear();
-            state.next_look = None;
-            if let Some(since) = state.down_since.take() {
-                let seconds = since.elapsed().as_secs();
-                tracing::info!(seconds, "a Kafka broker can be reached again");
+        state.next_look = Some(Instant::now() + DOWN_PERIOD);
+        match producer::partitions(raw, &topic, LOOK_TIMEOUT) {
+            // A broker that just started answers before it leads anything.
+            Ok(Partitions::Electing(_)) => {}
+            Ok(Partitions::Ready(_) | Partitions::Missing) => {
+                self.clear();
+                state.failed_looks = 0;
+                state.next_look = None;
+                if let Some(since) = state.down_since.take() {
+                    let seconds = since.elapsed().as_secs();
+                    tracing::info!(seconds, "a Kafka broker can be reached again");
+                }
             }
-        } else {
-            state.next_look = Some(Instant::now() + DOWN_PERIOD);
-            if state.down_since.is_none() {
-                state.down_since = Some(now);
-                let reason = self.reason();
-                tracing::warn!(
-                    code = %codes::UNREACHABLE,
-                    reason,
-                    "no Kafka broker can be reached; records wait and are sent once one is back"
-                );
+            Err(_) => {
+                state.failed_looks = state.failed_looks.saturating_add(1);
+                // One failed look may be a connection that was just being replaced.
+                if state.failed_looks >= 2 && state.down_since.is_none() {
+                    state.down_since = Some(now);
+                    let reason = self.reason();
+                    tracing::warn!(
+                        code = %codes::UNREACHABLE,
+                        reason,
+                        "no Kafka broker can be reached; records wait and are sent once one is back"
+                    );
+                }
             }
         }
     }

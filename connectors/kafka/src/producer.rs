@@ -110,7 +110,7 @@ fn refusal(code: RDKafkaErrorCode, reason: &str) -> Failure {
 }
 
 /// librdkafka's reason without the leading name of our own client.
-fn without_client_name(reason: &str) -> &str {
+pub(crate) fn without_client_name(reason: &str) -> &str {
     reason.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: ")).map_or(reason, |r| r.1)
 }
 
@@ -189,7 +189,6 @@ impl Producer {
     fn unreachable(&self, brokers: &str) -> Failure {
         let why = self.shared.health.reason();
         let why = if why.is_empty() { "no answer".to_owned() } else { why };
-        let why = without_client_name(&why);
         let mut failure = Failure::of(RDKafkaErrorCode::AllBrokersDown, "");
         failure.message = format!("no Kafka broker of {brokers} can be reached: {why}");
         if why.contains("Disconnected") {
