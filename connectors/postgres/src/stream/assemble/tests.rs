@@ -1,3 +1,5 @@
+//! Recorded messages, cut anywhere: framing, transactions, resuming, limits.
+
 use std::sync::Arc;
 use std::time::Duration;
 
