@@ -188,23 +188,12 @@ class Bench:
             files = (rowtide.folder / "events").glob("*/*.jsonl")
             counted = sum(count_lines(file) for file in files)
         else:
-            stops = [line for line in rowtide.records() if "everything_committed" in str(line)]
-            counted = find(stops[-1], "events") if stops else 0
+            # The newest line with a count is the one of the end.
+            counts = [line["events"] for line in rowtide.records() if "events" in line]
+            counted = counts[-1] if counts else 0
         # The one transaction beyond the end may have come too.
         if counted not in (events, events + 1):
             raise RuntimeError(f"{counted} events instead of {events} in {sink}")
-
-
-def find(record, name):
-    """A field of a log record, at whatever depth the log keeps it."""
-    if isinstance(record, dict):
-        if name in record:
-            return int(record[name])
-        for value in record.values():
-            found = find(value, name)
-            if found is not None:
-                return found
-    return None
 
 
 def count_lines(path):
