@@ -27,7 +27,7 @@ quickstart: ## watch changes of a PostgreSQL arrive (QUICKSTART_SECONDS=n, SINK=
 
 test: fetch fmt lint doc ## fetch the servers, then formatting, lints, documentation and all tests
 	@tests/tools/trim-target.sh
-	@CI=true $(step) "tests" cargo test --locked --workspace
+	@CI=true $(step) "tests" cargo test --locked --workspace --no-fail-fast
 	@ROWTIDE=$(CARGO_TARGET_DIR)/debug/rowtide $(step) "short kill loop" tests/proof/run.sh quick
 
 fetch: ## fetch what the build and the tests need (FETCH=all brings every server)
