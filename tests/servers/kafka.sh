@@ -29,7 +29,9 @@ user=rowtide
 password=rowtide
 
 # java_run JVM-OPTIONS… CLASS ARGS…: takes the place of this (sub)shell.
-java_run() { exec java -cp "$kafka/libs/*" -Dorg.slf4j.simpleLogger.showDateTime=true "$@"; }
+java_run() {
+  exec java -XX:-UsePerfData -cp "$kafka/libs/*" -Dorg.slf4j.simpleLogger.showDateTime=true "$@"
+}
 
 plain_jaas='org.apache.kafka.common.security.plain.PlainLoginModule required'
 scram_jaas='org.apache.kafka.common.security.scram.ScramLoginModule required;'
@@ -91,7 +93,10 @@ run_broker() {
   local dir=$1 port lines=0
   port=$(state_get "$dir" PORT)
   [ ! -e "$dir/log" ] || lines=$(wc -l <"$dir/log")
-  launch "$dir/log" java -Xms128m -Xmx512m -XX:+UseSerialGC -Djava.awt.headless=true \
+  # A killed JVM leaves the libraries behind that it unpacked: in the server's own folder, then.
+  mkdir -p "$dir/tmp"
+  launch "$dir/log" java -Xms128m -Xmx512m -XX:+UseSerialGC -XX:-UsePerfData \
+    "-Djava.io.tmpdir=$dir/tmp" -Djava.awt.headless=true \
     -Dorg.slf4j.simpleLogger.showDateTime=true -cp "$kafka/libs/*" \
     kafka.Kafka "$dir/server.properties"
   state_set "$dir" "LOG_FROM=$lines" "PID=$LAUNCHED_PID" "START=$LAUNCHED_START"
@@ -177,7 +182,7 @@ stop() {
   for name in PORT CONTROLLER SASL_PORT SSL_PORT SASL_SSL_PORT; do
     release_ports "$(state_get "$dir" "$name")"
   done
-  rm -rf "$dir/data" "$dir/tls" "$dir/state" "$dir/env" "$dir/server.properties"
+  rm -rf "$dir/data" "$dir/tls" "$dir/tmp" "$dir/state" "$dir/env" "$dir/server.properties"
 }
 
 halt() {

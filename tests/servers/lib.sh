@@ -151,19 +151,29 @@ wait_ready() {
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # watch_owner PID SCRIPT DIR: stops the server when the process that wanted it is gone, however it
-# ended; ends by itself when the server has been stopped.
+# ended, or when its folder was removed without a stop; ends by itself when the server was stopped.
 watch_owner() {
-  local owner=$1 script=$2 dir=$3 start
+  local owner=$1 script=$2 dir=$3 start state
   start=$(proc_start "$owner")
+  state=$(cat "$dir/state")
   (
     trap '' INT HUP
     while [ -e "$dir/state" ]; do
+      # It changes when a halted server is resumed.
+      state=$(cat "$dir/state" 2>/dev/null) || break
       if ! alive "$owner" "$start"; then
         "$script" stop "$dir" || true
-        break
+        exit 0
       fi
       sleep 1
     done
+    pid=$(sed -n 's/^PID=//p' <<<"$state") begun=$(sed -n 's/^START=//p' <<<"$state")
+    if alive "$pid" "$begun"; then
+      rescue=$(mktemp -d /tmp/rowtide-rescue.XXXXXX)
+      printf '%s\n' "$state" >"$rescue/state"
+      "$script" stop "$rescue" || true
+      rm -rf "$rescue"
+    fi
   ) >/dev/null 2>&1 </dev/null 9>&- &
   disown
 }
