@@ -8,7 +8,8 @@ use rowtide_sdk::{Decode, Error, Identity, JsonWriter, Origin, SourceInfo, Table
 use super::ENVELOPE_VERSION;
 use crate::config::{Mask, OnViolation, Routing, TableConfig, Tombstones};
 use crate::schema::{
-    self, KEY_NOT_LOGGED, Projection, RowSchema, SchemaVersion, TextValidator, UNKNOWN_COLUMN,
+    self, KEY_NOT_LOGGED, KEY_NOT_SHOWN, Projection, RowSchema, SchemaVersion, TextValidator,
+    UNKNOWN_COLUMN,
 };
 
 /// What a plan needs from its surroundings.
@@ -156,6 +157,28 @@ fn check_column_names(table: &Table, config: &TableConfig) -> Result<(), Error> 
     Ok(())
 }
 
+/// Refuses a key column that must not leave, or whose mask makes all keys the same.
+fn check_key_is_shown(table: &Table, config: &TableConfig, key: &[usize]) -> Result<(), Error> {
+    for column in key.iter().filter_map(|&index| table.columns.get(index)) {
+        let is_redacted = config.mask.contains(&(column.name.clone(), Mask::Redact));
+        if !is_redacted && !config.exclude.contains(&column.name) {
+            continue;
+        }
+        let what =
+            if is_redacted { "redacted, so that all keys would be equal" } else { "excluded" };
+        return Err(Error::fatal(
+            Origin::Config,
+            KEY_NOT_SHOWN,
+            format!(
+                "column {} of {}.{} is part of the key, and it is {what}",
+                column.name, table.schema, table.name
+            ),
+        )
+        .with_remedy("mask it with sha256, which keeps keys apart, or choose another `key`"));
+    }
+    Ok(())
+}
+
 impl Plan {
     /// The projection of a table under its settings. Where `names_exactly`, every column that is
     /// excluded or masked must exist; a glob's settings may name columns of some tables only.
@@ -170,7 +193,9 @@ impl Plan {
         if names_exactly {
             check_column_names(table, config)?;
         }
-        Ok(Projection::new(table, config, key_columns(table, config)?))
+        let key = key_columns(table, config)?;
+        check_key_is_shown(table, config, &key)?;
+        Ok(Projection::new(table, config, key))
     }
 
     /// Compiles a table version.

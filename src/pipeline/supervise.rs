@@ -16,7 +16,7 @@ pub(crate) fn thread_error(error: std::io::Error) -> Error {
 /// Runs a connector on this thread until it is stopped or fails for good.
 pub(crate) fn run(job: &Job) -> Result<(), Error> {
     // The thread's own span puts the connector's name on every line that is logged here.
-    let _span = tracing::info_span!("connector", name = %job.connector.name).entered();
+    let _span = tracing::info_span!("pipeline", connector = %job.connector.name).entered();
     // One thread per connector encodes, submits and commits; sources and sinks have threads of
     // their own where they need them.
     let runtime =

@@ -31,6 +31,8 @@ pub const ENVELOPE_SCHEMA: Code = Code("RT5004");
 pub const BAD_SCHEMA: Code = Code("RT5005");
 /// RT5006: the configured key is not in the logged identity.
 pub const KEY_NOT_LOGGED: Code = Code("RT5006");
+/// RT5014: a key column is excluded or redacted.
+pub const KEY_NOT_SHOWN: Code = Code("RT5014");
 /// RT5007: a configured column does not exist.
 pub const UNKNOWN_COLUMN: Code = Code("RT5007");
 /// RT5008: two tables map to one topic.

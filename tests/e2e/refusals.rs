@@ -150,3 +150,51 @@ fn a_contract_that_is_broken_stops_and_resumes_at_the_same_event() {
     assert_eq!(letter["reason"]["code"], "RT5003");
     assert_eq!(letter["event"]["after"]["id"], 4711);
 }
+
+/// The server was put back to an earlier state: its log ends before the saved position.
+#[test]
+fn a_position_past_the_end_of_the_log_is_refused() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let setup = streamed(&server);
+    let arguments = ["position", "set", "--connector", "shop", "--lsn", "FFFF/1", "--yes"];
+    let set = setup.output(&arguments);
+    let text = String::from_utf8_lossy(&set.stderr).into_owned();
+    assert!(!set.status.success() && text.contains("RT2202"), "{text}");
+    let manifest = setup.path("out/manifest.json");
+    let shown = setup.output(&["position", "show", "--connector", "shop"]);
+    assert!(shown.status.success());
+    assert!(!std::fs::read_to_string(manifest).unwrap().contains("FFFF/1"));
+}
+
+#[test]
+fn a_publication_dropped_while_running_stops_the_connector() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    sql(&server, TABLE);
+    let setup = Setup::to_files(&server);
+    let mut host = setup.first_start();
+    sql(&server, "INSERT INTO t VALUES (1)");
+    host.until("the event is there", || setup.count() == 1);
+    sql(&server, "DROP PUBLICATION e2e");
+    sql(&server, "INSERT INTO t VALUES (2)");
+    assert_eq!(host.wait(), Some(3), "{}", host.log());
+    assert!(host.log().contains("RT2121"), "{}", host.log());
+}
+
+#[test]
+fn a_key_column_is_neither_excluded_nor_redacted() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    sql(&server, TABLE);
+    let setup = Setup::new();
+    for columns in ["exclude: [id]", "mask: { id: redact }"] {
+        let connector = format!("    tables:\n      public.t: {{ columns: {{ {columns} }} }}\n");
+        setup.write(&Options {
+            url: server.url(),
+            source: "",
+            sink: setup.jsonl(),
+            connector: &connector,
+        });
+        let checked = setup.output(&["check"]);
+        let text = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert!(!checked.status.success() && text.contains("RT5014"), "{columns}: {text}");
+    }
+}

@@ -32,6 +32,9 @@ async fn position(source: &PostgresSource, lsn: Option<Lsn>) -> Result<(Slot, Pg
     let mut connection = ReplicationConnection::connect(&source.options).await?;
     let server = Server::ask(&mut connection).await?;
     let history = server::history(connection.identity(), &server);
+    if let Some(lsn) = lsn {
+        server::check_not_ahead(lsn, &connection.identity().flushed)?;
+    }
     let slot = slot::find(&mut connection, name).await?.ok_or_else(|| {
         Error::fatal(
             Origin::Source,
@@ -66,7 +69,8 @@ pub async fn position_at_slot(source: &PostgresSource) -> Result<Position> {
 /// Everything that committed before `lsn` will not be captured.
 ///
 /// # Errors
-/// As [`position_at_slot`]; `RT2203` where the slot is confirmed past `lsn` already.
+/// As [`position_at_slot`]; `RT2203` where the slot is confirmed past `lsn` already, `RT2202` where
+/// the server's log ends before it.
 pub async fn position_at(source: &PostgresSource, lsn: Lsn) -> Result<Position> {
     let (slot, position) = position(source, Some(lsn)).await?;
     slot.check_position(&position)?;

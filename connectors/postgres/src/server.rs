@@ -125,10 +125,11 @@ pub(crate) async fn check_history(
     sql: &mut impl Sql,
     ours: &PgPosition,
     theirs: &History,
+    flushed: &str,
 ) -> Result<()> {
     let is_same_timeline = History { timeline: theirs.timeline, ..ours.history.clone() } == *theirs;
     if ours.history == *theirs {
-        return Ok(());
+        return check_not_ahead(ours.confirm, flushed);
     }
     if is_same_timeline && ours.history.timeline < theirs.timeline {
         let statement = format!("TIMELINE_HISTORY {}", theirs.timeline);
@@ -136,7 +137,7 @@ pub(crate) async fn check_history(
         let content = rows.into_iter().flatten().nth(1).flatten().unwrap_or_default();
         let newest = ours.in_tx.map_or(ours.confirm, |in_tx| in_tx.commit.max(ours.confirm));
         if branch_point(&content, ours.history.timeline).is_some_and(|branch| newest <= branch) {
-            return Ok(());
+            return check_not_ahead(ours.confirm, flushed);
         }
     }
     Err(Error::fatal(
@@ -150,6 +151,32 @@ pub(crate) async fn check_history(
     .with_remedy(
         "connect to the server that the position came from; if this is its restored or promoted \
          successor and missing or repeated changes are acceptable, run `rowtide position adopt`",
+    ))
+}
+
+/// Refuses a position past the end of the server's log: the server was put back to an earlier state,
+/// and what it writes from now on up to that LSN would be taken for what was captured already.
+///
+/// # Errors
+/// `RT2202`, fatal, naming both LSNs.
+pub(crate) fn check_not_ahead(position: Lsn, flushed: &str) -> Result<()> {
+    let flushed: Lsn = flushed.parse().map_err(|_| {
+        crate::error::protocol(format!("IDENTIFY_SYSTEM gave no LSN ({flushed:?})"))
+    })?;
+    if position <= flushed {
+        return Ok(());
+    }
+    Err(Error::fatal(
+        Origin::Source,
+        codes::FOREIGN_HISTORY,
+        format!(
+            "the position is LSN {position}, but the server's log ends at {flushed}: it is in an \
+             earlier state than the one the position came from, or the LSN is wrong"
+        ),
+    )
+    .with_remedy(
+        "if the server was restored from a backup and missing or repeated changes are acceptable, \
+         run `rowtide position adopt`",
     ))
 }
 

@@ -150,10 +150,10 @@ async fn run(source: PostgresSource, mut cx: SourceContext) -> Result<()> {
         () = shutdown.cancelled() => return Ok(()),
         session = Box::pin(open(&source, &mut cx)) => session?,
     };
-    let reconcile = tokio::spawn(reconcile(source));
-    let ended = Box::pin(stream::run(session, cx)).await;
-    reconcile.abort();
-    ended
+    tokio::select! {
+        ended = Box::pin(stream::run(session, cx)) => ended,
+        error = Box::pin(reconcile(source)) => Err(error),
+    }
 }
 
 /// Connects, verifies and prepares everything, and starts the stream.
@@ -166,7 +166,8 @@ async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<Session
     let history = server::history(connection.identity(), &server);
     let resume = cx.resume.as_ref().map(PgPosition::parse).transpose()?;
     if let Some(position) = &resume {
-        server::check_history(&mut connection, position, &history).await?;
+        let flushed = connection.identity().flushed.clone();
+        server::check_history(&mut connection, position, &history, &flushed).await?;
     }
     let slot = slot::find(&mut connection, &source.config.slot).await?;
     check_slot(source, slot.as_ref(), resume.as_ref(), &server)?;
@@ -233,18 +234,23 @@ async fn publish(
     let review =
         publication::look(connection, name, management, &source.filter, server.major()).await?;
     if review.plan.create && is_resumed {
-        return Err(Error::fatal(
-            Origin::Source,
-            refusals::PUBLICATION_MISSING,
-            format!("there is a saved position, but the publication \"{name}\" is gone"),
-        )
-        .with_remedy(
-            "changes since it was dropped cannot be decoded; create it again, drop the slot and \
-             start over from a new one, knowing that changes in between are lost",
-        ));
+        return Err(publication_gone(name));
     }
     publication::report(&review.findings)?;
     publication::apply(connection, name, &review).await
+}
+
+/// The publication was there when the position was saved.
+fn publication_gone(name: &str) -> Error {
+    Error::fatal(
+        Origin::Source,
+        refusals::PUBLICATION_MISSING,
+        format!("there is a saved position, but the publication \"{name}\" is gone"),
+    )
+    .with_remedy(
+        "changes since it was dropped cannot be decoded; create it again, drop the slot and start \
+         over from a new one, knowing that changes in between are lost",
+    )
 }
 
 fn resumed(position: &PgPosition, stream: &str) -> Progress {
@@ -301,8 +307,9 @@ async fn save_first(
 }
 
 /// Keeps the publication in step with the tables for as long as the stream runs. A failure is logged
-/// once and tried again: the stream itself is whole without it.
-async fn reconcile(source: PostgresSource) {
+/// once and tried again: the stream itself is whole without it. Ends only where the publication is
+/// gone, as changes are being lost then.
+async fn reconcile(source: PostgresSource) -> Error {
     let mut reported: Option<String> = None;
     let mut ticks = tokio::time::interval(source.reconcile_every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -318,6 +325,7 @@ async fn reconcile(source: PostgresSource) {
                 }
                 text
             }
+            Err(error) if error.code() == refusals::PUBLICATION_MISSING => return error,
             Err(error) => {
                 let text = error.to_string();
                 if reported.as_ref() != Some(&text) {
@@ -338,6 +346,9 @@ async fn reconcile_once(source: &PostgresSource) -> Result<Vec<Finding>> {
     let management = source.management(&server);
     let review =
         publication::look(&mut sql, name, management, &source.filter, server.major()).await?;
+    if review.plan.create {
+        return Err(publication_gone(name));
+    }
     publication::apply(&mut sql, name, &review).await?;
     Ok(review.findings)
 }
