@@ -236,7 +236,7 @@ impl Session {
                     tracing::info!(events, "drained: everything submitted is committed");
                 } else {
                     tracing::warn!(
-                        events,
+                        events_total = events,
                         "stopping before everything submitted is committed; the next start repeats it"
                     );
                 }

@@ -188,6 +188,7 @@ async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<Session
     };
     let (reader, writer) =
         connection.start_replication(&source.start_command(progress.place().0)).await?;
+    tracing::info!(lsn = %progress.place().0, slot = source.config.slot, "streaming");
     let filter = source.filter.clone();
     Ok(Session {
         reader,
