@@ -44,6 +44,7 @@ class Group:
         self.limit = limit
         self.rounds = []
         self.discarded = 0
+        self.noisy = 0
 
     def measure(self, rounds):
         """Rounds until there are enough quiet ones; a noisy machine is said and counted."""
@@ -61,7 +62,10 @@ class Group:
                 self.rounds.append(done)
         if len(self.rounds) < rounds:
             say(f"  {self.label}: never quiet enough; discarded rounds are counted after all")
-            self.rounds.extend(noisy[: rounds - len(self.rounds)])
+            counted = noisy[: rounds - len(self.rounds)]
+            self.noisy = len(counted)
+            self.discarded -= self.noisy
+            self.rounds.extend(counted)
 
     def _round(self):
         order = [self.limit, *self.contenders, *reversed(self.contenders), self.limit]
@@ -102,7 +106,7 @@ class Group:
             "limit_cpu_s_per_m": round(median(limit, "cpu") / millions, 3),
             "walsender_cpu_s_per_m": round(median(runs, "server_cpu") / millions, 3),
             "peak_rss_mb": round(max(run.peak_rss for run in runs), 1),
-            "runs": len(runs), "discarded_rounds": self.discarded,
+            "runs": len(runs), "discarded_rounds": self.discarded, "noisy_rounds": self.noisy,
         }
 
 
