@@ -55,7 +55,6 @@ pub struct Plan {
     pub(super) head: Box<[u8]>,
     /// From `,"schema":` to `"position":`.
     pub(super) source: Box<[u8]>,
-    /// The `source` block alone up to `"position":`, for dead letters.
     pub(super) subject: Arc<str>,
     pub(super) version: Arc<str>,
     pub(super) topic: Arc<str>,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rowtide_sdk::{Claims, Class, Code, Error, Origin, Result};
 
@@ -35,8 +35,8 @@ impl ConnectorClaims {
     }
 
     /// What is held, for the saved state.
-    pub(crate) fn held(&self) -> Vec<String> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn held(&self) -> MutexGuard<'_, Vec<String>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn refuse(&self, resource: &str, holder: &str) -> Error {
@@ -70,7 +70,7 @@ impl Claims for ConnectorClaims {
         if let Some(holder) = others_claiming(&self.state_dir, &self.connector, resource)? {
             return Err(self.refuse(resource, &holder));
         }
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held();
         if !held.iter().any(|known| known == resource) {
             held.push(resource.to_owned());
         }

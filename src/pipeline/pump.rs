@@ -99,7 +99,7 @@ impl Pump {
         let Some(position) = batch.resume.clone() else {
             return Err(Error::fatal(Origin::Source, TASK_GONE, "a batch came without a position"));
         };
-        self.planner.versions.set_claims(self.claims.held())?;
+        self.planner.versions.set_claims(&self.claims.held())?;
         let checkpoint = Checkpoint { position, host: self.planner.versions.rendered() };
         let encoded = self.encoder.encode(&batch, &self.pool)?;
         let behind_us =

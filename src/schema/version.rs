@@ -143,9 +143,9 @@ impl Versions {
     ///
     /// # Errors
     /// Fatal where the new state cannot be rendered.
-    pub fn set_claims(&mut self, claims: Vec<String>) -> Result<(), Error> {
+    pub fn set_claims(&mut self, claims: &[String]) -> Result<(), Error> {
         if self.state.claims != claims {
-            self.state.claims = claims;
+            self.state.claims = claims.to_vec();
             self.rendered = self.state.render()?;
         }
         Ok(())
