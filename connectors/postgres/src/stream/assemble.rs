@@ -16,7 +16,7 @@ use super::relations::{Relations, Wanted};
 use super::transaction::Progress;
 use crate::lsn::Lsn;
 use crate::pgoutput::{self, Message, ParseError, RowChange, Truncate};
-use crate::position::Renderer;
+use crate::position::{InTx, Renderer};
 use crate::relation::RelationMessage;
 use crate::wire::{log_notice, server_error, tag};
 
@@ -124,9 +124,9 @@ impl Assembler {
         !self.batch.entries.is_empty()
     }
 
-    /// The end of the last whole transaction.
-    pub(crate) fn confirm(&self) -> Lsn {
-        self.progress.place().0
+    /// The end of the last whole transaction, and how far inside the next one everything is parsed.
+    pub(crate) fn place(&self) -> (Lsn, Option<InTx>) {
+        self.progress.place()
     }
 
     fn make_room(&mut self) {

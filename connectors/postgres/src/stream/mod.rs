@@ -13,13 +13,13 @@ mod transaction;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::poll_immediate;
-use rowtide_sdk::{BatchSender, Error, Origin, Result, SourceContext};
+use rowtide_sdk::{Batch, BatchSender, Error, Origin, Result, SourceContext};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::feedback::Feedback;
 use crate::lsn::Lsn;
-use crate::position::Renderer;
+use crate::position::{InTx, Renderer};
 use crate::relation::RelationMessage;
 use crate::wire::{Reader, Writer, stop};
 
@@ -35,6 +35,9 @@ const PAUSE: Duration = Duration::from_micros(250);
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// The same when the server asks for a status: it may be waiting for us to shut down.
 const PROGRESS_WHEN_ASKED: Duration = Duration::from_millis(100);
+/// The same where a batch left in the middle of a transaction whose end alone came since: what a
+/// restart repeats is then nothing, and a busy stream brings entries sooner than this.
+const PROGRESS_AFTER_CUT: Duration = Duration::from_millis(2);
 /// Silence that is never too long, whatever wal_sender_timeout says.
 const SHORTEST_SILENCE: Duration = Duration::from_secs(4);
 /// The same where the server has no timeout.
@@ -87,8 +90,8 @@ struct Driver {
     last_flush: Instant,
     last_read: usize,
     last_progress: Instant,
-    /// The confirmed LSN in the last position handed over.
-    handed_over: Lsn,
+    /// The last place handed over.
+    handed_over: (Lsn, Option<InTx>),
     /// Whether the server waits for progress.
     is_asked: bool,
     /// Since when the server keeps asking right after each answer, and when it last did.
@@ -103,12 +106,12 @@ pub(crate) async fn run(session: Session, cx: SourceContext) -> Result<()> {
     let Session { reader, writer, progress, renderer, filter, tables, wal_sender_timeout } =
         session;
     let assembler = Assembler::new(progress, renderer, filter, cx.limits);
-    let handed_over = assembler.confirm();
+    let handed_over = assembler.place();
     let interval = feedback::interval(wal_sender_timeout);
     let now = Instant::now();
     let mut driver = Driver {
         reader,
-        feedback: Feedback::new(writer, cx.committed, interval, handed_over),
+        feedback: Feedback::new(writer, cx.committed, interval, handed_over.0),
         assembler,
         tables,
         out: cx.out,
@@ -245,53 +248,46 @@ impl Driver {
 
     /// When progress alone is to be handed over, where there is any.
     fn progress_due(&self) -> Option<Instant> {
-        let has_progress = self.assembler.confirm() > self.handed_over;
-        let every = if self.is_asked { PROGRESS_WHEN_ASKED } else { PROGRESS_EVERY };
-        has_progress.then(|| self.last_progress + every)
+        let (confirm, in_tx) = self.assembler.place();
+        let (handed_over, cut) = self.handed_over;
+        let every = match cut {
+            Some(_) if in_tx.is_none() => PROGRESS_AFTER_CUT,
+            _ if self.is_asked => PROGRESS_WHEN_ASKED,
+            _ => PROGRESS_EVERY,
+        };
+        (confirm > handed_over).then(|| self.last_progress + every)
     }
 
-    /// Hands the batch over, waiting while the channel is full.
+    /// Hands the batch over.
     async fn flush(&mut self) -> Result<Flow> {
         let next = self.out.empty_batch();
-        let Self { feedback, assembler, shutdown, out, .. } = self;
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return Ok(Flow::Stop),
-                () = feedback.due() => feedback.send(assembler.received(), false).await?,
-                permit = out.reserve() => {
-                    permit.ok_or_else(host_gone)?.send(assembler.take(next));
-                    break;
-                }
-            }
-        }
+        let flow = self.hand_over(|assembler| assembler.take(next)).await?;
         self.last_flush = Instant::now();
-        self.was_handed_over();
-        Ok(Flow::Continue)
+        Ok(flow)
     }
 
     /// Hands over a position without entries; only where none are held.
     async fn hand_over_progress(&mut self) -> Result<Flow> {
+        self.hand_over(|assembler| assembler.progress()).await
+    }
+
+    /// Hands a batch over once the channel has room. It is taken only then, so that a stop while
+    /// waiting leaves everything as it was.
+    async fn hand_over(&mut self, take: impl FnOnce(&mut Assembler) -> Batch) -> Result<Flow> {
         let Self { feedback, assembler, shutdown, out, .. } = self;
-        loop {
+        let permit = loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(Flow::Stop),
                 () = feedback.due() => feedback.send(assembler.received(), false).await?,
-                permit = out.reserve() => {
-                    permit.ok_or_else(host_gone)?.send(assembler.progress());
-                    break;
-                }
+                permit = out.reserve() => break permit.ok_or_else(host_gone)?,
             }
-        }
-        self.was_handed_over();
-        Ok(Flow::Continue)
-    }
-
-    fn was_handed_over(&mut self) {
-        self.handed_over = self.assembler.confirm();
+        };
+        permit.send(take(assembler));
+        self.handed_over = assembler.place();
         self.last_progress = Instant::now();
         self.is_asked = false;
+        Ok(Flow::Continue)
     }
 
     /// Makes the table that a Relation message describes.
