@@ -9,15 +9,15 @@ use rowtide_basic::stdout::{self, StdoutConfig, StdoutSink};
 use rowtide_kafka::{KafkaConfig, KafkaLimits, KafkaSink};
 use rowtide_postgres::{Lsn, PostgresConfig, PostgresSource};
 use rowtide_sdk::{
-    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Result, Secret, Sink, Source,
-    Table, TopicSpec,
+    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Preflight, Result, Secret, Sink,
+    Source, Table, TopicSpec,
 };
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::config::{
-    BuildContext, KeyLookup, Kinds, Proposal, SettingProblem, SinkFactory, SinkKind, SourceFactory,
+    BuildContext, Kinds, Proposal, SettingProblem, SinkFactory, SinkKind, SourceFactory,
     SourceKind, Wanted,
 };
 
@@ -89,9 +89,9 @@ impl SourceFactory for Postgres {
     fn check<'a>(
         &'a self,
         _cx: &'a BuildContext<'a>,
-        keys: KeyLookup<'a>,
+        known: Preflight<'a>,
     ) -> BoxFuture<'a, Vec<Finding>> {
-        Box::pin(rowtide_postgres::check(&self.0, keys))
+        Box::pin(rowtide_postgres::check(&self.0, known))
     }
 
     fn tables<'a>(&'a self, _cx: &'a BuildContext<'a>) -> BoxFuture<'a, Result<Vec<Arc<Table>>>> {

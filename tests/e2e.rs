@@ -8,6 +8,8 @@
     reason = "a test may fail, and says where"
 )]
 
+#[path = "e2e/check.rs"]
+mod check;
 #[path = "e2e/host.rs"]
 mod host;
 #[path = "e2e/kafka.rs"]

@@ -2,11 +2,14 @@
 
 use std::fmt::Write as _;
 
-use rowtide_sdk::{Finding, Severity};
+use rowtide_sdk::{Checkpoint, Finding, Preflight, Severity};
 
 use super::output::Out;
 use super::{Exit, fit, runtime};
 use crate::config::{BuildContext, Config, ConnectorConfig};
+use crate::offsets;
+use crate::pipeline::{ClaimRegistry, ConnectorClaims};
+use crate::schema::HostState;
 
 /// Prints every finding of every connector, errors first.
 pub(super) fn check(config: &Config) -> Exit {
@@ -16,8 +19,9 @@ pub(super) fn check(config: &Config) -> Exit {
     };
     let mut out = Out::new();
     let mut exit = Exit::Ok;
+    let claims = ClaimRegistry::default();
     for connector in &config.connectors {
-        let found = runtime.block_on(look(config, connector));
+        let found = runtime.block_on(look(config, connector, &claims));
         let (text, failed) = report(connector, found);
         let printed = out.text(&text);
         exit = [exit, failed, printed].into_iter().find(|e| *e != Exit::Ok).unwrap_or(Exit::Ok);
@@ -28,20 +32,26 @@ pub(super) fn check(config: &Config) -> Exit {
 
 /// What was found about one connector.
 struct Found {
+    state: Vec<Finding>,
     source: Vec<Finding>,
     tables: Vec<Finding>,
     sink: Vec<Finding>,
 }
 
-async fn look(config: &Config, connector: &ConnectorConfig) -> Found {
+async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegistry) -> Found {
+    let (saved, state) = saved(config, connector);
+    let (folder, name) = (config.state_dir.clone(), connector.name.clone());
+    let claims = ConnectorClaims::new(claims.clone(), folder, name, Vec::new());
     let cx = BuildContext {
         connector: &connector.name,
         memory: config.memory,
         max_event: config.max_event,
     };
     let keys = |schema: &str, table: &str| connector.table(schema, table).key.clone();
+    let resume = saved.as_ref().map(|checkpoint| &checkpoint.position);
+    let known = Preflight { keys: &keys, resume, claims: &claims };
     let (source, tables) = tokio::join!(
-        connector.source.factory.check(&cx, &keys),
+        connector.source.factory.check(&cx, known),
         connector.source.factory.tables(&cx),
     );
     // Where the tables cannot be read, the source's own findings say why.
@@ -50,7 +60,20 @@ async fn look(config: &Config, connector: &ConnectorConfig) -> Found {
         Err(_) => (Vec::new(), Vec::new()),
     };
     let sink = connector.sink.factory.check(&cx, &topics).await;
-    Found { source, tables: findings, sink }
+    Found { state, source, tables: findings, sink }
+}
+
+/// The checkpoint that a run would start from, and what is wrong with it or where it is kept.
+fn saved(config: &Config, connector: &ConnectorConfig) -> (Option<Checkpoint>, Vec<Finding>) {
+    let (saved, mut findings) = if connector.sink.factory.keeps_position() {
+        // Where it cannot be read, the sink's own check says so.
+        (connector.sink.factory.saved().unwrap_or_default(), Vec::new())
+    } else {
+        offsets::check(&config.state_dir, &connector.name)
+    };
+    let host = saved.as_ref().map(|checkpoint| HostState::parse(&checkpoint.host));
+    findings.extend(host.and_then(Result::err).as_ref().map(Finding::from));
+    (saved, findings)
 }
 
 /// The text for one connector and how the process should end for it.
@@ -58,11 +81,16 @@ fn report(connector: &ConnectorConfig, found: Found) -> (String, Exit) {
     let mut text = String::new();
     let mut exit = Exit::Ok;
     let sides = [
+        ("state", "saved position", found.state, Exit::Host),
         ("source", connector.source.kind, found.source, Exit::Source),
         ("tables", "settings and topics", found.tables, Exit::Config),
         ("sink", connector.sink.kind, found.sink, Exit::Sink),
     ];
+    let has_state = !connector.sink.factory.keeps_position();
     for (side, kind, mut findings, failure) in sides {
+        if side == "state" && !has_state && findings.is_empty() {
+            continue;
+        }
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         let failed = findings.iter().any(|finding| finding.severity == Severity::Error);
         let verdict = if failed { "cannot work" } else { "ok" };

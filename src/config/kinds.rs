@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rowtide_sdk::{
-    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Result, Sink, Source, Table,
-    TopicSpec,
+    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Preflight, Result, Sink, Source,
+    Table, TopicSpec,
 };
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
@@ -22,9 +22,6 @@ pub struct BuildContext<'a> {
     pub max_event: usize,
 }
 
-/// The configured entity key of a table by schema and name; `None` is the table's own.
-pub type KeyLookup<'a> = &'a (dyn Fn(&str, &str) -> Option<Vec<String>> + Sync);
-
 /// Builds one connector's source, again for every restart.
 pub trait SourceFactory: Send + Sync + fmt::Debug {
     /// A source that has not connected yet.
@@ -33,12 +30,11 @@ pub trait SourceFactory: Send + Sync + fmt::Debug {
     /// Fatal where the settings cannot work (a certificate that cannot be read).
     fn build(&self, cx: &BuildContext<'_>) -> Result<Box<dyn Source>>;
 
-    /// The preflight of `rowtide check`: connects, looks, changes nothing. `keys` gives the
-    /// configured entity key of a table.
+    /// The preflight of `rowtide check`: connects, looks, changes nothing.
     fn check<'a>(
         &'a self,
         cx: &'a BuildContext<'a>,
-        keys: KeyLookup<'a>,
+        known: Preflight<'a>,
     ) -> BoxFuture<'a, Vec<Finding>>;
 
     /// The tables that would be captured, as the database describes them now. Connects and reads.

@@ -30,8 +30,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use kinds::{
-    BuildContext, KeyLookup, KindSchema, Kinds, Parse, Proposal, SettingProblem, SinkFactory,
-    SinkKind, SourceFactory, SourceKind, Wanted,
+    BuildContext, KindSchema, Kinds, Parse, Proposal, SettingProblem, SinkFactory, SinkKind,
+    SourceFactory, SourceKind, Wanted,
 };
 pub use load::{Environment, load, load_text};
 pub use problem::{Problem, Problems};

@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use rowtide_sdk::{Checkpoint, Class, Code, Error, Origin, Position};
+use rowtide_sdk::{Checkpoint, Class, Code, Error, Finding, Origin, Position, Severity};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -37,6 +37,10 @@ struct Document {
 }
 
 impl Document {
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { position: Position::new(self.position.get()), host: self.host.get().into() }
+    }
+
     fn digest(&self) -> String {
         let mut hash = Sha256::new();
         for part in [
@@ -114,15 +118,9 @@ impl FileStore {
     /// # Errors
     /// Fatal where the file is damaged or belongs to another connector.
     pub fn load(&mut self) -> Result<Option<Checkpoint>, Error> {
-        let Some(document) = read(&self.path)? else { return Ok(None) };
-        if document.connector != self.connector {
-            return Err(damaged(&self.path, "it belongs to another connector"));
-        }
+        let Some(document) = read_of(&self.path, &self.connector)? else { return Ok(None) };
         self.generation = document.generation;
-        Ok(Some(Checkpoint {
-            position: Position::new(document.position.get()),
-            host: document.host.get().into(),
-        }))
+        Ok(Some(document.checkpoint()))
     }
 
     /// Replaces the saved checkpoint; on return it is on disk.
@@ -206,16 +204,54 @@ fn read(path: &Path) -> Result<Option<Document>, Error> {
     Ok(Some(document))
 }
 
+/// As [`read`], of the connector's own file.
+fn read_of(path: &Path, connector: &str) -> Result<Option<Document>, Error> {
+    let document = read(path)?;
+    match &document {
+        Some(document) if document.connector != connector => {
+            Err(damaged(path, "it belongs to another connector"))
+        }
+        _ => Ok(document),
+    }
+}
+
 /// The checkpoint that is saved now, without holding the state: the connector may be running.
 ///
 /// # Errors
 /// As [`FileStore::load`].
 pub fn saved(folder: &Path, connector: &str) -> Result<Option<Checkpoint>, Error> {
-    let document = read(&folder.join(format!("{connector}.json")))?;
-    Ok(document.map(|document| Checkpoint {
-        position: Position::new(document.position.get()),
-        host: document.host.get().into(),
-    }))
+    let document = read_of(&folder.join(format!("{connector}.json")), connector)?;
+    Ok(document.as_ref().map(Document::checkpoint))
+}
+
+/// The preflight of a connector's state: the saved checkpoint, and what would keep a run from it.
+/// Changes nothing.
+pub fn check(folder: &Path, connector: &str) -> (Option<Checkpoint>, Vec<Finding>) {
+    let mut findings = Vec::new();
+    findings.extend(check_writable(folder).err().as_ref().map(Finding::from));
+    let lock = File::open(folder.join(format!("{connector}.lock")));
+    if lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))) {
+        findings.push(Finding {
+            severity: Severity::Info,
+            code: STATE_LOCKED,
+            message: format!("a process holds the state of {connector} in {}", folder.display()),
+            remedy: Some("this is as it should be while the connector runs".to_owned()),
+        });
+    }
+    let saved = saved(folder, connector);
+    // A folder that cannot be used is named once.
+    let is_new = |error: &&Error| findings.iter().all(|finding| finding.code != error.code());
+    let unreadable = saved.as_ref().err().filter(is_new).map(Finding::from);
+    findings.extend(unreadable);
+    (saved.unwrap_or_default(), findings)
+}
+
+/// Tries to make an unnamed file in the folder, or in the one that it would be created in.
+fn check_writable(folder: &Path) -> Result<(), Error> {
+    let existing = folder.ancestors().find(|path| path.exists());
+    let existing = existing.unwrap_or_else(|| Path::new("."));
+    let unnamed = tempfile::tempfile_in(existing);
+    unnamed.map(drop).map_err(|error| io_error(error, "write to", existing))
 }
 
 /// The connector, other than `connector`, whose saved state in `folder` claims `resource`.
@@ -234,7 +270,9 @@ pub fn others_claiming(
     };
     for entry in entries {
         let path = entry.map_err(|error| io_error(error, "read the folder", folder))?.path();
-        if path.extension().is_none_or(|extension| extension != "json") {
+        // What is wrong with the connector's own file, loading it says.
+        let is_own = path.file_stem().is_some_and(|stem| stem == connector);
+        if is_own || path.extension().is_none_or(|extension| extension != "json") {
             continue;
         }
         let Some(document) = read(&path)? else { continue };

@@ -2,4 +2,4 @@
 
 mod file;
 
-pub use file::{FileStore, others_claiming, saved};
+pub use file::{FileStore, check, others_claiming, saved};

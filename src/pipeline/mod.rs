@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConnectorConfig};
 pub use claims::ClaimRegistry;
+pub(crate) use claims::ConnectorClaims;
 pub(crate) use plans::RECORD_OVERHEAD;
 pub(crate) use topics::Topics;
 

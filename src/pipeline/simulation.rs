@@ -317,7 +317,7 @@ impl SourceFactory for SharedWorld {
     fn check<'a>(
         &'a self,
         _cx: &'a BuildContext<'a>,
-        _keys: crate::config::KeyLookup<'a>,
+        _known: rowtide_sdk::Preflight<'a>,
     ) -> BoxFuture<'a, Vec<Finding>> {
         Box::pin(async { Vec::new() })
     }

@@ -74,6 +74,25 @@ struct VersionRecord {
     facts: String,
     key: Vec<String>,
     columns: Vec<ColumnRecord>,
+    /// Every [`Table::incarnation`] that went by this name, the newest last.
+    #[serde(default)]
+    incarnations: Vec<u64>,
+}
+
+/// So many incarnations of one name are remembered.
+const INCARNATIONS_MAX: usize = 256;
+
+impl VersionRecord {
+    /// Notes that a table goes by this name; whether that is new.
+    fn incarnate(&mut self, incarnation: u64) -> bool {
+        if self.incarnations.contains(&incarnation) {
+            return false;
+        }
+        self.incarnations.push(incarnation);
+        let surplus = self.incarnations.len().saturating_sub(INCARNATIONS_MAX);
+        self.incarnations.drain(..surplus);
+        true
+    }
 }
 
 /// The host's state as it stands in a checkpoint.
@@ -156,6 +175,16 @@ impl Versions {
         Arc::clone(&self.rendered)
     }
 
+    /// The other names, by schema and table, under which this very table was captured before.
+    pub fn other_names<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let is_other = |record: &&VersionRecord| {
+            record.incarnations.contains(&table.incarnation)
+                && (record.schema != table.schema || record.table != table.name)
+        };
+        let records = self.state.schemas.values().filter(is_other);
+        records.map(|record| (record.schema.as_str(), record.table.as_str()))
+    }
+
     /// The version of a table, and whether it is new: the subject's newest one where the fingerprint
     /// is the same, else the next.
     ///
@@ -175,11 +204,18 @@ impl Versions {
             facts: table.facts.clone(),
             key: projection.key.iter().map(|&index| column_name(table, index)).collect(),
             columns: columns(table, projection),
+            incarnations: Vec::new(),
         };
-        if let Some(newest) = self.state.schemas.get(subject) {
+        if let Some(newest) = self.state.schemas.get_mut(subject) {
+            let is_new_table = newest.incarnate(table.incarnation);
             if newest.fingerprint == record.fingerprint {
-                return Ok((newest.version, false));
+                let version = newest.version;
+                if is_new_table {
+                    self.rendered = self.state.render()?;
+                }
+                return Ok((version, false));
             }
+            record.incarnations.clone_from(&newest.incarnations);
             let SchemaVersion { major, minor } = newest.version;
             record.version = if breaks(newest, &record) {
                 SchemaVersion { major: major.saturating_add(1), minor: 0 }
@@ -187,6 +223,7 @@ impl Versions {
                 SchemaVersion { major, minor: minor.saturating_add(1) }
             };
         }
+        record.incarnate(table.incarnation);
         let version = record.version;
         self.state.schemas.insert(subject.to_owned(), record);
         self.rendered = self.state.render()?;
@@ -335,5 +372,37 @@ mod tests {
         let saved = HostState::parse(&versions.rendered()).unwrap();
         let mut replay = Versions::new(saved).unwrap();
         assert_eq!(assign(&mut replay, &t), ("3.2".to_owned(), false));
+    }
+
+    #[test]
+    fn a_table_is_known_by_every_name_it_had() {
+        let mut versions = Versions::new(HostState::default()).unwrap();
+        let first = table("t", vec![text_column("id")]);
+        let mut second = first.clone();
+        second.incarnation += 1;
+        assign(&mut versions, &first);
+        // Another table takes the name, and the first one comes back under another.
+        assign(&mut versions, &second);
+        let mut versions = Versions::new(HostState::parse(&versions.rendered()).unwrap()).unwrap();
+        let renamed = Table { name: "old".to_owned(), ..first.clone() };
+        let names: Vec<_> = versions.other_names(&renamed).collect();
+        assert_eq!(names, [(first.schema.as_str(), "t")]);
+        assert_eq!(versions.other_names(&first).count(), 0);
+        let stranger = Table { incarnation: 99, ..renamed };
+        assert_eq!(versions.other_names(&stranger).count(), 0);
+        assign(&mut versions, &first);
+    }
+
+    #[test]
+    fn the_incarnations_of_a_name_are_bounded() {
+        let mut versions = Versions::new(HostState::default()).unwrap();
+        let mut t = table("t", vec![text_column("id")]);
+        for incarnation in 0..1000 {
+            t.incarnation = incarnation;
+            assign(&mut versions, &t);
+        }
+        let record = versions.state.schemas.values().next().unwrap();
+        assert_eq!(record.incarnations.len(), INCARNATIONS_MAX);
+        assert_eq!(record.incarnations.last(), Some(&999));
     }
 }

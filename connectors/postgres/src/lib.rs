@@ -37,5 +37,5 @@ pub use config::{
 pub use describe::tables;
 pub use lsn::{Lsn, NotAnLsn};
 pub use position::{History, InTx, PgPosition};
-pub use preflight::{Keys, check};
+pub use preflight::check;
 pub use source::{PostgresSource, info};

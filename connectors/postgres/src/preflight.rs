@@ -1,24 +1,23 @@
 //! The preflight of `rowtide check`: everything that would stop or surprise a run, at once. It
 //! connects and looks, and changes nothing.
 
-use rowtide_sdk::{Code, Finding, Result, Severity};
+use rowtide_sdk::{Code, Error, Finding, KeyLookup, Preflight, Result, Severity};
 
 use crate::error::codes as refusals;
+use crate::position::PgPosition;
 use crate::publication::{self, CatalogTable};
-use crate::server::Server;
-use crate::slot;
-use crate::source::PostgresSource;
+use crate::server::{self, Server};
+use crate::slot::{self, Slot};
+use crate::source::{PostgresSource, publication_gone};
 use crate::sql::{Sql, ident, literal};
 use crate::stream::codes;
 use crate::wire::{ReplicationConnection, sql_client};
 
-/// The configured entity key of a table by schema and name; `None` is the table's own.
-pub type Keys<'a> = &'a (dyn Fn(&str, &str) -> Option<Vec<String>> + Sync);
-
-/// Everything there is to say about a source's server, role, tables, publication and slot.
-pub async fn check(source: &PostgresSource, keys: Keys<'_>) -> Vec<Finding> {
+/// Everything there is to say about a source's server, role, tables, publication and slot, and about
+/// the saved position.
+pub async fn check(source: &PostgresSource, known: Preflight<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Err(error) = look(source, keys, &mut findings).await {
+    if let Err(error) = look(source, known, &mut findings).await {
         findings.push(Finding::from(&error));
     }
     findings
@@ -30,28 +29,46 @@ fn say(severity: Severity, code: Code, message: impl Into<String>, remedy: &str)
 }
 
 /// Adds findings; an error is what keeps it from looking further.
-async fn look(source: &PostgresSource, keys: Keys<'_>, findings: &mut Vec<Finding>) -> Result<()> {
+async fn look(
+    source: &PostgresSource,
+    known: Preflight<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
     let client = sql_client(&source.options).await?;
     let mut sql = &*client;
     let server = Server::ask(&mut sql).await?;
     findings.extend(server.obstacles().iter().map(Finding::from));
+    let resume = match known.resume.map(PgPosition::parse).transpose() {
+        Ok(resume) => resume,
+        Err(error) => {
+            findings.push(Finding::from(&error));
+            None
+        }
+    };
     // The only full proof that the role may replicate and that pg_hba.conf lets it.
-    if let Err(error) = ReplicationConnection::connect(&source.options).await {
-        findings.push(Finding::from(&error));
+    match ReplicationConnection::connect(&source.options).await {
+        Ok(connection) => {
+            let refusals = ownership(source, connection, &server, resume.as_ref(), known).await;
+            findings.extend(refusals.iter().map(Finding::from));
+        }
+        Err(error) => findings.push(Finding::from(&error)),
     }
     findings.extend(settings(&server));
-    let has_slot = slot_findings(source, &mut sql, &server, findings).await?;
+    let slot = slot::find(&mut sql, &source.config.slot).await?;
+    findings.extend(slot_findings(source, slot.as_ref(), resume.as_ref(), &server));
 
     let name = &source.config.publication;
     let management = source.management(&server);
     let review =
         publication::look(&mut sql, name, management, &source.filter, server.major()).await?;
     findings.extend(review.findings);
-    if review.plan.create {
+    if review.plan.create && known.resume.is_some() {
+        findings.push(Finding::from(&publication_gone(name)));
+    } else if review.plan.create {
         let message = format!("the publication \"{name}\" will be created");
         findings.push(say(Severity::Info, refusals::PUBLICATION_MISSING, message, ""));
         findings.extend(may_create(&mut sql, &server.database).await?);
-        if has_slot {
+        if slot.is_some() {
             findings.push(say(
                 Severity::Warning,
                 refusals::PUBLICATION_MISSING,
@@ -66,8 +83,27 @@ async fn look(source: &PostgresSource, keys: Keys<'_>, findings: &mut Vec<Findin
         findings.push(say(Severity::Info, codes::PUBLICATION_INCOMPLETE, message, ""));
     }
     let tables = publication::wanted_tables(&mut sql, &source.filter).await?;
-    findings.extend(tables.iter().filter_map(|table| key_finding(table, keys)));
+    findings.extend(tables.iter().filter_map(|table| key_finding(table, known.keys)));
     Ok(())
+}
+
+/// What a run would refuse because the position or the slot belongs elsewhere.
+async fn ownership(
+    source: &PostgresSource,
+    mut connection: ReplicationConnection,
+    server: &Server,
+    resume: Option<&PgPosition>,
+    known: Preflight<'_>,
+) -> Vec<Error> {
+    let mut refusals = Vec::new();
+    let history = server::history(connection.identity(), server);
+    if let Some(position) = resume {
+        let flushed = connection.identity().flushed.clone();
+        let checked = server::check_history(&mut connection, position, &history, &flushed).await;
+        refusals.extend(checked.err());
+    }
+    refusals.extend(known.claims.claim(&source.claimed(&history)).err());
+    refusals
 }
 
 /// Whether the role may create a publication in the database.
@@ -124,41 +160,44 @@ fn settings(server: &Server) -> Vec<Finding> {
     findings
 }
 
-/// Findings about the slot; whether it exists.
-async fn slot_findings(
+/// Findings about the slot, and about the saved position in its log.
+fn slot_findings(
     source: &PostgresSource,
-    sql: &mut impl Sql,
+    slot: Option<&Slot>,
+    resume: Option<&PgPosition>,
     server: &Server,
-    findings: &mut Vec<Finding>,
-) -> Result<bool> {
+) -> Vec<Finding> {
     let name = &source.config.slot;
-    let Some(slot) = slot::find(sql, name).await? else {
-        if server.used_slots >= server.max_replication_slots {
-            findings.push(say(
-                Severity::Error,
-                refusals::NO_FREE_SLOT,
-                format!("all {} replication slots are taken", server.max_replication_slots),
-                "raise max_replication_slots and restart the server, or drop a slot that nobody uses",
-            ));
+    let mut findings = Vec::new();
+    let slot = match (slot, resume) {
+        (Some(slot), _) => slot,
+        (None, Some(position)) => return vec![Finding::from(&slot::gone(name, position))],
+        (None, None) => {
+            if server.used_slots >= server.max_replication_slots {
+                findings.push(say(
+                    Severity::Error,
+                    refusals::NO_FREE_SLOT,
+                    format!("all {} replication slots are taken", server.max_replication_slots),
+                    "raise max_replication_slots and restart the server, or drop a slot that nobody uses",
+                ));
+            }
+            let message = format!("the slot \"{name}\" will be created");
+            findings.push(say(Severity::Info, refusals::SLOT_MISSING, message, ""));
+            return findings;
         }
-        let message = format!("the slot \"{name}\" will be created");
-        findings.push(say(Severity::Info, refusals::SLOT_MISSING, message, ""));
-        return Ok(false);
     };
-    if let Err(error) = slot.check_kind(&server.database) {
-        findings.push(Finding::from(&error));
-    }
+    let kind = slot.check_kind(&server.database);
+    let place = resume.map_or(Ok(()), |position| slot.check_position(position));
+    findings.extend([kind, place].into_iter().filter_map(|r| Some(Finding::from(&r.err()?))));
     if let Err(error) = slot.check_free() {
         findings.push(Finding { severity: Severity::Warning, ..Finding::from(&error) });
     }
-    if let Some(finding) = slot.retention() {
-        findings.push(finding);
-    }
-    Ok(true)
+    findings.extend(slot.retention());
+    findings
 }
 
 /// Whether a table's key is in what the log carries of an old row.
-fn key_finding(table: &CatalogTable, keys: Keys<'_>) -> Option<Finding> {
+fn key_finding(table: &CatalogTable, keys: KeyLookup<'_>) -> Option<Finding> {
     let name = table.full_name();
     let Some(key) = keys(&table.schema, &table.name) else {
         let is_keyless =

@@ -76,6 +76,11 @@ impl PostgresSource {
         format!("postgres/{target}/{database}/{}", self.config.slot)
     }
 
+    /// The slot as one connector's property, whatever the address it is reached at.
+    pub(crate) fn claimed(&self, history: &History) -> String {
+        format!("postgres/{}/{}/{}", history.system, history.database, self.config.slot)
+    }
+
     /// Who looks after the publication: on a standby nothing can be changed.
     pub(crate) fn management(&self, server: &Server) -> PublicationManagement {
         if server.in_recovery {
@@ -171,9 +176,7 @@ async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<Session
     }
     let slot = slot::find(&mut connection, &source.config.slot).await?;
     check_slot(source, slot.as_ref(), resume.as_ref(), &server)?;
-    let resource =
-        format!("postgres/{}/{}/{}", history.system, history.database, source.config.slot);
-    cx.claims.claim(&resource)?;
+    cx.claims.claim(&source.claimed(&history))?;
     publish(source, &mut connection, &server, resume.is_some()).await?;
 
     let stream = source.fingerprint();
@@ -242,7 +245,7 @@ async fn publish(
 }
 
 /// The publication was there when the position was saved.
-fn publication_gone(name: &str) -> Error {
+pub(crate) fn publication_gone(name: &str) -> Error {
     Error::fatal(
         Origin::Source,
         refusals::PUBLICATION_MISSING,

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer};
 
 use crate::error::{Code, Error};
+use crate::position::Position;
+use crate::source::Claims;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +40,27 @@ impl From<&Error> for Finding {
             message: error.message_with_causes(),
             remedy: error.remedy().map(str::to_owned),
         }
+    }
+}
+
+/// The configured entity key of a table by schema and name; `None` is the table's own.
+pub type KeyLookup<'a> = &'a (dyn Fn(&str, &str) -> Option<Vec<String>> + Sync);
+
+/// What the preflight of a source knows beside the settings.
+#[derive(Clone, Copy)]
+pub struct Preflight<'a> {
+    /// The configured entity keys.
+    pub keys: KeyLookup<'a>,
+    /// Where a run would resume; `None` on a first start. What a run refuses because of it, the
+    /// preflight reports.
+    pub resume: Option<&'a Position>,
+    /// Ownership of shared resources; a claim made here is never saved.
+    pub claims: &'a dyn Claims,
+}
+
+impl fmt::Debug for Preflight<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Preflight").field("resume", &self.resume).finish_non_exhaustive()
     }
 }
 

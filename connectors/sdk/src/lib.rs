@@ -26,7 +26,7 @@ mod table;
 mod value;
 
 pub use batch::{Batch, Cell, Change, Entry, Image, ImageKind, Op, Poisoned, Span, Tx};
-pub use check::{Finding, Secret, Severity};
+pub use check::{Finding, KeyLookup, Preflight, Secret, Severity};
 pub use error::{Class, Code, Error, Origin, Result};
 pub use json::{JsonWriter, Written, unescaped_run};
 pub use position::{Checkpoint, Position};

@@ -339,7 +339,7 @@ async fn a_wide_publication_by_partition_is_captured_by_partition() {
         CREATE TABLE m1 PARTITION OF m FOR VALUES IN (1); CREATE PUBLICATION shop FOR ALL TABLES";
     let sql = database(&server, "shop", schema).await;
     let setup = Setup::new(&server, "shop");
-    let findings = rowtide_postgres::check(&setup.source(), &|_, _| None).await;
+    let findings = setup.check().await;
     assert!(findings.iter().any(|f| f.message.contains("names; those")), "{findings:#?}");
     let mut host = setup.run();
     host.ready().await;

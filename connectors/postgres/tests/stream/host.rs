@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rowtide_postgres::{PgPosition, PostgresConfig, PostgresSource};
 use rowtide_sdk::{
-    Batch, BatchSender, Cell, Claims, Entry, Error, Image, ImageKind, KnownTable, Limits, Position,
-    Result, Source, SourceContext, batch_channel,
+    Batch, BatchSender, Cell, Claims, Entry, Error, Finding, Image, ImageKind, KeyLookup,
+    KnownTable, Limits, Position, Preflight, Result, Source, SourceContext, batch_channel,
 };
 use rowtide_testkit::Postgres;
 use serde_json::json;
@@ -136,6 +136,15 @@ impl Setup {
         let config: PostgresConfig = serde_json::from_value(self.config.clone()).unwrap();
         let source = PostgresSource::new(config, Path::new("/")).unwrap();
         source.reconcile_every(Duration::from_millis(500))
+    }
+
+    pub(crate) async fn check(&self) -> Vec<Finding> {
+        self.check_keys(&|_, _| None).await
+    }
+
+    pub(crate) async fn check_keys(&self, keys: KeyLookup<'_>) -> Vec<Finding> {
+        let known = Preflight { keys, resume: self.resume.as_ref(), claims: &NoClaims };
+        rowtide_postgres::check(&self.source(), known).await
     }
 
     pub(crate) fn run(&self) -> Host {

@@ -1,6 +1,6 @@
 //! What is refused, with which code and words, and what `check` finds.
 
-use rowtide_postgres::{PgPosition, check, describe, position_at, position_at_slot};
+use rowtide_postgres::{PgPosition, describe, position_at, position_at_slot};
 use rowtide_sdk::{Class, Error, Position, Severity};
 use rowtide_testkit::Postgres;
 use serde_json::json;
@@ -200,9 +200,9 @@ async fn check_finds_everything_at_once() {
         CREATE ROLE plain LOGIN";
     let _sql = database(&server, "shop", schema).await;
     let url = format!("postgres://plain@127.0.0.1:{}/shop", server.port());
-    let source = Setup::new(&server, "shop").set("url", json!(url)).source();
+    let setup = Setup::new(&server, "shop").set("url", json!(url));
     let keys = |_: &str, table: &str| (table == "t").then(|| vec!["email".to_owned()]);
-    let findings = check(&source, &keys).await;
+    let findings = setup.check_keys(&keys).await;
     let errors: Vec<&str> = findings
         .iter()
         .filter(|finding| finding.severity == Severity::Error)
@@ -221,7 +221,7 @@ async fn check_finds_everything_at_once() {
     );
 
     let gone = Setup::new(&server, "shop").set("url", json!("postgres://x@127.0.0.1:1/shop"));
-    let findings = check(&gone.source(), &|_, _| None).await;
+    let findings = gone.check().await;
     assert_eq!(findings.len(), 1);
     assert_eq!(findings[0].code.0, "RT2101");
 }
@@ -233,7 +233,7 @@ async fn check_is_content_with_a_good_server_and_changes_nothing() {
         let sql = database(&server, "shop", TABLE).await;
         let setup = Setup::new(&server, "shop");
         for _ in 0..2 {
-            let findings = check(&setup.source(), &|_, _| None).await;
+            let findings = setup.check().await;
             assert!(findings.iter().all(|f| f.severity == Severity::Info), "{findings:#?}");
         }
         let objects: i64 = sql
@@ -247,7 +247,7 @@ async fn check_is_content_with_a_good_server_and_changes_nothing() {
             .get(0);
         assert_eq!(objects, 0);
         captured(&setup, &sql).await;
-        let findings = check(&setup.source(), &|_, _| None).await;
+        let findings = setup.check().await;
         assert!(findings.iter().all(|f| f.severity == Severity::Info), "{findings:#?}");
         rowtide_postgres::drop_slot_and_publication(&setup.source()).await.unwrap();
         let objects: i64 = sql

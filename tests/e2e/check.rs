@@ -1,0 +1,132 @@
+//! `rowtide check` where a position is saved: it reports what a run refuses, and changes nothing.
+
+use std::fs;
+use std::path::Path;
+
+use rowtide_testkit::Postgres;
+
+use crate::host::{Options, Setup, sql, value};
+
+/// Every file below the folder, with what it holds.
+fn content(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    let Ok(entries) = fs::read_dir(folder) else { return files };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(content(&path));
+        } else {
+            files.push((path.display().to_string(), fs::read(&path).unwrap()));
+        }
+    }
+    files.sort();
+    files
+}
+
+fn checked(setup: &Setup) -> (Option<i32>, String) {
+    let output = setup.output(&["check"]);
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Check reports as an error what run then refuses, with the same exit code.
+fn both(setup: &Setup, code: &str, exit: i32) {
+    let before = content(&setup.path("state"));
+    let (status, text) = checked(setup);
+    assert_eq!(status, Some(exit), "{code}: {text}");
+    assert!(text.contains(&format!("error {code}")), "{code} is not in:\n{text}");
+    assert_eq!(content(&setup.path("state")), before, "{code}: check changed the state");
+    let (status, log) = setup.run_to_end();
+    assert_eq!(status, Some(exit), "{log}");
+    assert!(log.contains(code), "{code} is not in:\n{log}");
+}
+
+fn write(setup: &Setup, url: &str) {
+    let sink = "{ type: discard }".to_owned();
+    setup.write(&Options { url, source: "", sink, connector: "" });
+}
+
+/// A set-up that keeps its position in the state folder, and has streamed and stopped.
+fn streamed(server: &Postgres) -> Setup {
+    sql(server, "CREATE TABLE IF NOT EXISTS t (id int PRIMARY KEY)");
+    let setup = Setup::new();
+    write(&setup, server.url());
+    let mut host = setup.first_start();
+    assert_eq!(host.stop(), Some(0), "{}", host.log());
+    let (status, text) = checked(&setup);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("shop state (saved position): ok"), "{text}");
+    setup
+}
+
+#[test]
+fn a_position_that_the_server_cannot_serve_is_reported() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let setup = streamed(&server);
+    sql(&server, "INSERT INTO t VALUES (1)");
+    sql(&server, "SELECT pg_replication_slot_advance('e2e', pg_current_wal_lsn())");
+    both(&setup, "RT2203", 3);
+
+    sql(&server, "SELECT pg_drop_replication_slot('e2e')");
+    both(&setup, "RT2204", 3);
+    let slots = value(&server, "SELECT count(*) FROM pg_replication_slots");
+    assert_eq!(slots, "0", "nothing was created");
+
+    let Some(other) = Postgres::start("15", &[]) else { return };
+    sql(&other, "CREATE TABLE t (id int PRIMARY KEY)");
+    write(&setup, other.url());
+    both(&setup, "RT2202", 3);
+}
+
+#[test]
+fn a_publication_that_is_gone_under_a_saved_position_is_reported() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let setup = streamed(&server);
+    sql(&server, "DROP PUBLICATION e2e");
+    both(&setup, "RT2121", 3);
+    assert_eq!(value(&server, "SELECT count(*) FROM pg_publication"), "0");
+    sql(&server, "CREATE PUBLICATION e2e FOR TABLE ONLY t");
+
+    // Its files keep the position of a jsonl sink: the same is refused.
+    let files = Setup::new();
+    let options = Options {
+        url: server.url(),
+        source: "      publication_management: auto\n",
+        sink: files.jsonl(),
+        connector: "",
+    };
+    sql(&server, "SELECT pg_drop_replication_slot('e2e')");
+    files.write(&options);
+    let mut host = files.first_start();
+    assert_eq!(host.stop(), Some(0), "{}", host.log());
+    sql(&server, "SELECT pg_drop_replication_slot('e2e')");
+    both(&files, "RT2204", 3);
+}
+
+#[test]
+fn state_that_cannot_be_used_is_reported() {
+    let Some(server) = Postgres::start("15", &[]) else { return };
+    let setup = streamed(&server);
+    let config = fs::read_to_string(setup.path("rowtide.yaml")).unwrap();
+    // Another name, but the slot belongs to the first.
+    fs::write(setup.path("rowtide.yaml"), config.replace("  shop:", "  store:")).unwrap();
+    both(&setup, "RT4008", 3);
+    fs::write(setup.path("rowtide.yaml"), &config).unwrap();
+
+    let state = setup.path("state/shop.json");
+    let saved = fs::read_to_string(&state).unwrap();
+    fs::write(&state, saved.replace("\"generation\":", "\"generation\":1")).unwrap();
+    both(&setup, "RT4002", 5);
+    fs::write(&state, saved).unwrap();
+
+    // A process that runs holds the state: good to know, and no problem.
+    let mut host = setup.start();
+    host.until_logged("streaming");
+    let (status, text) = checked(&setup);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("info RT4006"), "{text}");
+    assert_eq!(host.stop(), Some(0), "{}", host.log());
+
+    fs::remove_dir_all(setup.path("state")).unwrap();
+    crate::host::block(&setup.path("state"));
+    both(&setup, "RT4001", 5);
+}
