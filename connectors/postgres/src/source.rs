@@ -177,7 +177,7 @@ async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<Session
     let slot = slot::find(&mut connection, &source.config.slot).await?;
     check_slot(source, slot.as_ref(), resume.as_ref(), &server)?;
     cx.claims.claim(&source.claimed(&history))?;
-    publish(source, &mut connection, &server, resume.is_some()).await?;
+    publish(source, &server, resume.is_some()).await?;
 
     let stream = source.fingerprint();
     let renderer = Renderer::new(&history, &source.config.slot, &stream)?;
@@ -227,21 +227,21 @@ fn check_slot(
 
 /// Creates the publication or brings it in step, before there is a slot: decoding looks the
 /// publication up as of each change, and cannot pass log written before it existed.
-async fn publish(
-    source: &PostgresSource,
-    connection: &mut ReplicationConnection,
-    server: &Server,
-    is_resumed: bool,
-) -> Result<()> {
+///
+/// On a connection of its own: the server's process caches how the tables it was asked about look
+/// now, and would describe changes from before an ALTER by it.
+async fn publish(source: &PostgresSource, server: &Server, is_resumed: bool) -> Result<()> {
+    let client = sql_client(&source.options).await?;
+    let mut sql = &*client;
     let name = &source.config.publication;
     let management = source.management(server);
     let review =
-        publication::look(connection, name, management, &source.filter, server.major()).await?;
+        publication::look(&mut sql, name, management, &source.filter, server.major()).await?;
     if review.plan.create && is_resumed {
         return Err(publication_gone(name));
     }
     publication::report(&review.findings)?;
-    publication::apply(connection, name, &review).await
+    publication::apply(&mut sql, name, &review).await
 }
 
 /// The publication was there when the position was saved.

@@ -208,3 +208,29 @@ async fn kills_at_any_moment_lose_and_invent_nothing() {
     assert_eq!(identities.len(), count);
     host.stop().await;
 }
+
+/// What was logged before a table was altered is described as it was then, even where the source first
+/// sees it afterwards.
+#[tokio::test]
+async fn a_table_altered_while_stopped_is_seen_as_of_each_change() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let sql = database(&server, "shop", TABLE).await;
+        let setup = Setup::new(&server, "shop");
+        let mut host = setup.run();
+        host.ready().await;
+        let position = host.stop().await;
+        for statement in [
+            "INSERT INTO t VALUES (1, 'a')",
+            "ALTER TABLE t RENAME TO renamed",
+            "ALTER TABLE renamed DROP COLUMN v, ADD COLUMN w int DEFAULT 7",
+            "INSERT INTO renamed VALUES (2, 8)",
+        ] {
+            sql.batch_execute(statement).await.unwrap();
+        }
+        let mut host = setup.from(position).run();
+        let expected = ["c public.t none > id=1,v=a", "c public.renamed none > id=2,w=8"];
+        assert_eq!(host.until(2).await, expected, "{version}");
+        host.stop().await;
+    }
+}
