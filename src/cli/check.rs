@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use rowtide_sdk::{Checkpoint, Finding, Preflight, Severity};
+use rowtide_sdk::{Checkpoint, Finding, KEYLESS_COMPACTED, Preflight, Severity};
 
 use super::output::Out;
 use super::{Exit, fit, runtime};
@@ -55,11 +55,14 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
         connector.source.factory.tables(&cx),
     );
     // Where the tables cannot be read, the source's own findings say why.
-    let (findings, topics) = match &tables {
+    let (mut findings, topics) = match &tables {
         Ok(tables) => fit::check(connector, tables, config.max_event),
         Err(_) => (Vec::new(), Vec::new()),
     };
     let sink = connector.sink.factory.check(&cx, &topics).await;
+    // The sink sees it, but the table's settings (or the topic's) mend it.
+    let (keyless, sink) = sink.into_iter().partition(|found| found.code == KEYLESS_COMPACTED);
+    findings.extend::<Vec<Finding>>(keyless);
     Found { state, source, tables: findings, sink }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::config::{ConnectorConfig, OnViolation};
 use crate::envelope::Plan;
-use crate::pipeline::{RECORD_OVERHEAD, Topics};
+use crate::pipeline::{Topics, keyless, topic_spec};
 use crate::schema::{KEY_NOT_LOGGED, is_always_logged};
 
 /// Looks at every table; also gives the topics that would be written to. No I/O happens here.
@@ -18,32 +18,34 @@ pub(super) fn check(
 ) -> (Vec<Finding>, Vec<TopicSpec>) {
     let mut findings = unmatched(connector, tables);
     let mut topics = Topics::new(&connector.name, &connector.routing.topic_template);
-    let mut names = Vec::new();
+    let mut specs = Vec::new();
     let mut has_dead_letters = false;
     for table in tables {
         let config = connector.table(&table.schema, &table.name);
         has_dead_letters |= config.on_violation == OnViolation::DeadLetter;
         let names_exactly = connector.names_exactly(&table.schema, &table.name);
-        match Plan::projection(table, config, names_exactly) {
+        let projection = Plan::projection(table, config, names_exactly);
+        match &projection {
             // The source's own check says so with the SQL that mends it.
             Err(error) if error.code() == KEY_NOT_LOGGED => {}
-            Err(error) => findings.push(Finding::from(&error)),
+            Err(error) => findings.push(Finding::from(error)),
             Ok(_) => {}
         }
         if let Some(contract) = &config.contract {
             findings.extend(contract_findings(table, contract));
         }
         match topics.topic(table) {
-            Ok(name) => names.push(name),
+            Ok(name) => {
+                let keyless = projection.ok().and_then(|projection| keyless(table, &projection));
+                specs.push(TopicSpec { keyless, ..topic_spec(&name, max_event) });
+            }
             Err(error) => findings.push(Finding::from(&error)),
         }
     }
     if has_dead_letters {
-        names.push(topics.dead_letters());
+        specs.push(topic_spec(&topics.dead_letters(), max_event));
     }
-    let max_record_bytes = max_event.saturating_add(RECORD_OVERHEAD);
-    let topics = names.into_iter().map(|name| TopicSpec { name, max_record_bytes }).collect();
-    (findings, topics)
+    (findings, specs)
 }
 
 /// Settings that apply to no table.

@@ -7,13 +7,10 @@ use rowtide_sdk::{Code, Error, Origin, Sink, SourceInfo, Table, TopicSpec};
 use super::topics::Topics;
 use crate::config::{ConnectorConfig, OnViolation, TableConfig};
 use crate::envelope::{Plan, PlanContext, TableRoute};
-use crate::schema::Versions;
+use crate::schema::{Projection, Versions};
 
 /// What a record needs beside its value: key, headers and the broker's own framing.
 pub(crate) const RECORD_OVERHEAD: usize = 64 * 1024;
-
-/// RT5013: a table without a key would go to a compacted topic.
-pub(crate) const KEYLESS_COMPACTED: Code = Code("RT5013");
 
 /// RT5015: a renamed table lost the settings of its old name.
 const SETTINGS_SHED: Code = Code("RT5015");
@@ -37,13 +34,18 @@ fn shed(old: &TableConfig, new: &TableConfig) -> Vec<&'static str> {
     shed
 }
 
-fn keyless_compacted(subject: &str, topic: &str) -> Error {
-    Error::fatal(
-        Origin::Config,
-        KEYLESS_COMPACTED,
-        format!("{subject} has no key, but its topic {topic} compacts by key"),
-    )
-    .with_remedy("give the table a `key` in its settings, or the topic cleanup.policy=delete")
+/// What is asked of a topic whose records may be as large as `max_event` allows.
+pub(crate) fn topic_spec(topic: &Arc<str>, max_event: usize) -> TopicSpec {
+    TopicSpec {
+        name: Arc::clone(topic),
+        max_record_bytes: max_event.saturating_add(RECORD_OVERHEAD),
+        keyless: None,
+    }
+}
+
+/// The table's name where its events have no key.
+pub(crate) fn keyless(table: &Table, projection: &Projection) -> Option<Arc<str>> {
+    projection.key.is_empty().then(|| format!("{}.{}", table.schema, table.name).into())
 }
 
 /// Makes the plans of one pipeline.
@@ -95,9 +97,12 @@ impl Planner {
         }
         let projection = Plan::projection(table, &config, names_exactly)?;
         let topic = self.topics.topic(table)?;
-        let info = sink.prepare(&self.spec(&topic)).await?;
+        let mut spec = topic_spec(&topic, self.max_event);
+        spec.keyless = keyless(table, &projection);
+        let info = sink.prepare(&spec).await?;
+        spec.check(info)?;
         if config.on_violation == OnViolation::DeadLetter && !self.has_dead_letters {
-            sink.prepare(&self.spec(&self.dead_letters())).await?;
+            sink.prepare(&topic_spec(&self.dead_letters(), self.max_event)).await?;
             self.has_dead_letters = true;
         }
         let subject = crate::envelope::subject(&self.connector.name, table);
@@ -106,9 +111,6 @@ impl Planner {
             tracing::info!(subject, version = %version, columns = table.columns.len(), "new schema version");
         }
         if projection.key.is_empty() {
-            if info.compacts {
-                return Err(keyless_compacted(&subject, &topic));
-            }
             tracing::warn!(
                 subject,
                 "the table has no key: its events carry none, and their order is kept per partition only by chance"
@@ -147,13 +149,6 @@ impl Planner {
             )));
         }
         Ok(())
-    }
-
-    fn spec(&self, topic: &Arc<str>) -> TopicSpec {
-        TopicSpec {
-            name: Arc::clone(topic),
-            max_record_bytes: self.max_event.saturating_add(RECORD_OVERHEAD),
-        }
     }
 }
 

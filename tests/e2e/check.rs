@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use rowtide_testkit::Postgres;
+use rowtide_testkit::{Kafka, Postgres};
 
 use crate::host::{Options, Setup, sql, value};
 
@@ -129,4 +129,35 @@ fn state_that_cannot_be_used_is_reported() {
     fs::remove_dir_all(setup.path("state")).unwrap();
     crate::host::block(&setup.path("state"));
     both(&setup, "RT4001", 5);
+}
+
+/// A table without a key on a topic that compacts, or that would be made so.
+#[test]
+fn a_table_without_a_key_on_a_compacted_topic_is_reported() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let Some(kafka) = Kafka::start(&[]) else { return };
+    sql(
+        &server,
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE keyless (v text);
+         ALTER TABLE keyless REPLICA IDENTITY FULL",
+    );
+    let setup = Setup::new();
+    let sink = format!(
+        "{{ type: kafka, brokers: \"{}\", topics: {{ config: {{ cleanup.policy: compact }} }} }}",
+        kafka.brokers()
+    );
+    setup.write(&Options { url: server.url(), source: "", sink, connector: "" });
+    let told = "error RT5013: public.keyless has no key, but its topic shop.public.keyless";
+    let (status, text) = checked(&setup);
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains(told) && text.matches("RT5013").count() == 1, "{text}");
+
+    // The run makes the topic, and refuses it; check then sees the topic as it is.
+    let mut host = setup.first_start();
+    sql(&server, "INSERT INTO keyless VALUES ('a')");
+    assert_eq!(host.wait(), Some(2), "{}", host.log());
+    assert!(host.log().contains("RT5013"), "{}", host.log());
+    let (status, text) = checked(&setup);
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains(told) && text.matches("RT5013").count() == 1, "{text}");
 }

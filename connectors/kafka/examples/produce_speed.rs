@@ -134,7 +134,8 @@ impl Run {
         let topics: Vec<Arc<str>> =
             (0..env("KINDS", 1)).map(|n| Arc::from(format!("{name}.{n}"))).collect();
         for name in &topics {
-            let spec = TopicSpec { name: Arc::clone(name), max_record_bytes: 1 << 20 };
+            let spec =
+                TopicSpec { name: Arc::clone(name), max_record_bytes: 1 << 20, keyless: None };
             sink.prepare(&spec).await.unwrap();
         }
         let prepared = started.elapsed();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rowtide_sdk::{Finding, Severity, TopicSpec};
+use rowtide_sdk::{Finding, Severity, TopicInfo, TopicSpec};
 
 use crate::config::{KafkaConfig, KafkaLimits};
 use crate::error::{Failure, codes};
@@ -88,12 +88,16 @@ async fn look_at_topic(
             message: format!("topic {topic} does not exist and will be created"),
             remedy: None,
         });
+        let policy = config.topics.config.get("cleanup.policy");
+        let compacts = policy.is_some_and(|policy| policy.as_str().contains("compact"));
+        findings.extend(keyless(spec, compacts));
         return Ok(());
     }
     match admin.find(topic).await? {
         Found::Settings(settings) => {
-            topics::verify_size(config, spec, &settings)?;
+            findings.extend(keyless(spec, settings.compacts));
             weaknesses(topic, &settings, findings);
+            topics::verify_size(config, spec, &settings)?;
         }
         Found::Untold(why) => findings.push(Finding {
             severity: Severity::Warning,
@@ -119,6 +123,11 @@ async fn look_at_topic(
         });
     }
     Ok(())
+}
+
+/// Records without keys on a topic that compacts.
+fn keyless(spec: &TopicSpec, compacts: bool) -> Option<Finding> {
+    spec.check(TopicInfo { compacts }).err().as_ref().map(Finding::from)
 }
 
 /// Settings that let acknowledged records disappear.

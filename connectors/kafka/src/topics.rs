@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     fn spec(max_record_bytes: usize) -> TopicSpec {
-        TopicSpec { name: Arc::from("shop.orders"), max_record_bytes }
+        TopicSpec { name: Arc::from("shop.orders"), max_record_bytes, keyless: None }
     }
 
     #[test]

@@ -31,8 +31,8 @@ pub use error::{Class, Code, Error, Origin, Result};
 pub use json::{JsonWriter, Written, unescaped_run};
 pub use position::{Checkpoint, Position};
 pub use sink::{
-    AllHeaders, BufferPool, Completion, Held, Outcome, Record, RecordBatch, RecordHeaders, Sink,
-    TopicInfo, TopicSpec,
+    AllHeaders, BufferPool, Completion, Held, KEYLESS_COMPACTED, Outcome, Record, RecordBatch,
+    RecordHeaders, Sink, TopicInfo, TopicSpec,
 };
 pub use source::{
     BatchSender, Claims, KnownTable, Limits, PositionWriter, Source, SourceContext, SourceInfo,

@@ -10,6 +10,9 @@ use crate::BoxFuture;
 use crate::error::{Class, Code, Error, Origin, Result};
 use crate::position::Checkpoint;
 
+/// RT5013: a table without a key would go to a compacted topic.
+pub const KEYLESS_COMPACTED: Code = Code("RT5013");
+
 /// A topic (or folder) the host is about to write to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSpec {
@@ -17,6 +20,23 @@ pub struct TopicSpec {
     pub name: Arc<str>,
     /// The largest record that will be written, in bytes.
     pub max_record_bytes: usize,
+    /// The table whose records have no key, where that is known; none may go to a topic that
+    /// compacts.
+    pub keyless: Option<Arc<str>>,
+}
+
+impl TopicSpec {
+    /// Whether the records may go to the topic as it is, or would be.
+    ///
+    /// # Errors
+    /// `RT5013`, fatal, where they have no key and the topic keeps only the newest record of a key.
+    pub fn check(&self, info: TopicInfo) -> Result<()> {
+        let Some(table) = self.keyless.as_ref().filter(|_| info.compacts) else { return Ok(()) };
+        let message = format!("{table} has no key, but its topic {} compacts by key", self.name);
+        Err(Error::fatal(Origin::Config, KEYLESS_COMPACTED, message).with_remedy(
+            "give the table a `key` in its settings, or the topic cleanup.policy=delete",
+        ))
+    }
 }
 
 /// What the sink knows of a topic once it is ready.
@@ -239,6 +259,19 @@ pub trait Sink: Send {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_without_keys_are_refused_where_the_topic_compacts() {
+        let spec = |keyless: Option<&str>| TopicSpec {
+            name: "t".into(),
+            max_record_bytes: 1,
+            keyless: keyless.map(Arc::from),
+        };
+        let error = spec(Some("public.t")).check(TopicInfo { compacts: true }).unwrap_err();
+        assert_eq!(error.code(), KEYLESS_COMPACTED);
+        assert!(spec(Some("public.t")).check(TopicInfo { compacts: false }).is_ok());
+        assert!(spec(None).check(TopicInfo { compacts: true }).is_ok());
+    }
 
     #[test]
     fn a_dropped_completion_is_a_failure() {

@@ -109,7 +109,7 @@ impl Harness {
 }
 
 pub(crate) fn spec(topic: &str) -> TopicSpec {
-    TopicSpec { name: Arc::from(topic), max_record_bytes: MAX_RECORD }
+    TopicSpec { name: Arc::from(topic), max_record_bytes: MAX_RECORD, keyless: None }
 }
 
 /// A batch of records with keys and values.
