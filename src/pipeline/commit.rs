@@ -3,6 +3,7 @@
 //! The only place that saves positions where the sink does not, and the only one that tells the
 //! source (A3). The order is fixed: durable in the sink, saved, told (A5).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,14 +28,14 @@ pub(crate) struct CommitTask {
     pub(crate) store: Option<FileStore>,
     pub(crate) committed: watch::Sender<Option<Position>>,
     pub(crate) interval: Duration,
+    /// Set with the first position that is committed.
+    pub(crate) has_progressed: Arc<AtomicBool>,
     /// Told once about the first failure; the pump then ends.
     pub(crate) failed: Option<oneshot::Sender<Error>>,
 }
 
 /// How the commit task ended.
 pub(crate) struct CommitEnd {
-    /// Whether any position was committed.
-    pub(crate) has_progressed: bool,
     /// Whether every submitted batch is committed.
     pub(crate) is_drained: bool,
 }
@@ -44,7 +45,6 @@ impl CommitTask {
     pub(crate) async fn run(mut self) -> CommitEnd {
         let mut pending: Option<Checkpoint> = None;
         let mut next_save = Instant::now();
-        let mut end = CommitEnd { has_progressed: false, is_drained: true };
         loop {
             tokio::select! {
                 outcome = self.outcomes.recv() => {
@@ -64,15 +64,14 @@ impl CommitTask {
                 () = sleep_until(next_save), if pending.is_some() => {}
             }
             if let Some(checkpoint) = pending.take() {
-                end.has_progressed |= self.commit(checkpoint).await;
+                self.commit(checkpoint).await;
                 next_save = Instant::now() + self.interval;
             }
         }
         if let Some(checkpoint) = pending.take() {
-            end.has_progressed |= self.commit(checkpoint).await;
+            self.commit(checkpoint).await;
         }
-        end.is_drained = lock(&self.tracker).is_idle();
-        end
+        CommitEnd { is_drained: lock(&self.tracker).is_idle() }
     }
 
     fn note(&mut self, outcome: Outcome) {
@@ -89,7 +88,7 @@ impl CommitTask {
     }
 
     /// Saves where it is ours to save, then tells the source.
-    async fn commit(&mut self, checkpoint: Checkpoint) -> bool {
+    async fn commit(&mut self, checkpoint: Checkpoint) {
         let position = checkpoint.position.clone();
         if let Some(mut store) = self.store.take() {
             // The sync of a disk may take long; the source's feedback runs on this thread.
@@ -103,19 +102,19 @@ impl CommitTask {
                 Ok((store, Err(error))) => {
                     self.store = Some(store);
                     self.fail(error);
-                    return false;
+                    return;
                 }
                 Err(error) => {
                     let gone = "the task that saves the position ended";
                     self.fail(
                         Error::new(Class::Fatal, Origin::Host, TASK_GONE, gone).with_source(error),
                     );
-                    return false;
+                    return;
                 }
             }
         }
+        self.has_progressed.store(true, Ordering::Relaxed);
         self.committed.send_replace(Some(position));
-        true
     }
 }
 

@@ -49,3 +49,21 @@ impl Progress {
         self.total
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_covers_the_events_since_the_last_one() {
+        let mut progress = Progress::new();
+        progress.batch(3, 0, 10, 0);
+        assert_eq!((progress.events, progress.total()), (3, 3));
+        progress.since = Instant::now().checked_sub(2 * EVERY).unwrap();
+        progress.batch(4, 0, 10, 0);
+        assert_eq!((progress.events, progress.total()), (0, 7));
+        assert!(progress.since.elapsed() < EVERY);
+        progress.batch(5, 0, 10, 0);
+        assert_eq!((progress.events, progress.total()), (5, 12));
+    }
+}

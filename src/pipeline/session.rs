@@ -1,5 +1,6 @@
 //! One run of a connector: open, stream, drain, close.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -150,12 +151,14 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         pool: BufferPool::default(),
         progress: Progress::new(),
     };
+    let has_progressed = Arc::new(AtomicBool::new(false));
     let commit = CommitTask {
         tracker,
         outcomes: outcomes_seen,
         store: opened.store,
         committed,
         interval: job.config.commit_interval,
+        has_progressed: Arc::clone(&has_progressed),
         failed: Some(failed),
     };
     let session = Session {
@@ -164,6 +167,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         commit: AbortOnDrop(tokio::spawn(commit.run())),
         stop_source,
         drained,
+        has_progressed,
     };
     session.run(job, failed_seen).await
 }
@@ -204,6 +208,8 @@ struct Session {
     commit: AbortOnDrop<CommitEnd>,
     stop_source: CancellationToken,
     drained: CancellationToken,
+    /// Read in place of the commit task's own word, as that task may not end in time.
+    has_progressed: Arc<AtomicBool>,
 }
 
 impl Session {
@@ -221,7 +227,7 @@ impl Session {
         let source = timeout(SOURCE_GOODBYE, &mut self.source.0).await;
         let closed = self.pump.sink.close(deadline.into_std()).await;
         let is_drained = commit.as_ref().is_some_and(|end| end.is_drained);
-        let has_progressed = commit.as_ref().is_some_and(|end| end.has_progressed);
+        let has_progressed = self.has_progressed.load(Ordering::Relaxed);
         let result = match stopped {
             Err(error) => Err(error),
             Ok(Stopped::SourceEnded) => match source {

@@ -2,8 +2,8 @@
 //! simulated log and a simulated sink, killed and failed at random awaits, under a paused clock.
 //!
 //! The oracle holds what A5 and A8 promise: nothing lost, nothing invented, order kept, repeats only
-//! of what was not saved and byte-identical, and a source never told of what is not durable.
-//! `SIMULATION_SEED=n` replays one run.
+//! of what was not saved and byte-identical, a source never told of what is not durable, and never
+//! resumed before what it was told. `SIMULATION_SEED=n` replays one run.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -16,6 +16,7 @@ use rowtide_sdk::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::session::SessionEnd;
 use super::{ClaimRegistry, Job, session};
 use crate::config::{
     BuildContext, Config, ConnectorConfig, Headers, LogFormat, Logs, Routing, SinkConfig,
@@ -26,6 +27,9 @@ use crate::envelope::testing::{integer_column, table, text_column};
 /// Transactions in the simulated log, and changes in each.
 const TRANSACTIONS: u64 = 60;
 const CHANGES: u64 = 5;
+const TOTAL: u64 = TRANSACTIONS * CHANGES;
+/// Changes between two versions of the table, fewer than a batch may hold.
+const VERSION_CHANGES: u64 = 4;
 const TEST: Code = Code("RT4009");
 
 /// What outlives a kill: the log, what the sink published, and what it stored with it.
@@ -47,6 +51,12 @@ struct World {
     /// Whether faults are still injected.
     faults: bool,
     sink_holds: bool,
+    /// Bytes in each row, beside the rest.
+    padding: usize,
+    /// The sink takes batches and reports nothing.
+    stalls: bool,
+    /// The sink fails the first batch that has this event or a later one.
+    fails_at: Option<u64>,
 }
 
 type Shared = Arc<Mutex<World>>;
@@ -76,7 +86,37 @@ fn write_position(out: &mut JsonWriter, _tx: &Tx, change: &Change, _text: &[u8])
     out.byte(b'}');
 }
 
-/// The log: transaction t holds changes t*CHANGES.., and the table gains a column half way.
+/// Changes that the source does not capture: whole transactions, and single changes.
+fn is_filtered(number: u64) -> bool {
+    number / CHANGES % 4 == 3 || number % 11 == 10
+}
+
+/// The captured events of the log.
+fn captured() -> usize {
+    (0..TOTAL).filter(|number| !is_filtered(*number)).count()
+}
+
+/// The table's versions: it gains a column, loses it, gains it again.
+fn versions() -> Vec<Arc<Table>> {
+    let columns = |count| {
+        let all = [integer_column("id"), text_column("a"), text_column("b")];
+        all.into_iter().take(count).collect()
+    };
+    (0..=TOTAL / VERSION_CHANGES)
+        .map(|version| Arc::new(table("t", columns(if version % 2 == 0 { 2 } else { 3 }))))
+        .collect()
+}
+
+/// The version that an event must name: gaining a column is compatible, losing it is not.
+fn version(number: u64) -> String {
+    let captured = (0..=number).filter(|number| !is_filtered(*number));
+    let mut kinds: Vec<u64> = captured.map(|number| number / VERSION_CHANGES % 2).collect();
+    kinds.dedup();
+    let changes = kinds.len() - 1;
+    format!("{}.{}", changes / 2 + 1, changes % 2)
+}
+
+/// The log: transaction t holds changes t*CHANGES.., and the table changes all the time.
 #[derive(Debug)]
 struct SimSource(Shared);
 
@@ -92,12 +132,12 @@ impl Source for SimSource {
 
 impl SimSource {
     async fn stream(&self, mut cx: SourceContext) -> Result<()> {
-        let tables = [
-            Arc::new(table("t", vec![integer_column("id"), text_column("a")])),
-            Arc::new(table("t", vec![integer_column("id"), text_column("a"), text_column("b")])),
-        ];
+        let tables = versions();
         let mut next: u64 = cx.resume.as_ref().map_or(0, |at| at.as_str().parse().unwrap());
-        let end = TRANSACTIONS * CHANGES;
+        let told = self.0.lock().unwrap().told;
+        assert!(next >= told, "resumed at {next}, but the server was told {told}");
+        cx.claims.claim("slot/s")?;
+        let end = TOTAL;
         loop {
             self.observe(&cx);
             if fault(&self.0, 40) {
@@ -109,8 +149,11 @@ impl SimSource {
                     () = tokio::time::sleep(Duration::from_millis(5)) => continue,
                 }
             }
-            let count = self.0.lock().unwrap().rng.u64(0..9).min(end - next);
-            let batch = batch(cx.out.empty_batch(), &tables, next, count);
+            let (count, padding) = {
+                let mut world = self.0.lock().unwrap();
+                (world.rng.u64(0..9).min(end - next), world.padding)
+            };
+            let batch = batch(cx.out.empty_batch(), &tables, next, count, padding);
             next += count;
             tokio::select! {
                 sent = cx.out.send(batch) => if sent.is_err() { return Ok(()) },
@@ -125,7 +168,10 @@ impl SimSource {
         let told = cx.committed.borrow().as_ref().map_or(0, |at| at.as_str().parse().unwrap());
         let mut world = self.0.lock().unwrap();
         world.told = world.told.max(told);
-        let durable = durable_events(&world);
+        let mut durable = durable_events(&world);
+        while durable < TOTAL && is_filtered(durable) {
+            durable += 1;
+        }
         assert!(told <= durable, "told {told}, but only {durable} events are durable");
     }
 }
@@ -144,10 +190,9 @@ fn event_number(value: &str) -> u64 {
     value["source"]["position"]["at"].as_u64().unwrap()
 }
 
-fn batch(mut batch: Batch, tables: &[Arc<Table>; 2], first: u64, count: u64) -> Batch {
-    for number in first..first + count {
-        let is_late = number >= TRANSACTIONS * CHANGES / 2;
-        let table = &tables[usize::from(is_late)];
+fn batch(mut batch: Batch, tables: &[Arc<Table>], first: u64, count: u64, padding: usize) -> Batch {
+    for number in (first..first + count).filter(|number| !is_filtered(*number)) {
+        let table = &tables[usize::try_from(number / VERSION_CHANGES).unwrap()];
         let known = batch.tables.iter().position(|known| Arc::ptr_eq(known, table));
         let table_index = known.unwrap_or_else(|| {
             batch.tables.push(Arc::clone(table));
@@ -159,9 +204,9 @@ fn batch(mut batch: Batch, tables: &[Arc<Table>; 2], first: u64, count: u64) -> 
         let span = Span { start, len: u32::try_from(commit.len()).unwrap() };
         batch.txs.push(Tx { id: span, commit: span, commit_ts_us: 7 });
         let first_cell = u32::try_from(batch.cells.len()).unwrap();
-        for text in [(number % 7).to_string(), number.to_string(), "b".to_owned()]
-            .iter()
-            .take(table.columns.len())
+        let wide = format!("{number}{}", "x".repeat(padding));
+        for text in
+            [(number % 7).to_string(), wide, "b".to_owned()].iter().take(table.columns.len())
         {
             let start = u32::try_from(batch.bytes.len()).unwrap();
             batch.bytes.extend_from_slice(text.as_bytes());
@@ -194,6 +239,17 @@ struct SimSink {
 impl SimSink {
     fn report(&mut self, everything: bool) {
         let mut world = self.world.lock().unwrap();
+        if world.stalls {
+            return;
+        }
+        if let Some(number) = world.fails_at
+            && let Some(at) = world.numbers.iter().position(|reached| *reached >= number)
+            && let Some(failing) = self.waiting.iter().position(|(records, ..)| *records > at)
+        {
+            world.fails_at = None;
+            let (_, _, done) = self.waiting.remove(failing);
+            return done.failed(transient("the delivery failed"));
+        }
         if world.sink_holds {
             // One atomic commit of everything written so far.
             if let Some((records, checkpoint, _)) = self.waiting.last() {
@@ -418,29 +474,56 @@ async fn simulate(seed: u64, sink_holds: bool) {
         }
         // Tasks of a dropped session end at their next poll.
         tokio::time::sleep(Duration::from_millis(1)).await;
-        world.lock().unwrap().told = 0;
     }
     check(&world.lock().unwrap());
+    check_saved(&world, state.path());
+}
+
+/// The position is at the end of the log, with the versions and claims of that place.
+fn check_saved(world: &Shared, state_dir: &std::path::Path) {
+    let saved = match &world.lock().unwrap().held {
+        Some((checkpoint, _)) => checkpoint.clone(),
+        None => crate::offsets::saved(state_dir, "shop").unwrap().unwrap(),
+    };
+    assert_eq!(saved.position.as_str(), TOTAL.to_string());
+    let host = crate::schema::HostState::parse(&saved.host).unwrap();
+    assert_eq!(host.claims, ["slot/s"]);
+    assert!(saved.host.contains(&format!("\"{}\"", version(TOTAL - 1))), "{}", saved.host);
+    let told = world.lock().unwrap().told;
+    assert_eq!(told, TOTAL, "a quiet log is committed, and told");
 }
 
 fn check(world: &World) {
-    let total = TRANSACTIONS * CHANGES;
-    let mut seen = vec![false; usize::try_from(total).unwrap()];
+    let mut seen = vec![false; usize::try_from(TOTAL).unwrap()];
     let mut expected_next = 0;
     for (value, &number) in world.published.iter().zip(&world.numbers) {
+        assert!(!is_filtered(number), "event {number} was invented");
+        while is_filtered(expected_next) {
+            expected_next += 1;
+        }
         // A repeat may only rewind to something published before; new events come in order.
         assert!(number <= expected_next, "event {number} came before {expected_next}");
         if number == expected_next {
             expected_next += 1;
         }
         seen[usize::try_from(number).unwrap()] = true;
-        let version = if number >= total / 2 { "1.1" } else { "1.0" };
+        let version = version(number);
         assert!(value.contains(&format!("\"version\":\"{version}\"")), "{value}");
     }
-    assert!(seen.iter().all(|seen| *seen), "events were lost");
+    let seen = seen.iter().filter(|seen| **seen).count();
+    assert_eq!(seen, captured(), "events were lost");
     if world.sink_holds {
-        assert_eq!(world.published.len() as u64, total, "exactly once");
+        assert_eq!(world.published.len(), captured(), "exactly once");
     }
+}
+
+fn on_paused_clock(run: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(Box::pin(run));
 }
 
 #[test]
@@ -450,12 +533,108 @@ fn nothing_is_lost_or_invented_under_faults() {
     for seed in seeds {
         for sink_holds in [false, true] {
             println!("SIMULATION_SEED={seed} sink_holds={sink_holds}");
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .start_paused(true)
-                .build()
-                .unwrap();
-            runtime.block_on(Box::pin(simulate(seed, sink_holds)));
+            on_paused_clock(simulate(seed, sink_holds));
         }
     }
+}
+
+fn world(sink_holds: bool) -> World {
+    World { rng: fastrand::Rng::with_seed(7), sink_holds, ..World::default() }
+}
+
+/// Runs once, asking for a stop after `life`.
+async fn live(world: &Shared, state: &std::path::Path, life: Duration) -> SessionEnd {
+    let shutdown = CancellationToken::new();
+    let job = job(world, state, &shutdown);
+    let stop = async {
+        tokio::time::sleep(life).await;
+        shutdown.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        end = session::run(&job) => end,
+        () = stop => unreachable!("the stop never ends"),
+    }
+}
+
+/// Without faults, stop after stop: what was submitted is committed, so nothing comes twice.
+#[test]
+fn a_clean_stop_commits_everything() {
+    for sink_holds in [false, true] {
+        on_paused_clock(async move {
+            let state = tempfile::tempdir().unwrap();
+            let world = Arc::new(Mutex::new(world(sink_holds)));
+            for life in 5..40 {
+                let end = live(&world, state.path(), Duration::from_millis(life)).await;
+                assert!(end.result.is_ok());
+            }
+            let end = live(&world, state.path(), Duration::from_secs(3)).await;
+            assert!(end.result.is_ok());
+            assert_eq!(world.lock().unwrap().published.len(), captured(), "no repeats");
+            check(&world.lock().unwrap());
+            check_saved(&world, state.path());
+        });
+    }
+}
+
+/// The error of one delivery ends the run, long before anybody asks for a stop.
+#[test]
+fn a_failed_delivery_ends_the_run() {
+    on_paused_clock(async {
+        let state = tempfile::tempdir().unwrap();
+        let world = Arc::new(Mutex::new(World { fails_at: Some(TOTAL / 2), ..world(false) }));
+        let hour = Duration::from_secs(3600);
+        let started = tokio::time::Instant::now();
+        let end = live(&world, state.path(), hour).await;
+        assert_eq!(end.result.unwrap_err().message(), "the delivery failed");
+        assert!(started.elapsed() < Duration::from_secs(30));
+        assert!(end.has_progressed, "the first half is saved");
+        assert!(world.lock().unwrap().told <= TOTAL / 2);
+        let end = live(&world, state.path(), Duration::from_secs(5)).await;
+        assert!(end.result.is_ok() && end.has_progressed);
+        check(&world.lock().unwrap());
+        check_saved(&world, state.path());
+        let end = live(&world, state.path(), Duration::from_secs(5)).await;
+        assert!(end.result.is_ok() && !end.has_progressed, "there was nothing to do");
+    });
+}
+
+/// A position that cannot be saved is not told, and ends the run.
+#[test]
+fn a_failed_save_ends_the_run() {
+    on_paused_clock(async {
+        let state = tempfile::tempdir().unwrap();
+        let world = Arc::new(Mutex::new(world(false)));
+        let in_the_way = state.path().join("shop.json.tmp");
+        std::fs::create_dir(&in_the_way).unwrap();
+        let started = tokio::time::Instant::now();
+        let end = live(&world, state.path(), Duration::from_secs(3600)).await;
+        assert_eq!(end.result.unwrap_err().code(), Code("RT4001"));
+        assert!(started.elapsed() < Duration::from_secs(30));
+        assert!(!end.has_progressed);
+        assert_eq!(world.lock().unwrap().told, 0);
+        std::fs::remove_dir(&in_the_way).unwrap();
+        assert!(live(&world, state.path(), Duration::from_secs(5)).await.result.is_ok());
+        check(&world.lock().unwrap());
+        check_saved(&world, state.path());
+    });
+}
+
+/// A sink that answers nothing is given no more than the connector's share of the memory (A7).
+#[test]
+fn what_is_in_flight_is_bounded() {
+    on_paused_clock(async {
+        let state = tempfile::tempdir().unwrap();
+        let padding = 8 * 1024;
+        let world = Arc::new(Mutex::new(World { padding, stalls: true, ..world(false) }));
+        assert!(captured() * padding > 1 << 20, "the log is larger than the memory");
+        let _killed = tokio::time::timeout(
+            Duration::from_secs(60),
+            live(&world, state.path(), Duration::MAX),
+        )
+        .await;
+        let bytes: usize = world.lock().unwrap().published.iter().map(String::len).sum();
+        assert!(bytes > 1 << 18 && bytes <= 1 << 20, "{bytes} bytes are in flight");
+        assert_eq!(world.lock().unwrap().told, 0);
+    });
 }
