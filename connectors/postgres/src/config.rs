@@ -3,6 +3,7 @@
 mod tables;
 mod url;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -39,6 +40,11 @@ pub struct PostgresConfig {
     /// Who looks after the publication.
     #[serde(default)]
     pub publication_management: PublicationManagement,
+    /// The operations that the publication must send. It is created with them, and what it lacks of
+    /// them is mended or refused. What it sends beyond them is captured all the same.
+    #[serde(default = "Operation::all")]
+    #[schemars(length(min = 1))]
+    pub publication_operations: BTreeSet<Operation>,
     /// Which tables are captured.
     #[serde(default)]
     pub tables: TableSelection,
@@ -62,12 +68,44 @@ pub struct PostgresConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PublicationManagement {
-    /// It is created if missing and kept in step with `tables`. The role must own the tables, or be
-    /// a superuser.
+    /// It is created if missing and kept in step with `tables` and `publication_operations`. The role
+    /// must own it and the tables, or be a superuser.
     #[default]
     Auto,
-    /// It is managed elsewhere: nothing is changed, and it is verified that the tables are in it.
+    /// It is managed elsewhere: nothing is changed. It must exist and send `publication_operations`;
+    /// tables that it does not send are warned of.
     External,
+}
+
+/// A kind of change, as the publication's `publish` option names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// New rows.
+    Insert,
+    /// Changed rows.
+    Update,
+    /// Deleted rows.
+    Delete,
+    /// Emptied tables.
+    Truncate,
+}
+
+impl Operation {
+    /// All of them.
+    pub fn all() -> BTreeSet<Self> {
+        [Self::Insert, Self::Update, Self::Delete, Self::Truncate].into()
+    }
+
+    /// As `publish` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Truncate => "truncate",
+        }
+    }
 }
 
 fn default_application_name() -> String {

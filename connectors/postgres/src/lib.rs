@@ -31,8 +31,8 @@ pub mod wire;
 
 pub use adopt::{describe, drop_slot_and_publication, position_at, position_at_slot};
 pub use config::{
-    ChannelBinding, ConnectOptions, PostgresConfig, PublicationManagement, Roots, SslMode,
-    TableFilter, TableSelection, Target, TlsOptions,
+    ChannelBinding, ConnectOptions, Operation, PostgresConfig, PublicationManagement, Roots,
+    SslMode, TableFilter, TableSelection, Target, TlsOptions,
 };
 pub use describe::tables;
 pub use lsn::{Lsn, NotAnLsn};

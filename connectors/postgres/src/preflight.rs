@@ -58,9 +58,7 @@ async fn look(
     findings.extend(slot_findings(source, slot.as_ref(), resume.as_ref(), &server));
 
     let name = &source.config.publication;
-    let management = source.management(&server);
-    let review =
-        publication::look(&mut sql, name, management, &source.filter, server.major()).await?;
+    let review = publication::look(&mut sql, source.wish(&server)).await?;
     findings.extend(review.findings);
     if review.plan.create && known.resume.is_some() {
         findings.push(Finding::from(&publication_gone(name)));

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use rowtide_sdk::{
-    Batch, BoxFuture, Error, Finding, Origin, Position, Result, Source, SourceContext, SourceInfo,
+    Batch, BoxFuture, Error, Finding, Origin, Position, Result, Severity, Source, SourceContext,
+    SourceInfo,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
@@ -15,7 +16,7 @@ use crate::config::{ConnectOptions, PostgresConfig, PublicationManagement, Table
 use crate::error::codes as refusals;
 use crate::lsn::Lsn;
 use crate::position::{History, PgPosition, Renderer, write_position};
-use crate::publication;
+use crate::publication::{self, Members};
 use crate::server::{self, Server};
 use crate::slot::{self, Slot};
 use crate::sql::ident;
@@ -90,6 +91,17 @@ impl PostgresSource {
         }
     }
 
+    /// What the settings ask of the publication.
+    pub(crate) fn wish(&self, server: &Server) -> publication::Wish<'_> {
+        publication::Wish {
+            name: &self.config.publication,
+            management: self.management(server),
+            filter: &self.filter,
+            operations: &self.config.publication_operations,
+            major: server.major(),
+        }
+    }
+
     /// A fingerprint of what shapes the raw sequence of changes.
     pub(crate) fn fingerprint(&self) -> String {
         let shape = format!("pgoutput proto_version=1 publication={}", self.config.publication);
@@ -150,19 +162,20 @@ async fn on_own_thread(source: PostgresSource, cx: SourceContext) -> Result<()> 
 
 async fn run(source: PostgresSource, mut cx: SourceContext) -> Result<()> {
     let shutdown = cx.shutdown.clone();
-    let session = tokio::select! {
+    let (session, members) = tokio::select! {
         biased;
         () = shutdown.cancelled() => return Ok(()),
         session = Box::pin(open(&source, &mut cx)) => session?,
     };
     tokio::select! {
         ended = Box::pin(stream::run(session, cx)) => ended,
-        error = Box::pin(reconcile(source)) => Err(error),
+        error = Box::pin(reconcile(source, members)) => Err(error),
     }
 }
 
-/// Connects, verifies and prepares everything, and starts the stream.
-async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<Session> {
+/// Connects, verifies and prepares everything, and starts the stream. Also says how the publication
+/// sends the tables.
+async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<(Session, Members)> {
     let mut connection = ReplicationConnection::connect(&source.options).await?;
     let server = Server::ask(&mut connection).await?;
     if let Some(obstacle) = server.obstacles().into_iter().next() {
@@ -177,7 +190,7 @@ async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<Session
     let slot = slot::find(&mut connection, &source.config.slot).await?;
     check_slot(source, slot.as_ref(), resume.as_ref(), &server)?;
     cx.claims.claim(&source.claimed(&history))?;
-    publish(source, &server, resume.is_some()).await?;
+    let members = publish(source, &server, resume.is_some()).await?;
 
     let stream = source.fingerprint();
     let renderer = Renderer::new(&history, &source.config.slot, &stream)?;
@@ -193,7 +206,7 @@ async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<Session
         connection.start_replication(&source.start_command(progress.place().0)).await?;
     tracing::info!(lsn = %progress.place().0, slot = source.config.slot, "streaming");
     let filter = source.filter.clone();
-    Ok(Session {
+    let session = Session {
         reader,
         writer,
         progress,
@@ -201,7 +214,8 @@ async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<Session
         filter: Box::new(move |schema, table| filter.matches(schema, table)),
         tables: Tables::new(source.options.clone(), &cx.known_tables),
         wal_sender_timeout: server.wal_sender_timeout(),
-    })
+    };
+    Ok((session, members))
 }
 
 fn check_slot(
@@ -230,18 +244,17 @@ fn check_slot(
 ///
 /// On a connection of its own: the server's process caches how the tables it was asked about look
 /// now, and would describe changes from before an ALTER by it.
-async fn publish(source: &PostgresSource, server: &Server, is_resumed: bool) -> Result<()> {
+async fn publish(source: &PostgresSource, server: &Server, is_resumed: bool) -> Result<Members> {
     let client = sql_client(&source.options).await?;
     let mut sql = &*client;
     let name = &source.config.publication;
-    let management = source.management(server);
-    let review =
-        publication::look(&mut sql, name, management, &source.filter, server.major()).await?;
+    let mut review = publication::look(&mut sql, source.wish(server)).await?;
     if review.plan.create && is_resumed {
         return Err(publication_gone(name));
     }
     publication::report(&review.findings)?;
-    publication::apply(&mut sql, name, &review).await
+    publication::apply(&mut sql, name, &mut review, !is_resumed).await?;
+    Ok(review.members)
 }
 
 /// The publication was there when the position was saved.
@@ -312,15 +325,15 @@ async fn save_first(
 
 /// Keeps the publication in step with the tables for as long as the stream runs. A failure is logged
 /// once and tried again: the stream itself is whole without it. Ends only where the publication is
-/// gone, as changes are being lost then.
-async fn reconcile(source: PostgresSource) -> Error {
+/// gone or leaves out operations, as changes are being lost then.
+async fn reconcile(source: PostgresSource, mut members: Members) -> Error {
     let mut reported: Option<String> = None;
     let mut ticks = tokio::time::interval(source.reconcile_every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        let outcome = match reconcile_once(&source).await {
+        let outcome = match reconcile_once(&source, &mut members).await {
             Ok(findings) => {
                 let text = format!("{findings:?}");
                 // The start has reported the same already.
@@ -329,7 +342,12 @@ async fn reconcile(source: PostgresSource) -> Error {
                 }
                 text
             }
-            Err(error) if error.code() == refusals::PUBLICATION_MISSING => return error,
+            Err(error)
+                if [refusals::PUBLICATION_MISSING, codes::OPERATIONS_MISSING]
+                    .contains(&error.code()) =>
+            {
+                return error;
+            }
             Err(error) => {
                 let text = error.to_string();
                 if reported.as_ref() != Some(&text) {
@@ -342,17 +360,26 @@ async fn reconcile(source: PostgresSource) -> Error {
     }
 }
 
-async fn reconcile_once(source: &PostgresSource) -> Result<Vec<Finding>> {
+async fn reconcile_once(source: &PostgresSource, members: &mut Members) -> Result<Vec<Finding>> {
     let client = sql_client(&source.options).await?;
     let mut sql = &*client;
     let server = Server::ask(&mut sql).await?;
     let name = &source.config.publication;
-    let management = source.management(&server);
-    let review =
-        publication::look(&mut sql, name, management, &source.filter, server.major()).await?;
+    let mut review = publication::look(&mut sql, source.wish(&server)).await?;
     if review.plan.create {
         return Err(publication_gone(name));
     }
-    publication::apply(&mut sql, name, &review).await?;
+    let is_lacking = |finding: &&Finding| {
+        finding.code == codes::OPERATIONS_MISSING && finding.severity == Severity::Error
+    };
+    if let Some(lacking) = review.findings.iter().find(is_lacking) {
+        publication::report(std::slice::from_ref(lacking))?;
+    }
+    let again = publication::newly_sent(members, &review.members);
+    if !again.is_empty() {
+        publication::tables_complete(&again, &publication::log_end(&mut sql).await?, false);
+    }
+    publication::apply(&mut sql, name, &mut review, false).await?;
+    *members = review.members;
     Ok(review.findings)
 }

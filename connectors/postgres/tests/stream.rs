@@ -11,6 +11,9 @@ mod feedback;
 #[path = "stream/host.rs"]
 mod host;
 #[cfg(test)]
+#[path = "stream/logs.rs"]
+mod logs;
+#[cfg(test)]
 #[path = "stream/refusals.rs"]
 mod refusals;
 #[cfg(test)]

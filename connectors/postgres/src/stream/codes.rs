@@ -16,7 +16,7 @@ pub(crate) const SLOT_UNSUITABLE: Code = Code("RT2205");
 pub(crate) const SLOT_BLOCKED: Code = Code("RT2206");
 /// The slot existed without a saved position.
 pub(crate) const SLOT_WITHOUT_POSITION: Code = Code("RT2207");
-/// The publication lacks tables or operations.
+/// The publication lacks tables, rows or columns.
 pub(crate) const PUBLICATION_INCOMPLETE: Code = Code("RT2208");
 /// A table has no usable replica identity and is not published.
 pub(crate) const NO_IDENTITY: Code = Code("RT2209");
@@ -42,3 +42,5 @@ pub(crate) const KEY_NOT_LOGGED: Code = Code("RT2218");
 pub(crate) const SERVER_STOPPING: Code = Code("RT2219");
 /// The source's thread could not be started, or ended without a result.
 pub(crate) const THREAD: Code = Code("RT2220");
+/// The publication leaves out operations.
+pub(crate) const OPERATIONS_MISSING: Code = Code("RT2221");

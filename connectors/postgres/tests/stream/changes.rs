@@ -4,6 +4,7 @@ use rowtide_testkit::{Postgres, postgres_versions};
 use tokio_postgres::Client;
 
 use crate::host::Setup;
+use crate::logs::{keep_warnings, warnings};
 
 /// A database of its own on a server, with a schema.
 pub(crate) async fn database(server: &Postgres, name: &str, schema: &str) -> Client {
@@ -345,5 +346,42 @@ async fn a_wide_publication_by_partition_is_captured_by_partition() {
     host.ready().await;
     sql.batch_execute("INSERT INTO m VALUES (1)").await.unwrap();
     assert_eq!(host.until(1).await, ["c public.m1 none > id=1"]);
+    host.stop().await;
+}
+
+/// From when a table is complete that was not in the publication all the time, whoever added it.
+#[tokio::test]
+async fn a_table_with_a_gap_is_warned_of_with_the_lsn_of_its_end() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    keep_warnings();
+    let sql = database(&server, "gap", "CREATE TABLE gap_a (id int PRIMARY KEY)").await;
+    let auto = Setup::new(&server, "gap");
+    let mut host = auto.run();
+    host.ready().await;
+    assert!(warnings(&["gap_a"]).is_empty(), "nothing is expected from before a first start");
+    let pause = std::time::Duration::from_millis(1500);
+    sql.batch_execute("ALTER PUBLICATION gap DROP TABLE gap_a").await.unwrap();
+    host.during(pause).await;
+    let ours = warnings(&["gap_a", "complete only from", "lsn=\"0/"]);
+    assert_eq!(ours.len(), 1, "{ours:?}");
+    sql.batch_execute("CREATE TABLE gap_b (id int PRIMARY KEY)").await.unwrap();
+    host.during(pause).await;
+    assert_eq!(warnings(&["gap_b", "complete only from"]).len(), 1);
+    // Too quick to be seen missing.
+    sql.batch_execute(
+        "ALTER PUBLICATION gap DROP TABLE gap_b; ALTER PUBLICATION gap ADD TABLE gap_b",
+    )
+    .await
+    .unwrap();
+    host.during(pause).await;
+    assert_eq!(warnings(&["gap_b", "complete only from"]).len(), 2);
+    assert_eq!(warnings(&["gap_a", "complete only from"]).len(), 1);
+    let position = host.stop().await;
+    // While stopped.
+    sql.batch_execute("CREATE TABLE gap_c (id int PRIMARY KEY)").await.unwrap();
+    let mut host = auto.from(position).run();
+    sql.batch_execute("INSERT INTO gap_a VALUES (1)").await.unwrap();
+    host.until(1).await;
+    assert_eq!(warnings(&["gap_c", "complete only from"]).len(), 1);
     host.stop().await;
 }

@@ -158,6 +158,55 @@ async fn publications_managed_elsewhere_or_gone() {
     is(&setup.from(position).refusal().await, "RT2121", Class::Fatal, &["shop"]);
 }
 
+/// Deletes that the publication leaves out would be missing without a sign.
+#[tokio::test]
+async fn a_publication_that_leaves_operations_out() {
+    for version in rowtide_testkit::postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let schema =
+            format!("{TABLE}; CREATE PUBLICATION shop FOR TABLE t WITH (publish = 'insert')");
+        let sql = database(&server, "shop", &schema).await;
+        let auto = Setup::new(&server, "shop");
+        let external = auto.clone().set("publication_management", json!("external"));
+        is(
+            &external.refusal().await,
+            "RT2221",
+            Class::Fatal,
+            &["shop", "update, delete, truncate"],
+        );
+        let stated = external.clone().set("publication_operations", json!(["insert"]));
+        captured(&stated, &sql).await;
+        rowtide_postgres::drop_slot_and_publication(&auto.source()).await.unwrap();
+
+        // Of a table without an identity, updates and deletes would fail in the application.
+        sql.batch_execute(
+            "CREATE TABLE keyless (id int);
+             CREATE PUBLICATION shop FOR TABLE t, keyless WITH (publish = 'insert')",
+        )
+        .await
+        .unwrap();
+        is(&auto.refusal().await, "RT2221", Class::Fatal, &["public.keyless"]);
+        sql.batch_execute("ALTER PUBLICATION shop DROP TABLE keyless").await.unwrap();
+
+        let mut host = auto.run();
+        host.ready().await;
+        sql.batch_execute("DELETE FROM t; INSERT INTO t VALUES (7); DELETE FROM t").await.unwrap();
+        let texts = host.until(3).await;
+        assert_eq!(texts[2], "d public.t id=7 > none", "{version}");
+        // And while running.
+        let publish = "SELECT pubdelete FROM pg_publication";
+        sql.batch_execute("ALTER PUBLICATION shop SET (publish = 'insert')").await.unwrap();
+        host.during(std::time::Duration::from_millis(1500)).await;
+        assert!(sql.query_one(publish, &[]).await.unwrap().get::<_, bool>(0), "{version}");
+        let position = host.stop().await;
+        let mut host = external.from(position).run();
+        sql.batch_execute("INSERT INTO t VALUES (8)").await.unwrap();
+        host.until(1).await;
+        sql.batch_execute("ALTER PUBLICATION shop SET (publish = 'insert, update')").await.unwrap();
+        is(&host.error().await, "RT2221", Class::Fatal, &["delete, truncate"]);
+    }
+}
+
 #[tokio::test]
 async fn a_slot_creation_that_waits_names_who_blocks_it() {
     let Some(server) = Postgres::start("15", &[]) else { return };

@@ -1,0 +1,398 @@
+//! Compares the publication with what is wanted: what to change, and what to say. No I/O.
+
+use std::collections::{BTreeSet, HashMap};
+
+use rowtide_sdk::{Finding, Severity};
+
+use super::{CatalogTable, Publication};
+use crate::config::{Operation, PublicationManagement, TableFilter};
+use crate::error::codes as refusals;
+use crate::sql::ident;
+use crate::stream::codes;
+
+/// What the settings ask of the publication.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    /// Its name.
+    pub(crate) name: &'a str,
+    pub(crate) management: PublicationManagement,
+    pub(crate) filter: &'a TableFilter,
+    pub(crate) operations: &'a BTreeSet<Operation>,
+    /// The server's major version.
+    pub(crate) major: u32,
+}
+
+/// What the catalog says about the publication and the tables.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) publication: Option<Publication>,
+    pub(crate) wanted: Vec<CatalogTable>,
+    /// The tables named in the publication that are not wanted, as SQL, by oid.
+    pub(crate) others: HashMap<u32, String>,
+    /// Oid and name of the tables that it sends whose updates and deletes could not be logged; known
+    /// only where it leaves out operations.
+    pub(crate) unidentified: Vec<(u32, String)>,
+}
+
+/// How a wanted table comes to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Membership {
+    /// It is not sent.
+    Unsent,
+    /// By the entry of this oid.
+    Named(u32),
+    /// With its schema, its partitioned table, or with all tables.
+    Whole,
+    /// We have just added it.
+    Added,
+}
+
+/// The wanted tables by name.
+pub(crate) type Members = HashMap<String, Membership>;
+
+/// The tables that were not sent all the time between two looks.
+pub(crate) fn newly_sent(before: &Members, now: &Members) -> Vec<String> {
+    use Membership::{Named, Unsent, Whole};
+    let is_new = |(name, now): &(&String, &Membership)| match (before.get(*name), now) {
+        (Some(Named(before)), Named(now)) => before != now,
+        // A table created under a publication of all tables is complete from its start.
+        (Some(Unsent), Named(_) | Whole) | (None, Named(_)) => true,
+        _ => false,
+    };
+    let mut names: Vec<String> = now.iter().filter(is_new).map(|(name, _)| name.clone()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// What to change so that the publication sends the wanted tables.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// The publication does not exist.
+    pub(crate) create: bool,
+    /// Tables to add, as SQL.
+    pub(crate) add: Vec<String>,
+    /// Tables named in the publication that are not wanted, as SQL.
+    pub(crate) drop: Vec<String>,
+    /// What it is to publish, where that must change or differs from the server's default.
+    pub(crate) publish: Option<BTreeSet<Operation>>,
+}
+
+/// The value of the option `publish`.
+pub(super) fn publish(operations: &BTreeSet<Operation>) -> String {
+    let names: Vec<&str> = operations.iter().map(|operation| operation.name()).collect();
+    names.join(", ")
+}
+
+impl Plan {
+    /// The statement for what is to be added, where there is anything to do.
+    pub(super) fn statements(&self, name: &str) -> Vec<String> {
+        let only = |tables: &[String]| {
+            tables.iter().map(|table| format!("ONLY {table}")).collect::<Vec<_>>().join(", ")
+        };
+        let publication = ident(name);
+        if self.create {
+            let tables = match self.add.is_empty() {
+                true => String::new(),
+                false => format!(" FOR TABLE {}", only(&self.add)),
+            };
+            let publish = match &self.publish {
+                Some(operations) => format!("publish = '{}', ", publish(operations)),
+                None => String::new(),
+            };
+            return vec![format!(
+                "CREATE PUBLICATION {publication}{tables} WITH ({publish}publish_via_partition_root = \
+                 true)"
+            )];
+        }
+        let mut statements = Vec::new();
+        if !self.drop.is_empty() {
+            let tables = only(&self.drop);
+            statements.push(format!("ALTER PUBLICATION {publication} DROP TABLE {tables}"));
+        }
+        if let Some(operations) = &self.publish {
+            statements.push(set_publish(name, operations));
+        }
+        if !self.add.is_empty() {
+            statements
+                .push(format!("ALTER PUBLICATION {publication} ADD TABLE {}", only(&self.add)));
+        }
+        statements
+    }
+}
+
+fn set_publish(name: &str, operations: &BTreeSet<Operation>) -> String {
+    format!("ALTER PUBLICATION {} SET (publish = '{}')", ident(name), publish(operations))
+}
+
+/// What a look at the publication found.
+#[derive(Debug)]
+pub(crate) struct Review {
+    /// What would bring it in step; empty where it is not ours to change.
+    pub(crate) plan: Plan,
+    /// What is wrong or will surprise.
+    pub(crate) findings: Vec<Finding>,
+    /// The names of the tables to be added, for messages.
+    pub(crate) added: Vec<String>,
+    /// Wanted operations that it does not publish so far.
+    pub(crate) lacking: BTreeSet<Operation>,
+    /// How each wanted table is sent now.
+    pub(crate) members: Members,
+}
+
+fn finding(
+    severity: Severity,
+    code: rowtide_sdk::Code,
+    message: String,
+    remedy: String,
+) -> Finding {
+    Finding { severity, code, message, remedy: (!remedy.is_empty()).then_some(remedy) }
+}
+
+/// Compares the publication with what is wanted; changes nothing.
+pub(crate) fn review(wish: Wish<'_>, seen: &Seen) -> Review {
+    let Seen { publication, wanted, others, .. } = seen;
+    let name = wish.name;
+    let mut review = Review {
+        plan: Plan::default(),
+        findings: Vec::new(),
+        added: Vec::new(),
+        lacking: BTreeSet::new(),
+        members: Members::new(),
+    };
+    let is_auto = wish.management == PublicationManagement::Auto;
+    let ours = publication.as_ref().map_or(is_auto, |publication| {
+        is_auto && publication.is_ours && !publication.all_tables && !publication.schemas
+    });
+    if wanted.is_empty() {
+        review.findings.push(finding(
+            Severity::Warning,
+            codes::NO_TABLES,
+            "no table of the database matches `tables`".to_owned(),
+            "check the patterns; tables created later are captured all the same".to_owned(),
+        ));
+    }
+    let Some(publication) = publication else {
+        if !ours {
+            review.findings.push(missing(name, wanted));
+            return review;
+        }
+        review.plan.create = true;
+        review.plan.publish =
+            (*wish.operations != Operation::all()).then(|| wish.operations.clone());
+        add(name, wanted.iter().collect(), &mut review);
+        return review;
+    };
+    if ours {
+        let dropped = publication.named.keys().filter_map(|oid| others.get(oid).cloned());
+        review.plan.drop.extend(dropped);
+        review.plan.drop.sort_unstable();
+    }
+    operations(wish, publication, seen, ours, &mut review);
+    review.findings.extend(leaves_out(name, publication));
+    review.findings.extend(partitions(name, publication, wanted));
+    review.members =
+        wanted.iter().map(|table| (table.full_name(), membership(publication, table))).collect();
+    let is_sent = |table: &&CatalogTable| membership(publication, table) != Membership::Unsent;
+    let (sent, unsent): (Vec<_>, Vec<_>) = wanted.iter().partition(is_sent);
+    let sent_in_vain = sent.iter().filter(|table| !table.has_identity);
+    review.findings.extend(sent_in_vain.map(|table| unpublishable(table, true)));
+    if ours {
+        add(name, unsent, &mut review);
+    } else {
+        review.findings.extend(unsent_findings(name, &unsent));
+    }
+    review
+}
+
+fn membership(publication: &Publication, table: &CatalogTable) -> Membership {
+    if let Some(entry) = publication.named.get(&table.oid) {
+        return Membership::Named(*entry);
+    }
+    let is_whole = publication.all_tables
+        || (publication.schemas && table.is_partitioned)
+        || publication.sends.contains(&(table.schema.clone(), table.name.clone()));
+    if is_whole { Membership::Whole } else { Membership::Unsent }
+}
+
+/// Plans to add tables, but for those whose updates and deletes would then fail in the application.
+fn add(name: &str, tables: Vec<&CatalogTable>, review: &mut Review) {
+    for table in tables {
+        if !table.has_identity {
+            review.findings.push(unpublishable(table, false));
+            continue;
+        }
+        if !table.is_ours {
+            review.findings.push(not_owner(name, table));
+        }
+        review.plan.add.push(table.sql());
+        review.added.push(table.full_name());
+    }
+}
+
+fn missing(name: &str, wanted: &[CatalogTable]) -> Finding {
+    let tables: Vec<String> = wanted.iter().map(CatalogTable::sql).collect();
+    let statement = format!(
+        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)",
+        ident(name),
+        if tables.is_empty() { "…".to_owned() } else { tables.join(", ") }
+    );
+    finding(
+        Severity::Error,
+        refusals::PUBLICATION_MISSING,
+        format!("the publication \"{name}\" does not exist and is managed elsewhere"),
+        format!("{statement}; create it before the slot"),
+    )
+}
+
+/// Operations that the publication leaves out: nothing in the log tells that they happened. Mended
+/// where we may and nobody is hurt, else refused. `drops` tells whether unwanted tables leave it.
+fn operations(
+    wish: Wish<'_>,
+    publication: &Publication,
+    seen: &Seen,
+    drops: bool,
+    review: &mut Review,
+) {
+    let published = publication.operations();
+    let lacking: BTreeSet<Operation> = wish.operations.difference(&published).copied().collect();
+    if lacking.is_empty() {
+        return;
+    }
+    let all = wish.operations.union(&published).copied().collect();
+    let name = wish.name;
+    let message = format!("the publication \"{name}\" does not publish {}", publish(&lacking));
+    let in_the_way: Vec<&str> = seen
+        .unidentified
+        .iter()
+        .filter(|(oid, _)| !drops || !seen.others.contains_key(oid))
+        .map(|(_, table)| table.as_str())
+        .collect();
+    let needs_identity =
+        lacking.contains(&Operation::Update) || lacking.contains(&Operation::Delete);
+    let is_ours = wish.management == PublicationManagement::Auto && publication.is_ours;
+    review.lacking = lacking;
+    review.findings.push(if is_ours && needs_identity && !in_the_way.is_empty() {
+        finding(
+            Severity::Error,
+            codes::OPERATIONS_MISSING,
+            format!(
+                "{message}, and to publish it would make the application's updates and deletes of \
+                 these tables fail, as they have no usable replica identity: {}",
+                in_the_way.join(", ")
+            ),
+            "give them a primary key or REPLICA IDENTITY FULL, or take them out of the publication"
+                .to_owned(),
+        )
+    } else if is_ours {
+        review.plan.publish = Some(all);
+        finding(
+            Severity::Info,
+            codes::OPERATIONS_MISSING,
+            format!("{message}: it is altered to"),
+            String::new(),
+        )
+    } else {
+        finding(
+            Severity::Error,
+            codes::OPERATIONS_MISSING,
+            format!("{message}: such changes would be missing without a sign"),
+            format!(
+                "as its owner: {}; or, where they shall not be captured, say so: \
+                 publication_operations: [{}]",
+                set_publish(name, &all),
+                publish(&wish.operations.intersection(&published).copied().collect())
+            ),
+        )
+    });
+}
+
+/// Rows and columns that the publication leaves out.
+fn leaves_out(name: &str, publication: &Publication) -> Option<Finding> {
+    (!publication.partial.is_empty()).then(|| {
+        finding(
+            Severity::Warning,
+            codes::PUBLICATION_INCOMPLETE,
+            format!(
+                "the publication \"{name}\" leaves out rows or columns of {}",
+                publication.partial.join(", ")
+            ),
+            "where that is not meant, name the tables in it without WHERE and without columns"
+                .to_owned(),
+        )
+    })
+}
+
+/// Partitions whose changes come under names of their own, which the selection may not match.
+fn partitions(name: &str, publication: &Publication, wanted: &[CatalogTable]) -> Option<Finding> {
+    let roots: Vec<String> =
+        wanted.iter().filter(|table| table.is_partitioned).map(CatalogTable::full_name).collect();
+    (!publication.via_root && !roots.is_empty()).then(|| {
+        finding(
+            Severity::Warning,
+            codes::PUBLICATION_INCOMPLETE,
+            format!(
+                "the publication \"{name}\" sends changes of partitions under the partitions' own \
+                 names; those that `tables` does not match are not captured: {}",
+                roots.join(", ")
+            ),
+            format!("ALTER PUBLICATION {} SET (publish_via_partition_root = true)", ident(name)),
+        )
+    })
+}
+
+fn unsent_findings(name: &str, unsent: &[&CatalogTable]) -> Option<Finding> {
+    let names: Vec<String> = unsent.iter().map(|table| table.full_name()).collect();
+    let sql: Vec<String> = unsent.iter().map(|table| table.sql()).collect();
+    (!unsent.is_empty()).then(|| {
+        finding(
+            Severity::Warning,
+            codes::PUBLICATION_INCOMPLETE,
+            format!(
+                "the publication \"{name}\" does not send these tables, which `tables` asks for: {}",
+                names.join(", ")
+            ),
+            format!("ALTER PUBLICATION {} ADD TABLE {}", ident(name), sql.join(", ")),
+        )
+    })
+}
+
+/// SQL that gives a table an identity.
+fn identity_remedy(table: &CatalogTable) -> String {
+    let sql = table.sql();
+    if table.primary_key.is_empty() {
+        format!("ALTER TABLE {sql} ADD PRIMARY KEY (…), or ALTER TABLE {sql} REPLICA IDENTITY FULL")
+    } else {
+        format!("ALTER TABLE {sql} REPLICA IDENTITY DEFAULT")
+    }
+}
+
+fn unpublishable(table: &CatalogTable, is_published: bool) -> Finding {
+    let name = table.full_name();
+    let message = if is_published {
+        format!(
+            "the table {name} is published without a usable replica identity: updates and deletes of it fail in the application"
+        )
+    } else {
+        format!(
+            "the table {name} is not captured: it has no usable replica identity, and publishing it would make the application's updates and deletes fail"
+        )
+    };
+    finding(Severity::Warning, codes::NO_IDENTITY, message, identity_remedy(table))
+}
+
+fn not_owner(name: &str, table: &CatalogTable) -> Finding {
+    finding(
+        Severity::Error,
+        refusals::PERMISSION,
+        format!("the role does not own the table {} and cannot publish it", table.full_name()),
+        format!(
+            "as its owner: ALTER PUBLICATION {} ADD TABLE {}; or set publication_management: \
+             external and have the publication looked after elsewhere; or exclude the table",
+            ident(name),
+            table.sql()
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! What a look at the publication finds and plans.
+
+use std::collections::HashSet;
+
+use super::*;
+use crate::config::TableSelection;
+
+fn table(oid: u32, name: &str) -> CatalogTable {
+    CatalogTable {
+        oid,
+        schema: "public".to_owned(),
+        name: name.to_owned(),
+        identity: 'd',
+        has_identity: true,
+        identity_columns: vec!["id".to_owned()],
+        primary_key: vec!["id".to_owned()],
+        columns: vec!["id".to_owned()],
+        is_ours: true,
+        is_partitioned: false,
+        ancestors: Vec::new(),
+    }
+}
+
+/// A publication of ours that names the table 1 and publishes inserts and updates.
+fn publication() -> Publication {
+    Publication {
+        all_tables: false,
+        schemas: false,
+        via_root: true,
+        is_ours: true,
+        insert: true,
+        update: true,
+        delete: false,
+        truncate: false,
+        named: HashMap::from([(1, 100)]),
+        sends: HashSet::new(),
+        partial: Vec::new(),
+    }
+}
+
+fn look(
+    management: PublicationManagement,
+    operations: &BTreeSet<Operation>,
+    seen: &Seen,
+) -> Review {
+    let filter = TableSelection::default().filter().unwrap();
+    review(Wish { name: "p", management, filter: &filter, operations, major: 18 }, seen)
+}
+
+fn seen(publication: Publication) -> Seen {
+    Seen { publication: Some(publication), wanted: vec![table(1, "t")], ..Seen::default() }
+}
+
+fn errors(review: &Review) -> Vec<&Finding> {
+    review.findings.iter().filter(|finding| finding.severity == Severity::Error).collect()
+}
+
+const AUTO: PublicationManagement = PublicationManagement::Auto;
+const EXTERNAL: PublicationManagement = PublicationManagement::External;
+
+#[test]
+fn lacking_operations_are_added_where_we_may() {
+    let all = Operation::all();
+    let mended = look(AUTO, &all, &seen(publication()));
+    assert!(errors(&mended).is_empty(), "{:#?}", mended.findings);
+    let expected = "ALTER PUBLICATION \"p\" SET (publish = 'insert, update, delete, truncate')";
+    assert_eq!(mended.plan.statements("p"), [expected]);
+    // A publication of all tables is not ours to fill, but its options may be set.
+    let wide = Publication { all_tables: true, ..publication() };
+    assert_eq!(look(AUTO, &all, &seen(wide)).plan.statements("p"), [expected]);
+    // What it publishes beyond the wish stays.
+    let wish = BTreeSet::from([Operation::Insert, Operation::Delete]);
+    let mended = look(AUTO, &wish, &seen(publication()));
+    assert_eq!(
+        mended.plan.statements("p"),
+        ["ALTER PUBLICATION \"p\" SET (publish = 'insert, update, delete')"]
+    );
+}
+
+#[test]
+fn lacking_operations_are_refused_elsewhere_unless_they_are_the_stated_choice() {
+    let all = Operation::all();
+    let foreign = Publication { is_ours: false, ..publication() };
+    for (management, publication) in [(EXTERNAL, publication()), (AUTO, foreign)] {
+        let refused = look(management, &all, &seen(publication));
+        let errors = errors(&refused);
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].code, codes::OPERATIONS_MISSING);
+        assert!(errors[0].message.contains("delete, truncate"));
+        let remedy = errors[0].remedy.as_deref().unwrap();
+        assert!(remedy.contains("publication_operations: [insert, update]"), "{remedy}");
+        assert_eq!(refused.plan, Plan::default());
+    }
+    let stated = BTreeSet::from([Operation::Insert]);
+    assert!(errors(&look(EXTERNAL, &stated, &seen(publication()))).is_empty());
+}
+
+#[test]
+fn publishing_deletes_never_breaks_the_application() {
+    let seen = Seen { unidentified: vec![(2, "public.keyless".to_owned())], ..seen(publication()) };
+    let refused = look(AUTO, &Operation::all(), &seen);
+    assert!(errors(&refused)[0].message.contains("public.keyless"));
+    assert_eq!(refused.plan.publish, None);
+    // A table that leaves the publication first does not matter.
+    let others = HashMap::from([(2, "\"x\".\"keyless\"".to_owned())]);
+    let named = HashMap::from([(1, 100), (2, 101)]);
+    let seen = Seen { publication: Some(Publication { named, ..publication() }), others, ..seen };
+    let mended = look(AUTO, &Operation::all(), &seen);
+    let statements = mended.plan.statements("p");
+    assert!(statements[0].contains("DROP TABLE ONLY \"x\".\"keyless\""), "{statements:?}");
+    assert!(statements[1].contains("SET (publish"), "{statements:?}");
+    // Truncates need no identity.
+    let publication = Publication { delete: true, ..publication() };
+    let seen = Seen { publication: Some(publication), others: HashMap::new(), ..seen };
+    assert!(look(AUTO, &Operation::all(), &seen).plan.publish.is_some());
+}
+
+#[test]
+fn a_new_publication_has_the_stated_operations() {
+    let new = Seen { wanted: vec![table(1, "t")], ..Seen::default() };
+    assert_eq!(
+        look(AUTO, &Operation::all(), &new).plan.statements("p"),
+        [
+            "CREATE PUBLICATION \"p\" FOR TABLE ONLY \"public\".\"t\" WITH (publish_via_partition_root = true)"
+        ]
+    );
+    let stated = BTreeSet::from([Operation::Insert]);
+    assert_eq!(
+        look(AUTO, &stated, &new).plan.statements("p"),
+        [
+            "CREATE PUBLICATION \"p\" FOR TABLE ONLY \"public\".\"t\" WITH (publish = 'insert', publish_via_partition_root = true)"
+        ]
+    );
+}
+
+#[test]
+fn a_gap_in_a_tables_membership_is_seen() {
+    use Membership::{Added, Named, Unsent, Whole};
+    let members = |list: &[(&str, Membership)]| -> Members {
+        list.iter().map(|(name, membership)| ((*name).to_owned(), *membership)).collect()
+    };
+    let before =
+        members(&[("a", Named(1)), ("b", Unsent), ("c", Added), ("d", Whole), ("e", Named(5))]);
+    let now = members(&[
+        ("a", Named(2)),
+        ("b", Whole),
+        ("c", Named(3)),
+        ("d", Whole),
+        ("e", Named(5)),
+        ("f", Named(6)),
+        ("g", Whole),
+    ]);
+    // Dropped and added again; added; by others.
+    assert_eq!(newly_sent(&before, &now), ["a", "b", "f"]);
+}
