@@ -26,9 +26,8 @@ pub struct KafkaConfig {
     /// Compression of record batches.
     #[serde(default)]
     pub compression: Compression,
-    /// How long a record may wait for others to share its request, in milliseconds. By default 2, or
-    /// twice the round trip to the brokers where that is longer (at most 50): a shorter wait costs
-    /// CPU time and brings little. Under load batches fill by themselves.
+    /// How long a record may wait for others to share its request, in milliseconds; 2 by default.
+    /// Under load requests fill by themselves while the ones before them are under way.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 900_000.0))]
     pub linger_ms: Option<f64>,
@@ -398,7 +397,6 @@ fn refused(key: &str) -> Option<(&'static str, Option<&'static str>)> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::*;
 
@@ -414,7 +412,7 @@ mod tests {
     fn brokers_alone_are_enough() {
         let config = config(r#"{"brokers":"a:9092,b:9092"}"#);
         assert_eq!(config.problems(), []);
-        let client = config.producer(KafkaLimits::default(), None);
+        let client = config.producer(KafkaLimits::default());
         for (key, value) in [
             ("enable.idempotence", "true"),
             ("acks", "all"),
@@ -442,23 +440,10 @@ mod tests {
     }
 
     #[test]
-    fn the_linger_time_follows_the_round_trip_unless_stated() {
-        let config = config(r#"{"brokers":"a:1"}"#);
-        let linger = |config: &KafkaConfig, ms: f64| {
-            config.linger(Some(Duration::from_secs_f64(ms / 1000.0)))
-        };
-        assert_eq!(linger(&config, 0.3), 2.0);
-        assert_eq!(linger(&config, 10.0), 20.0);
-        assert_eq!(linger(&config, 500.0), 50.0);
-        let stated = self::config(r#"{"brokers":"a:1","linger_ms":0.5}"#);
-        assert_eq!(linger(&stated, 10.0), 0.5);
-    }
-
-    #[test]
     fn every_compression_is_built_in() {
         for codec in ["lz4", "zstd", "gzip", "snappy", "none"] {
             let config = config(&format!(r#"{{"brokers":"a:1","compression":"{codec}"}}"#));
-            config.producer(KafkaLimits::default(), None).create_native_config().unwrap();
+            config.producer(KafkaLimits::default()).create_native_config().unwrap();
         }
     }
 

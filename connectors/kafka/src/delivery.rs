@@ -21,13 +21,25 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Batch {
     remaining: AtomicUsize,
     bytes: usize,
+    /// Records of it are, or may be, in librdkafka's queue.
+    handed_over: AtomicBool,
     done: Mutex<Option<Completion>>,
 }
 
 impl Batch {
     /// A batch of about `bytes` in librdkafka that waits for `parts` reports.
     pub(crate) fn new(parts: usize, bytes: usize, done: Completion) -> Self {
-        Self { remaining: AtomicUsize::new(parts), bytes, done: Mutex::new(Some(done)) }
+        Self {
+            remaining: AtomicUsize::new(parts),
+            bytes,
+            handed_over: AtomicBool::new(false),
+            done: Mutex::new(Some(done)),
+        }
+    }
+
+    /// What it holds in librdkafka, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Takes off `parts` reports; true where they were the last.
@@ -41,17 +53,22 @@ impl Batch {
 pub(crate) struct Deliveries {
     /// Batches with reports still to come.
     batches: AtomicUsize,
-    /// What they hold in librdkafka, in bytes.
+    /// What they hold in librdkafka, or will, in bytes.
     bytes: AtomicUsize,
+    /// Those of them that the feeder has begun to hand over.
+    handed_over: AtomicUsize,
     /// Completions of batches that failed, answered once the cause is known.
     failed: Mutex<Vec<Completion>>,
     /// Why the producer is dead; set once.
     cause: OnceLock<Failure>,
     /// librdkafka raised a fatal error; its reports usually bring a better cause.
     fatal: AtomicBool,
-    /// Somebody waits for room in the queue or for the last report.
+    /// The feeder waits, maybe for room in librdkafka's queue.
     waiting: AtomicBool,
+    /// Wakes the sink, which waits for room for a batch or for the last report.
     progress: Notify,
+    /// Wakes the feeder, which waits for reports.
+    settled: Notify,
 }
 
 impl Deliveries {
@@ -72,6 +89,18 @@ impl Deliveries {
         self.batches.load(Ordering::Acquire)
     }
 
+    /// The feeder begins to hand over a batch.
+    pub(crate) fn hand_over(&self, batch: &Batch) {
+        if !batch.handed_over.swap(true, Ordering::AcqRel) {
+            self.handed_over.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Batches handed over with reports still to come.
+    pub(crate) fn handed_over(&self) -> usize {
+        self.handed_over.load(Ordering::Acquire)
+    }
+
     /// Why nothing can be sent any more.
     pub(crate) fn cause(&self) -> Option<&Failure> {
         self.cause.get()
@@ -80,7 +109,7 @@ impl Deliveries {
     /// Declares the producer dead. The first cause stays.
     pub(crate) fn end(&self, cause: Failure) {
         let _first_stays = self.cause.set(cause);
-        self.progress.notify_one();
+        self.wake();
     }
 
     /// librdkafka raised a fatal error.
@@ -98,16 +127,23 @@ impl Deliveries {
         if batch.release(parts) {
             self.batches.fetch_sub(1, Ordering::AcqRel);
             self.bytes.fetch_sub(batch.bytes, Ordering::AcqRel);
+            if batch.handed_over.load(Ordering::Acquire) {
+                self.handed_over.fetch_sub(1, Ordering::AcqRel);
+            }
             if let Some(done) = lock(&batch.done).take() {
                 done.durable();
             }
-            // Somebody may wait for room or for the last report.
-            self.progress.notify_one();
+            self.wake();
         } else if self.waiting.load(Ordering::Relaxed)
             && self.waiting.swap(false, Ordering::Relaxed)
         {
-            self.progress.notify_one();
+            self.settled.notify_one();
         }
+    }
+
+    fn wake(&self) {
+        self.progress.notify_one();
+        self.settled.notify_one();
     }
 
     /// Marks a batch as failed: it can no longer become durable.
@@ -152,7 +188,7 @@ impl Deliveries {
         for done in failed {
             done.failed(cause.to_error());
         }
-        self.progress.notify_one();
+        self.wake();
     }
 
     /// Whether failed batches wait for their answer.
@@ -160,10 +196,20 @@ impl Deliveries {
         !lock(&self.failed).is_empty()
     }
 
-    /// Waits until reports came in, a batch ended or `timeout` passed.
+    /// For the sink: waits until a batch ended, the producer died or `timeout` passed.
     pub(crate) async fn progress(&self, timeout: std::time::Duration) {
-        self.waiting.store(true, Ordering::Relaxed);
         let _elapsed = tokio::time::timeout(timeout, self.progress.notified()).await;
+    }
+
+    /// For the feeder: waits until a batch ended, the producer died or `timeout` passed.
+    pub(crate) async fn settled(&self, timeout: std::time::Duration) {
+        let _elapsed = tokio::time::timeout(timeout, self.settled.notified()).await;
+    }
+
+    /// For the feeder: waits until any report came in, the producer died or `timeout` passed.
+    pub(crate) async fn reported(&self, timeout: std::time::Duration) {
+        self.waiting.store(true, Ordering::Relaxed);
+        self.settled(timeout).await;
         self.waiting.store(false, Ordering::Relaxed);
     }
 }

@@ -75,6 +75,13 @@ impl Health {
         lock(&self.topics).insert(Arc::clone(topic), partitions);
     }
 
+    /// The partitions that the topics have together; at least one.
+    pub(crate) fn partitions(&self, topics: &[Arc<str>]) -> usize {
+        let known = lock(&self.topics);
+        let count = |topic| known.get(topic).and_then(|count| usize::try_from(*count).ok());
+        topics.iter().filter_map(count).sum::<usize>().max(1)
+    }
+
     /// Looks where a look is due. `in_flight` is the number of unanswered batches.
     pub(crate) fn check(&self, raw: &RawProducer, in_flight: usize) {
         let now = Instant::now();

@@ -13,6 +13,7 @@
 mod config;
 mod delivery;
 mod error;
+mod feeder;
 mod health;
 mod log;
 mod preflight;

@@ -1,6 +1,6 @@
 //! What `rowtide check` says about the Kafka side. Connects and reads; creates nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rowtide_sdk::{Finding, Severity, TopicInfo, TopicSpec};
 
@@ -33,15 +33,14 @@ pub async fn check(
             .collect();
     }
     let mut findings = Vec::new();
-    let started =
-        config.check_files().and_then(|()| Producer::start(&config.producer(limits, None)));
+    let started = config.check_files().and_then(|()| Producer::start(&config.producer(limits)));
     match started {
         Ok(producer) => {
             if let Err(failure) = look(config, topics, &producer, &mut findings).await {
                 findings.push(finding(&failure));
             }
             // Nothing was sent, so that closing has nothing to report.
-            let _closed = producer.close(Instant::now()).await;
+            producer.end().await;
         }
         Err(failure) => findings.push(finding(&failure)),
     }

@@ -114,7 +114,7 @@ pub(crate) fn without_client_name(reason: &str) -> &str {
     reason.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: ")).map_or(reason, |r| r.1)
 }
 
-/// A running producer. Dropping it gives up what is not delivered; [`Producer::close`] does not.
+/// A running producer. Dropping it gives up what is not delivered; [`Producer::settle`] waits for it.
 pub(crate) struct Producer {
     raw: Arc<RawProducer>,
     pub(crate) shared: Arc<Shared>,
@@ -132,8 +132,10 @@ impl Producer {
         let (ending, ended) = oneshot::channel();
         let thread = {
             let (raw, shared) = (Arc::clone(&raw), Arc::clone(&shared));
+            // What callbacks log names the connector.
+            let span = tracing::Span::current();
             std::thread::Builder::new().name("kafka-poll".to_owned()).spawn(move || {
-                poll_until_alone(raw, &shared);
+                span.in_scope(|| poll_until_alone(raw, &shared));
                 drop(ending);
             })
         };
@@ -200,12 +202,9 @@ impl Producer {
         failure
     }
 
-    /// Hands a record to librdkafka's queue.
-    ///
-    /// # Errors
-    /// librdkafka's code; the record was not taken then, and its batch not released.
-    pub(crate) fn send(&self, record: RawRecord<'_>) -> Result<(), KafkaError> {
-        self.raw.send(record).map_err(|(error, _record)| error)
+    /// A part of it that hands over records. The producer ends only once this is dropped.
+    pub(crate) fn handle(&self) -> Handle {
+        Handle { raw: Arc::clone(&self.raw), shared: Arc::clone(&self.shared) }
     }
 
     /// The number of partitions of a topic as the cluster has it now.
@@ -221,24 +220,8 @@ impl Producer {
             .map_err(|error| error::failure(&error, format_args!("topic {topic}: its partitions")))
     }
 
-    /// The round trip to the brokers: the fastest of three looks at a topic that was just looked at,
-    /// so that the connection is up.
-    pub(crate) async fn round_trip(&self, topic: &Arc<str>) -> Option<Duration> {
-        let raw = Arc::clone(&self.raw);
-        let name = Arc::clone(topic);
-        let looks = blocking(move || {
-            let look = |_| {
-                let started = Instant::now();
-                partitions(&raw, &name, CONNECT_STEP).is_ok().then(|| started.elapsed())
-            };
-            (0..3).filter_map(look).min()
-        });
-        looks.await.ok().flatten()
-    }
-
-    /// Waits for all reports until `deadline`, gives up the rest and ends librdkafka's threads, so
-    /// that nothing of this producer can reach a broker after a next one started.
-    pub(crate) async fn close(self, deadline: Instant) -> Result<(), Failure> {
+    /// Waits for all reports until `deadline`; then gives up the rest.
+    pub(crate) async fn settle(&self, deadline: Instant) -> Result<(), Failure> {
         let deliveries = &self.shared.deliveries;
         while deliveries.batches() > 0 && deliveries.cause().is_none() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -248,20 +231,42 @@ impl Producer {
             deliveries.progress(left.min(POLL_BUSY)).await;
         }
         let undelivered = deliveries.batches();
+        if undelivered == 0 {
+            return Ok(());
+        }
         let was_alive = deliveries.cause().is_none();
         let failure = Failure::new(
             Class::Transient,
             codes::CLOSED_BEFORE_DELIVERY,
             format!("{undelivered} batches were not acknowledged before the deadline"),
         );
-        if undelivered > 0 {
-            // The polling thread purges the queue once there is a cause.
-            deliveries.end(failure.clone());
-        }
+        // The polling thread purges the queue once there is a cause.
+        deliveries.end(failure.clone());
+        if was_alive { Err(failure) } else { Ok(()) }
+    }
+
+    /// Ends librdkafka's threads, so that nothing of this producer can reach a broker after a next
+    /// one started. Every [`Handle`] must be gone.
+    pub(crate) async fn end(self) {
         let Self { raw, ended, .. } = self;
         drop(raw);
         let _ended_or_late = tokio::time::timeout(DESTROY_TIMEOUT, ended).await;
-        if undelivered > 0 && was_alive { Err(failure) } else { Ok(()) }
+    }
+}
+
+/// What hands records to a running producer.
+pub(crate) struct Handle {
+    raw: Arc<RawProducer>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Hands a record to librdkafka's queue.
+    ///
+    /// # Errors
+    /// librdkafka's code; the record was not taken then, and its batch not released.
+    pub(crate) fn send(&self, record: RawRecord<'_>) -> Result<(), KafkaError> {
+        self.raw.send(record).map_err(|(error, _record)| error)
     }
 }
 

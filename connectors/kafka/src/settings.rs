@@ -1,7 +1,5 @@
 //! The configuration as librdkafka takes it.
 
-use std::time::Duration;
-
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rowtide_sdk::{Class, Secret};
@@ -11,10 +9,9 @@ use crate::error::{Failure, codes};
 
 /// Room for a record's framing, its headers and the batch header beside key and value.
 pub(crate) const RECORD_FRAMING_BYTES: usize = 1024;
-/// The linger time where the brokers are near, in milliseconds.
-const LINGER_MIN_MS: f64 = 2.0;
-/// The linger time where they are far, in milliseconds.
-const LINGER_MAX_MS: f64 = 50.0;
+/// The linger time by default, in milliseconds: as long as handing over a round takes. A shorter one
+/// sends a part of it alone.
+const LINGER_MS: f64 = 2.0;
 /// The smallest and largest `message.max.bytes` that librdkafka takes.
 const MESSAGE_MAX_BYTES: std::ops::RangeInclusive<usize> = 1_000..=1_000_000_000;
 
@@ -56,9 +53,7 @@ impl KafkaConfig {
     }
 
     /// The producer's settings: those that hold order and durability, and those of the section.
-    ///
-    /// `trip` is the round trip to the brokers, where it is known.
-    pub(crate) fn producer(&self, limits: KafkaLimits, trip: Option<Duration>) -> ClientConfig {
+    pub(crate) fn producer(&self, limits: KafkaLimits) -> ClientConfig {
         let mut client = self.client();
         client.set("enable.idempotence", "true");
         client.set("acks", "all");
@@ -69,7 +64,7 @@ impl KafkaConfig {
         client.set("enable.gapless.guarantee", "true");
         client.set("partitioner", "murmur2_random");
         client.set("compression.codec", self.compression.codec());
-        client.set("linger.ms", self.linger(trip).to_string());
+        client.set("linger.ms", self.linger_ms.unwrap_or(LINGER_MS).to_string());
         client.set("batch.size", self.batch_bytes.to_string());
         self.set_default(&mut client, "batch.num.messages", "100000");
         client.set("message.max.bytes", limits.message_max_bytes().to_string());
@@ -77,16 +72,6 @@ impl KafkaConfig {
         // Bytes bound the queue; the count must not bite before them.
         client.set("queue.buffering.max.messages", "10000000");
         client
-    }
-
-    /// The linger time in milliseconds.
-    ///
-    /// librdkafka keeps one request of a partition in flight, and its broker thread spins while a
-    /// record behind it is older than the linger time. An acknowledgement takes about two round
-    /// trips: one to the leader, one from there to the followers.
-    pub(crate) fn linger(&self, trip: Option<Duration>) -> f64 {
-        let trip_ms = trip.map_or(0.0, |trip| trip.as_secs_f64() * 1_000.0);
-        self.linger_ms.unwrap_or_else(|| (2.0 * trip_ms).clamp(LINGER_MIN_MS, LINGER_MAX_MS))
     }
 
     /// Reads the files that `tls` names: librdkafka does not say which one it cannot use.

@@ -54,7 +54,7 @@ async fn a_batch_without_records_is_durable_at_once() {
     let (_mock, config) = mock();
     let mut harness = Harness::open(config).await;
     harness.submit(batch(TOPIC, &[])).await.unwrap();
-    assert!(harness.try_outcome().unwrap().result.is_ok());
+    assert!(harness.outcome().await.result.is_ok());
 }
 
 #[tokio::test]
@@ -225,7 +225,7 @@ async fn a_dropped_sink_fails_what_it_had() {
     }
 }
 
-/// A sink that has one batch in flight, and a queue for two of the largest records.
+/// A sink that takes one batch at a time, and a queue for two of the largest records.
 fn small_queue(config: KafkaConfig) -> Harness {
     Harness::with_memory(config, 1)
 }
@@ -262,6 +262,8 @@ async fn an_abandoned_submit_fails_its_batch() {
     mock.broker_down(-1).unwrap();
     let large = Some("x".repeat(800_000));
     let records: Vec<_> = (0..5).map(|n| (Some(format!("k{n}")), large.clone())).collect();
+    // The first is handed over; the second has no room beside it.
+    harness.submit(batch(TOPIC, &records)).await.unwrap();
     let submitting = harness.submit(batch(TOPIC, &records));
     assert!(tokio::time::timeout(Duration::from_millis(300), submitting).await.is_err());
     let error = harness.first_failure().await;
@@ -276,9 +278,10 @@ async fn a_record_beyond_the_limit_is_refused_before_it_is_sent() {
     let (mock, config) = mock();
     let mut harness = Harness::open(config).await;
     let huge = "x".repeat(common::MAX_RECORD + 2_000);
-    let error = harness.submit(one(TOPIC, "k", &huge)).await.unwrap_err();
-    assert_eq!(error.code(), codes::RECORD_TOO_LARGE);
+    harness.submit(one(TOPIC, "k", &huge)).await.unwrap();
     assert_eq!(harness.first_failure().await.code(), codes::RECORD_TOO_LARGE);
+    let error = harness.submit(one(TOPIC, "k", "next")).await.unwrap_err();
+    assert_eq!(error.code(), codes::RECORD_TOO_LARGE);
     harness.close().await.unwrap();
     assert_eq!(read_back(&mock.bootstrap_servers(), TOPIC, &[]), []);
 }
@@ -316,8 +319,11 @@ async fn a_batch_that_names_a_missing_topic_entry_fails() {
     let mut harness = Harness::open(config).await;
     let mut broken = one(TOPIC, "k", "v");
     broken.topics.clear();
-    assert_eq!(harness.submit(broken).await.unwrap_err().class(), Class::Fatal);
-    assert!(harness.first_failure().await.message().contains("its batch lacks"));
+    harness.submit(broken).await.unwrap();
+    let error = harness.first_failure().await;
+    assert_eq!(error.class(), Class::Fatal);
+    assert!(error.message().contains("its batch lacks"));
+    assert_eq!(harness.submit(one(TOPIC, "k", "v")).await.unwrap_err().class(), Class::Fatal);
 }
 
 #[tokio::test]
