@@ -198,3 +198,52 @@ fn a_key_column_is_neither_excluded_nor_redacted() {
         assert!(!checked.status.success() && text.contains("RT5014"), "{columns}: {text}");
     }
 }
+
+/// Columns that settings hide stay hidden when the table gets another name, while running or while
+/// stopped, and when another table takes the old one.
+#[test]
+fn a_renamed_table_does_not_shed_its_settings() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    sql(
+        &server,
+        "CREATE TABLE t (id int PRIMARY KEY, email text);
+         CREATE TABLE fresh (id int PRIMARY KEY, email text);
+         CREATE TABLE plain (id int PRIMARY KEY)",
+    );
+    let setup = Setup::new();
+    let write = |settings: &str| {
+        let connector = format!(
+            "    tables:\n      public.t: {{ columns: {{ mask: {{ email: redact }} }} }}\n{settings}"
+        );
+        let sink = setup.jsonl();
+        setup.write(&Options { url: server.url(), source: "", sink, connector: &connector });
+    };
+    write("");
+    let mut host = setup.first_start();
+    sql(&server, "INSERT INTO t VALUES (1, 'secret'); INSERT INTO plain VALUES (1)");
+    host.until("both events are there", || setup.count() == 2);
+    sql(&server, "ALTER TABLE plain RENAME TO plainer; INSERT INTO plainer VALUES (2)");
+    host.until("a table without settings goes on", || setup.count() == 3);
+    // The swap of two tables: the old name is taken again before the old table is written to.
+    sql(
+        &server,
+        "BEGIN; ALTER TABLE t RENAME TO t_old; ALTER TABLE fresh RENAME TO t; COMMIT;
+         INSERT INTO t VALUES (2, 'secret')",
+    );
+    host.until("the new table has the settings", || setup.count() == 4);
+    sql(&server, "INSERT INTO t_old VALUES (3, 'secret')");
+    assert_eq!(host.wait(), Some(2), "{}", host.log());
+    let log = refused(&setup, "RT5015", 2);
+    assert!(log.contains("public.t_old") && log.contains("columns.mask"), "{log}");
+    assert!(!setup.events().contains_key("shop.public.t_old"));
+
+    write("      public.t_old: { columns: { mask: { email: sha256 } } }\n");
+    let mut host = setup.start();
+    host.until("the event is there", || setup.count() == 5);
+    assert_eq!(host.stop(), Some(0));
+    // While nobody looks.
+    sql(&server, "ALTER TABLE t RENAME TO t_new; INSERT INTO t_new VALUES (4, 'secret')");
+    refused(&setup, "RT5015", 2);
+    assert_eq!(setup.count(), 5);
+    assert!(!format!("{:?}", setup.events()).contains("secret"));
+}
