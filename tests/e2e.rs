@@ -18,5 +18,7 @@ mod kafka;
 mod refusals;
 #[path = "e2e/restarts.rs"]
 mod restarts;
+#[path = "e2e/together.rs"]
+mod together;
 #[path = "e2e/types.rs"]
 mod types;

@@ -10,7 +10,7 @@ use super::output::complain;
 use super::{Exit, runtime};
 use crate::config::Config;
 use crate::ops::logs;
-use crate::pipeline::{self, ConnectorEnd};
+use crate::pipeline::{self, ConnectorEnd, Notice};
 
 /// How long threads of libraries may take to end once every connector has.
 const LEFTOVERS: Duration = Duration::from_millis(500);
@@ -38,14 +38,21 @@ pub(super) fn run(config: Config) -> Exit {
 
 async fn until_ended(config: Config, shutdown: CancellationToken) -> Exit {
     let config = Arc::new(config);
-    let ends = pipeline::run(Arc::clone(&config), shutdown, |end| {
-        if let Err(error) = &end.result {
-            tracing::error!(
-                connector = %end.name, code = %error.code(), "stopped for good: {error}"
-            );
-        }
-    });
+    let ends = pipeline::run(Arc::clone(&config), shutdown, tell);
     exit_of(&config, &ends.await)
+}
+
+fn tell(notice: Notice<'_>) {
+    match notice {
+        Notice::Ended(ConnectorEnd { name, result: Err(error) }) => {
+            tracing::error!(connector = %name, code = %error.code(), "stopped for good: {error}");
+        }
+        Notice::StillEnded(ConnectorEnd { name, result: Err(error) }, since) => tracing::warn!(
+            connector = %name, code = %error.code(), stopped_s = since.as_secs(),
+            "still stopped for good while other connectors run: {}", error.message()
+        ),
+        Notice::Ended(_) | Notice::StillEnded(..) => {}
+    }
 }
 
 /// The first failure in the order of the configuration decides.

@@ -25,8 +25,11 @@ mod supervise;
 mod topics;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rowtide_sdk::Error;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConnectorConfig};
@@ -44,19 +47,31 @@ pub struct ConnectorEnd {
     pub result: Result<(), Error>,
 }
 
+/// What happens to connectors while any of them runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Notice<'a> {
+    /// One has ended.
+    Ended(&'a ConnectorEnd),
+    /// One failed for good so long ago, and others still run.
+    StillEnded(&'a ConnectorEnd, Duration),
+}
+
+/// How often a connector that failed for good is named again while others run.
+const REMIND_EVERY: Duration = Duration::from_secs(300);
+
 /// The bytes a source may hold beside the encoded records: two batches in the channel, one being
 /// filled and one being encoded.
 pub(crate) const RAW_BATCHES: usize = 4;
 
 /// Runs every connector until it fails for good or `shutdown` is cancelled, and reports each end as
-/// it comes. Returns when all have ended.
+/// it comes, and failures again and again. Returns when all have ended.
 pub async fn run(
     config: Arc<Config>,
     shutdown: CancellationToken,
-    mut ended: impl FnMut(&ConnectorEnd),
+    mut notify: impl FnMut(Notice<'_>),
 ) -> Vec<ConnectorEnd> {
     let claims = ClaimRegistry::default();
-    let (report, mut reports) = tokio::sync::mpsc::channel(config.connectors.len().max(1));
+    let (report, reports) = mpsc::channel(config.connectors.len().max(1));
     for connector in &config.connectors {
         let job = Job {
             config: Arc::clone(&config),
@@ -73,17 +88,36 @@ pub async fn run(
         });
         if let Err(error) = spawned {
             let end = ConnectorEnd { name, result: Err(supervise::thread_error(error)) };
-            ended(&end);
+            notify(Notice::Ended(&end));
             return vec![end];
         }
     }
     drop(report);
-    let mut ends = Vec::with_capacity(config.connectors.len());
-    while let Some(end) = reports.recv().await {
-        ended(&end);
-        ends.push(end);
+    collect(reports, notify).await
+}
+
+/// Gathers the ends of all connectors.
+async fn collect(
+    mut reports: mpsc::Receiver<ConnectorEnd>,
+    mut notify: impl FnMut(Notice<'_>),
+) -> Vec<ConnectorEnd> {
+    let mut ends: Vec<(Instant, ConnectorEnd)> = Vec::new();
+    let mut reminders = tokio::time::interval(REMIND_EVERY);
+    loop {
+        tokio::select! {
+            end = reports.recv() => {
+                let Some(end) = end else { break };
+                notify(Notice::Ended(&end));
+                ends.push((Instant::now(), end));
+            }
+            _ = reminders.tick() => {
+                for (at, end) in ends.iter().filter(|(_, end)| end.result.is_err()) {
+                    notify(Notice::StillEnded(end, at.elapsed()));
+                }
+            }
+        }
     }
-    ends
+    ends.into_iter().map(|(_, end)| end).collect()
 }
 
 /// One connector's share of the configuration.
@@ -93,4 +127,41 @@ pub(crate) struct Job {
     pub(crate) connector: ConnectorConfig,
     pub(crate) claims: ClaimRegistry,
     pub(crate) shutdown: CancellationToken,
+}
+
+#[cfg(test)]
+mod tests {
+    use rowtide_sdk::{Code, Origin};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_told_again_while_others_run() {
+        let (report, reports) = mpsc::channel(3);
+        let end = |name: &str, result| ConnectorEnd { name: name.to_owned(), result };
+        let others = async move {
+            let failure = Error::fatal(Origin::Source, Code("RT2204"), "gone");
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            report.send(end("shop", Err(failure))).await.unwrap();
+            report.send(end("done", Ok(()))).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(590)).await;
+            report.send(end("audit", Ok(()))).await.unwrap();
+        };
+        let mut told = Vec::new();
+        let gather = collect(reports, |notice| match notice {
+            Notice::Ended(end) => told.push((end.name.clone(), None)),
+            Notice::StillEnded(end, since) => told.push((end.name.clone(), Some(since.as_secs()))),
+        });
+        let ((), ends) = tokio::join!(others, gather);
+        let expected = [
+            ("shop", None),
+            ("done", None),
+            ("shop", Some(240)),
+            ("shop", Some(540)),
+            ("audit", None),
+        ];
+        let told: Vec<_> = told.iter().map(|(name, since)| (name.as_str(), *since)).collect();
+        assert_eq!(told, expected);
+        assert!(ends.iter().any(|end| end.name == "shop" && end.result.is_err()));
+    }
 }
