@@ -479,12 +479,16 @@ async fn simulate(seed: u64, sink_holds: bool) {
     check_saved(&world, state.path());
 }
 
+fn saved(world: &Shared, state_dir: &std::path::Path) -> Option<Checkpoint> {
+    match &world.lock().unwrap().held {
+        Some((checkpoint, _)) => Some(checkpoint.clone()),
+        None => crate::offsets::saved(state_dir, "shop").unwrap(),
+    }
+}
+
 /// The position is at the end of the log, with the versions and claims of that place.
 fn check_saved(world: &Shared, state_dir: &std::path::Path) {
-    let saved = match &world.lock().unwrap().held {
-        Some((checkpoint, _)) => checkpoint.clone(),
-        None => crate::offsets::saved(state_dir, "shop").unwrap().unwrap(),
-    };
+    let saved = saved(world, state_dir).unwrap();
     assert_eq!(saved.position.as_str(), TOTAL.to_string());
     let host = crate::schema::HostState::parse(&saved.host).unwrap();
     assert_eq!(host.claims, ["slot/s"]);
@@ -567,6 +571,9 @@ fn a_clean_stop_commits_everything() {
             for life in 5..40 {
                 let end = live(&world, state.path(), Duration::from_millis(life)).await;
                 assert!(end.result.is_ok());
+                let saved = saved(&world, state.path());
+                let saved = saved.map_or(0, |saved| saved.position.as_str().parse().unwrap());
+                assert_eq!(world.lock().unwrap().told, saved, "told before it is let go");
             }
             let end = live(&world, state.path(), Duration::from_secs(3)).await;
             assert!(end.result.is_ok());
@@ -577,26 +584,46 @@ fn a_clean_stop_commits_everything() {
     }
 }
 
-/// The error of one delivery ends the run, long before anybody asks for a stop.
+/// Nobody asks for a stop: what came last is flushed, saved and told all the same.
+#[test]
+fn a_quiet_log_is_committed_without_a_stop() {
+    for sink_holds in [false, true] {
+        on_paused_clock(async move {
+            let state = tempfile::tempdir().unwrap();
+            let world = Arc::new(Mutex::new(world(sink_holds)));
+            let job = job(&world, state.path(), &CancellationToken::new());
+            let killed = tokio::time::timeout(Duration::from_secs(5), session::run(&job)).await;
+            assert!(killed.is_err(), "it ran until it was killed");
+            check(&world.lock().unwrap());
+            check_saved(&world, state.path());
+        });
+    }
+}
+
+/// The error of one delivery ends the run, long before anybody asks for a stop: while the log goes
+/// on, and when the batch was the last.
 #[test]
 fn a_failed_delivery_ends_the_run() {
-    on_paused_clock(async {
-        let state = tempfile::tempdir().unwrap();
-        let world = Arc::new(Mutex::new(World { fails_at: Some(TOTAL / 2), ..world(false) }));
-        let hour = Duration::from_secs(3600);
-        let started = tokio::time::Instant::now();
-        let end = live(&world, state.path(), hour).await;
-        assert_eq!(end.result.unwrap_err().message(), "the delivery failed");
-        assert!(started.elapsed() < Duration::from_secs(30));
-        assert!(end.has_progressed, "the first half is saved");
-        assert!(world.lock().unwrap().told <= TOTAL / 2);
-        let end = live(&world, state.path(), Duration::from_secs(5)).await;
-        assert!(end.result.is_ok() && end.has_progressed);
-        check(&world.lock().unwrap());
-        check_saved(&world, state.path());
-        let end = live(&world, state.path(), Duration::from_secs(5)).await;
-        assert!(end.result.is_ok() && !end.has_progressed, "there was nothing to do");
-    });
+    let last = (0..TOTAL).rev().find(|number| !is_filtered(*number)).unwrap();
+    for fails_at in [TOTAL / 2, last] {
+        on_paused_clock(async move {
+            let state = tempfile::tempdir().unwrap();
+            let world = Arc::new(Mutex::new(World { fails_at: Some(fails_at), ..world(false) }));
+            let hour = Duration::from_secs(3600);
+            let started = tokio::time::Instant::now();
+            let end = live(&world, state.path(), hour).await;
+            assert_eq!(end.result.unwrap_err().message(), "the delivery failed");
+            assert!(started.elapsed() < Duration::from_secs(30));
+            assert!(end.has_progressed, "what came before is saved");
+            assert!(world.lock().unwrap().told <= fails_at);
+            let end = live(&world, state.path(), Duration::from_secs(5)).await;
+            assert!(end.result.is_ok() && end.has_progressed);
+            check(&world.lock().unwrap());
+            check_saved(&world, state.path());
+            let end = live(&world, state.path(), Duration::from_secs(5)).await;
+            assert!(end.result.is_ok() && !end.has_progressed, "there was nothing to do");
+        });
+    }
 }
 
 /// A position that cannot be saved is not told, and ends the run.
