@@ -8,7 +8,7 @@
 //! | 3 | the source: the database, its slot or its log needs an operator |
 //! | 4 | the sink: the broker, disk or other target needs an operator |
 //! | 5 | the host: an event, the saved position or the state folder needs an operator |
-//! | 6 | somebody else owns the slot, folder or state: stopped and touched nothing |
+//! | 6 | another process owns the folder or state: stopped and touched nothing |
 //! | 130 | a second signal cut the orderly stop short; nothing is lost |
 //!
 //! `run` ends when every connector has ended; of several failures the first in the order of the
@@ -48,7 +48,7 @@ Exit codes:
     3  the source: the database, its slot or its log needs an operator
     4  the sink: the broker, disk or other target needs an operator
     5  the host: an event, the saved position or the state folder needs an operator
-    6  somebody else owns the slot, folder or state: stopped and touched nothing
+    6  another process owns the folder or state: stopped and touched nothing
   130  a second signal cut the orderly stop short; nothing is lost";
 
 impl Exit {

@@ -181,6 +181,18 @@ impl From<&DbError> for ServerError {
     }
 }
 
+/// Puts the role into a remedy that grants it something.
+pub(crate) fn naming_role(error: Error, role: &str) -> Error {
+    if error.code() != codes::REPLICATION_ROLE {
+        return error;
+    }
+    let role = crate::sql::ident(role);
+    error.with_remedy(format!(
+        "as a superuser: ALTER ROLE {role} REPLICATION (on Amazon RDS: GRANT rds_replication TO \
+         {role})"
+    ))
+}
+
 /// The error of an SQL statement sent through tokio-postgres. `doing` says what was asked.
 pub(crate) fn from_sql(error: tokio_postgres::Error, doing: &str) -> Error {
     if let Some(refused) = error.as_db_error() {
@@ -266,6 +278,9 @@ impl When {
     }
 }
 
+/// For whoever does not know the role; [`naming_role`] does.
+const REPLICATION_REMEDY: &str = "as a superuser: ALTER ROLE … REPLICATION (on Amazon RDS: GRANT \
+    rds_replication TO …), for the user in `url`";
 const POOLER_REMEDY: &str =
     "replication needs the server itself: put its own host and port into the url, not the pooler's";
 const WAL_GONE_REMEDY: &str = "what the slot still needed is gone: drop the slot and start over \
@@ -357,10 +372,7 @@ const RULES: &[Rule] = &[
             When::Text("WAL sender"),
             When::Text("walsender"),
         ],
-        verdict: with_detail(fatal(
-            codes::REPLICATION_ROLE,
-            "as a superuser: ALTER ROLE … REPLICATION (on Amazon RDS: GRANT rds_replication TO …)",
-        )),
+        verdict: with_detail(fatal(codes::REPLICATION_ROLE, REPLICATION_REMEDY)),
     },
     Rule { sqlstate: "42501", when: &[], verdict: with_detail(fatal(codes::PERMISSION, "")) },
     Rule {

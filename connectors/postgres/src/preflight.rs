@@ -56,6 +56,11 @@ async fn look(
     findings.extend(settings(&server));
     let slot = slot::find(&mut sql, &source.config.slot).await?;
     findings.extend(slot_findings(source, slot.as_ref(), resume.as_ref(), &server));
+    if let Some(slot) = &slot
+        && let Err(error) = slot.check_free(&mut sql).await
+    {
+        findings.push(Finding { severity: Severity::Warning, ..Finding::from(&error) });
+    }
 
     let name = &source.config.publication;
     let review = publication::look(&mut sql, source.wish(&server)).await?;
@@ -65,7 +70,7 @@ async fn look(
     } else if review.plan.create {
         let message = format!("the publication \"{name}\" will be created");
         findings.push(say(Severity::Info, refusals::PUBLICATION_MISSING, message, ""));
-        findings.extend(may_create(&mut sql, &server.database).await?);
+        findings.extend(may_create(&mut sql, &server.database, &source.options.user).await?);
         if slot.is_some() {
             findings.push(say(
                 Severity::Warning,
@@ -105,7 +110,7 @@ async fn ownership(
 }
 
 /// Whether the role may create a publication in the database.
-async fn may_create(sql: &mut impl Sql, database: &str) -> Result<Option<Finding>> {
+async fn may_create(sql: &mut impl Sql, database: &str, role: &str) -> Result<Option<Finding>> {
     let statement = format!("SELECT has_database_privilege({}, 'CREATE')", literal(database));
     let rows = sql.rows(&statement, "asking for the role's rights").await?;
     let may = rows.into_iter().flatten().flatten().next().as_deref() == Some("t");
@@ -114,7 +119,7 @@ async fn may_create(sql: &mut impl Sql, database: &str) -> Result<Option<Finding
             Severity::Error,
             refusals::PERMISSION,
             "the role may not create a publication in the database",
-            &format!("GRANT CREATE ON DATABASE {} TO …", ident(database)),
+            &format!("GRANT CREATE ON DATABASE {} TO {}", ident(database), ident(role)),
         )
     }))
 }
@@ -187,9 +192,6 @@ fn slot_findings(
     let kind = slot.check_kind(&server.database);
     let place = resume.map_or(Ok(()), |position| slot.check_position(position));
     findings.extend([kind, place].into_iter().filter_map(|r| Some(Finding::from(&r.err()?))));
-    if let Err(error) = slot.check_free() {
-        findings.push(Finding { severity: Severity::Warning, ..Finding::from(&error) });
-    }
     findings.extend(slot.retention());
     findings
 }

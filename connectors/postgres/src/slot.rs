@@ -123,17 +123,23 @@ impl Slot {
         ))
     }
 
-    /// Reports a slot that somebody reads from.
+    /// Reports a slot that somebody reads from. The server gives a slot to one connection at a time
+    /// and takes it back when that ends, so whoever waits takes over.
     ///
     /// # Errors
-    /// `RT2118`, transient, naming the process.
-    pub(crate) fn check_free(&self) -> Result<()> {
+    /// `RT2118`, transient, naming the process and, where they can be asked for, its application,
+    /// address and age.
+    pub(crate) async fn check_free(&self, sql: &mut impl Sql) -> Result<()> {
         let Some(pid) = self.active_pid else { return Ok(()) };
-        let message = format!("the slot \"{}\" is read by server process {pid}", self.slot_name);
-        Err(Error::transient(Origin::Source, refusals::SLOT_IN_USE, message).with_remedy(
-            "it passes when the other connection ends (within wal_sender_timeout if it died); two \
-             connectors cannot share a slot",
-        ))
+        let statement = format!(
+            "SELECT format('application \"%s\", from %s, since %s', application_name, \
+                 coalesce(host(client_addr), 'a unix socket'), \
+                 date_trunc('second', backend_start)) \
+             FROM pg_stat_activity WHERE pid = {pid} AND backend_start IS NOT NULL"
+        );
+        // Not every role may see another's sessions; the number alone says enough then.
+        let rows = sql.rows(&statement, "looking for the slot's reader").await.unwrap_or_default();
+        Err(in_use(&self.slot_name, pid, rows.into_iter().flatten().flatten().next().as_deref()))
     }
 
     /// Says when the server is close to invalidating the slot.
@@ -154,6 +160,22 @@ impl Slot {
     }
 }
 
+fn in_use(name: &str, pid: i64, who: Option<&str>) -> Error {
+    let who = who.map(|who| format!(" ({who})")).unwrap_or_default();
+    Error::transient(
+        Origin::Source,
+        refusals::SLOT_IN_USE,
+        format!(
+            "the slot \"{name}\" is read by server process {pid}{who}; waiting for it to be given up"
+        ),
+    )
+    .with_remedy(
+        "if that process is a connection of ours that died, the server ends it within \
+         wal_sender_timeout; if it is another Rowtide or another program, stop one of the two or \
+         give this one its own `slot`",
+    )
+}
+
 /// A saved position without its slot.
 pub(crate) fn gone(name: &str, position: &PgPosition) -> Error {
     Error::fatal(
@@ -164,10 +186,11 @@ pub(crate) fn gone(name: &str, position: &PgPosition) -> Error {
             position.confirm
         ),
     )
-    .with_remedy(
+    .with_remedy(format!(
         "a new slot would silently miss every change since then; if that is acceptable, create it \
-         (SELECT pg_create_logical_replication_slot(…, 'pgoutput')) and run `rowtide position adopt`",
-    )
+         (SELECT pg_create_logical_replication_slot({}, 'pgoutput')) and run `rowtide position adopt`",
+        literal(name)
+    ))
 }
 
 /// Creates the slot; the LSN from which it has every change. `patience` is how long it may wait for
@@ -240,6 +263,8 @@ async fn blockers(sql: &mut impl Sql) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use rowtide_sdk::Class;
+
     use super::*;
 
     fn slot() -> Slot {
@@ -291,6 +316,8 @@ mod tests {
             "wal_status":"reserved","safe_wal_size":null,"two_phase":false}"#;
         let slot: Slot = serde_json::from_str(old).unwrap();
         assert_eq!((slot.confirmed().unwrap(), slot.active_pid), (Lsn(2), Some(77)));
-        assert_eq!(slot.check_free().unwrap_err().code(), refusals::SLOT_IN_USE);
+        let error = in_use("s", 77, Some("application \"x\""));
+        assert_eq!((error.code(), error.class()), (refusals::SLOT_IN_USE, Class::Transient));
+        assert!(error.message().contains("process 77 (application \"x\")"), "{error}");
     }
 }

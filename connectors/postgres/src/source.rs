@@ -19,7 +19,7 @@ use crate::position::{History, PgPosition, Renderer, write_position};
 use crate::publication::{self, Members};
 use crate::server::{self, Server};
 use crate::slot::{self, Slot};
-use crate::sql::ident;
+use crate::sql::{Sql, ident};
 use crate::stream::{self, Progress, Session, Tables, codes};
 use crate::wire::{ReplicationConnection, sql_client};
 
@@ -188,7 +188,7 @@ async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<(Sessio
         server::check_history(&mut connection, position, &history, &flushed).await?;
     }
     let slot = slot::find(&mut connection, &source.config.slot).await?;
-    check_slot(source, slot.as_ref(), resume.as_ref(), &server)?;
+    check_slot(source, &mut connection, slot.as_ref(), resume.as_ref(), &server).await?;
     cx.claims.claim(&source.claimed(&history))?;
     let members = publish(source, &server, resume.is_some()).await?;
 
@@ -218,8 +218,9 @@ async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<(Sessio
     Ok((session, members))
 }
 
-fn check_slot(
+async fn check_slot(
     source: &PostgresSource,
+    sql: &mut impl Sql,
     slot: Option<&Slot>,
     resume: Option<&PgPosition>,
     server: &Server,
@@ -232,7 +233,7 @@ fn check_slot(
             if let Some(position) = resume {
                 slot.check_position(position)?;
             }
-            slot.check_free()?;
+            slot.check_free(sql).await?;
             publication::report(slot.retention().as_slice())?;
         }
     }

@@ -265,6 +265,7 @@ async fn refusals_before_and_after_the_login_have_their_codes() {
     let plain = options(&url("plain", "postgres"), None);
     let error = ReplicationConnection::connect(&plain).await.unwrap_err();
     assert_eq!(error.code().0, "RT2114", "{error}");
+    assert!(error.remedy().unwrap().contains("ALTER ROLE \"plain\" REPLICATION"), "{error}");
 
     let super_user = options(&url("postgres", "postgres"), None);
     let _first = ReplicationConnection::connect(&super_user).await.unwrap();
@@ -277,6 +278,14 @@ async fn refusals_before_and_after_the_login_have_their_codes() {
     let nowhere = "postgres://u@no-such-host.invalid/db";
     refused(nowhere, None, "RT2101", Class::Transient).await;
     refused("postgres://u@/db?host=/nonexistent", None, "RT2101", Class::Transient).await;
+    for (folder, is_there) in [("/nonexistent", false), ("/", true)] {
+        let socket = options(&format!("postgres://u@/db?host={folder}"), None);
+        let error = ReplicationConnection::connect(&socket).await.unwrap_err();
+        let remedy = error.remedy().unwrap();
+        assert!(remedy.contains("unix_socket_directories"), "{remedy}");
+        assert!(remedy.contains(".s.PGSQL.5432") && !remedy.contains("firewall"), "{remedy}");
+        assert_eq!(remedy.ends_with("is there"), is_there, "{remedy}");
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use super::frame::{Body, Frame, frame_at, tag};
 use super::tls::connect_error;
 use super::transport::{Transport, connect_stream};
 use crate::config::ConnectOptions;
-use crate::error::{ServerError, codes, lost, protocol};
+use crate::error::{ServerError, codes, lost, naming_role, protocol};
 
 /// A message before the login is complete is small; what is larger is not PostgreSQL.
 const LOGIN_MESSAGE_MAX: usize = 64 * 1024;
@@ -152,7 +152,8 @@ impl Session {
         };
         if message.tag == tag::ERROR {
             let doing = format!("logging in to {}", crate::config::describe(options));
-            return Err(ServerError::parse(&message.body).into_error(&doing));
+            let refusal = ServerError::parse(&message.body).into_error(&doing);
+            return Err(naming_role(refusal, &options.user));
         }
         Ok(message)
     }

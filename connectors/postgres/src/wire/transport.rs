@@ -75,13 +75,27 @@ pub(super) async fn within<T>(
 }
 
 fn unreachable(options: &ConnectOptions, cause: io::Error) -> Error {
+    let remedy = match &options.target {
+        Target::Tcp { .. } => {
+            "check host and port in `url`, listen_addresses and firewalls".to_owned()
+        }
+        Target::Unix { folder, port } => format!(
+            "check the folder that `url` names (host=…) and that this user may enter it: a running \
+             server keeps the socket .s.PGSQL.{port} in a folder of its unix_socket_directories; {} {}",
+            folder.display(),
+            match folder.is_dir() {
+                true => "is there",
+                false => "is no folder here",
+            }
+        ),
+    };
     Error::transient(
         Origin::Source,
         codes::UNREACHABLE,
         format!("cannot connect to {}", describe(options)),
     )
     .with_source(cause)
-    .with_remedy("check host and port in `url`, listen_addresses and firewalls")
+    .with_remedy(remedy)
 }
 
 async fn open(options: &ConnectOptions) -> Result<Transport> {

@@ -269,6 +269,11 @@ async fn check_finds_everything_at_once() {
             .all(|finding| finding.severity != Severity::Error || finding.remedy.is_some())
     );
 
+    let remedies: Vec<&str> = findings.iter().filter_map(|f| f.remedy.as_deref()).collect();
+    let grant = "GRANT CREATE ON DATABASE \"shop\" TO \"plain\"";
+    assert!(remedies.contains(&grant), "{remedies:#?}");
+    assert!(remedies.iter().any(|remedy| remedy.contains("ALTER ROLE \"plain\" REPLICATION")));
+
     let gone = Setup::new(&server, "shop").set("url", json!("postgres://x@127.0.0.1:1/shop"));
     let findings = gone.check().await;
     assert_eq!(findings.len(), 1);

@@ -149,7 +149,10 @@ async fn a_terminated_connection_is_transient_and_the_slot_passes_on() {
     assert_eq!((error.code().0, error.class()), ("RT2118", Class::Transient));
     let pid: i32 =
         sql.query_one("SELECT active_pid FROM pg_replication_slots", &[]).await.unwrap().get(0);
-    assert!(error.message().contains(&pid.to_string()), "{error}");
+    assert!(
+        error.message().contains(&format!("process {pid} (application \"rowtide\"")),
+        "{error}"
+    );
     sql.batch_execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots")
         .await
         .unwrap();
