@@ -51,7 +51,9 @@ impl Batch {
 /// What the producer's threads and the sink share.
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
-    /// Batches with reports still to come.
+    /// Batches ever begun.
+    begun: AtomicUsize,
+    /// Those with reports still to come.
     batches: AtomicUsize,
     /// What they hold in librdkafka, or will, in bytes.
     bytes: AtomicUsize,
@@ -74,6 +76,7 @@ pub(crate) struct Deliveries {
 impl Deliveries {
     /// Counts a batch in. Every report, and what is released, counts towards its end.
     pub(crate) fn begin(&self, batch: &Batch) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
         self.batches.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_add(batch.bytes, Ordering::AcqRel);
     }
@@ -99,6 +102,11 @@ impl Deliveries {
     /// Batches handed over with reports still to come.
     pub(crate) fn handed_over(&self) -> usize {
         self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// Batches ever begun.
+    pub(crate) fn begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Why nothing can be sent any more.

@@ -28,7 +28,7 @@ pub(crate) struct Health {
     reason: Mutex<String>,
     /// Known partition counts.
     topics: Mutex<BTreeMap<Arc<str>, i32>>,
-    /// Batches ended since the last look: an idle connector looks at nothing.
+    /// Batches begun at the last look: an idle connector looks at nothing.
     seen: AtomicUsize,
     state: Mutex<State>,
 }
@@ -82,16 +82,13 @@ impl Health {
         topics.iter().filter_map(count).sum::<usize>().max(1)
     }
 
-    /// Looks where a look is due. `in_flight` is the number of unanswered batches.
-    pub(crate) fn check(&self, raw: &RawProducer, in_flight: usize) {
+    /// Looks where a look is due. `begun` is the number of batches ever begun.
+    pub(crate) fn check(&self, raw: &RawProducer, begun: usize) {
         let now = Instant::now();
         if self.is_suspect() {
             self.check_brokers(raw, now);
         } else {
-            let was = self.seen.swap(in_flight, Ordering::Relaxed);
-            if was > 0 || in_flight > 0 {
-                self.check_topic(raw, now);
-            }
+            self.check_topic(raw, now, begun);
         }
     }
 
@@ -131,12 +128,12 @@ impl Health {
     }
 
     /// Looks at the next topic of the round.
-    fn check_topic(&self, raw: &RawProducer, now: Instant) {
+    fn check_topic(&self, raw: &RawProducer, now: Instant, begun: usize) {
         let mut state = lock(&self.state);
-        if state.next_topic.is_none() {
-            state.next_topic = Some(now + ROUND_PERIOD);
+        if now < *state.next_topic.get_or_insert(now + ROUND_PERIOD) {
+            return;
         }
-        if state.next_topic.is_some_and(|next| now < next) {
+        if state.cursor.is_none() && self.seen.swap(begun, Ordering::Relaxed) == begun {
             return;
         }
         let next = next_after(&lock(&self.topics), state.cursor.as_ref());

@@ -299,7 +299,7 @@ fn poll_until_alone(raw: Arc<RawProducer>, shared: &Shared) {
         }
         deliveries.answer_failed(!seen_without_cause);
         seen_without_cause = unexplained;
-        shared.health.check(&raw, deliveries.batches());
+        shared.health.check(&raw, deliveries.begun());
     }
     drop(raw);
     deliveries.answer_failed(false);
