@@ -156,7 +156,8 @@ impl SimSource {
             let batch = batch(cx.out.empty_batch(), &tables, next, count, padding);
             next += count;
             tokio::select! {
-                sent = cx.out.send(batch) => if sent.is_err() { return Ok(()) },
+                // Refused only where a stop is under way, which waits for what is in flight.
+                sent = cx.out.send(batch) => if sent.is_err() { continue },
                 () = cx.shutdown.cancelled() => {}
             }
             pause(&self.0).await;
