@@ -3,8 +3,9 @@
 use rowtide_sdk::{Cell, JsonWriter, PositionWriter};
 
 use super::encode::Scene;
-use super::image::{Cells, Violation};
+use super::image::Cells;
 use super::plan::Plan;
+use super::violation::Violation;
 
 /// What a dead letter keeps of its event.
 #[derive(Debug)]

@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use rowtide_sdk::{
     AllHeaders, Batch, BufferPool, Change, Code, Entry, Error, Image, ImageKind, JsonWriter, Op,
-    Origin, PositionWriter, Record, RecordHeaders, Table, Tx,
+    Origin, Poisoned, PositionWriter, Record, RecordHeaders, Table, Tx,
 };
 
 use super::ENVELOPE_SCHEMA_JSON;
 use super::dead_letter::{Kept, write_dead_letter};
-use super::image::{
-    Cells, ImageNotes, Violation, at, key_differs, write_image, write_key, write_names,
-};
+use super::image::{Cells, ImageNotes, at, key_differs, write_image, write_key, write_names};
 use super::plan::Plan;
+use super::violation::{DEFECT, Violation, too_large, unlogged, violation};
 use crate::config::{Headers, OnViolation, Validation};
 use crate::schema::{
     self, CONTRACT, ENVELOPE_SCHEMA, ROW_SCHEMA, RowView, TextNode, TextValidator,
@@ -168,9 +167,14 @@ impl Core {
         encoded: &mut Encoded,
     ) -> Result<(), Error> {
         if let Entry::Poisoned(poisoned) = entry {
-            let violation = Violation { code: poisoned.code, reason: poisoned.reason.clone() };
+            let Poisoned { code, ref reason, remedy, .. } = **poisoned;
+            let violation = Violation { code, reason: reason.clone(), remedy };
             let part = scene.change.part;
             return self.violated(plan, scene, part, &violation, &Kept::Nothing, out, encoded);
+        }
+        if plan.key_is_unlogged && matches!(scene.change.op, Op::Update | Op::Delete) {
+            let part = scene.change.part;
+            return self.violated(plan, scene, part, &unlogged(), &Kept::Raw, out, encoded);
         }
         let (first, second) = emissions(plan, scene.batch, scene.change);
         self.emission(plan, scene, &first, out, encoded)?;
@@ -337,12 +341,13 @@ impl Core {
         if let Some((residual, _)) = &plan.residual
             && !residual.is_valid(TextNode::Row(&row))
         {
-            return Err(violation(ROW_SCHEMA, "the derived row schema", residual, &row));
+            return Err(violation(ROW_SCHEMA, "the derived row schema", DEFECT, residual, &row));
         }
         if let Some(contract) = &plan.contract
             && !contract.is_valid(TextNode::Row(&row))
         {
-            return Err(violation(CONTRACT, "the contract", contract, &row));
+            let remedy = "mend the contract: the event is in the log as it is";
+            return Err(violation(CONTRACT, "the contract", remedy, contract, &row));
         }
         Ok(())
     }
@@ -366,6 +371,7 @@ impl Core {
                     error.masked(),
                     error.instance_path()
                 ),
+                remedy: DEFECT,
             });
         }
         let images = [(emission.before, written.before), (emission.after, written.after)];
@@ -383,6 +389,7 @@ impl Core {
                         error.masked(),
                         error.instance_path()
                     ),
+                    remedy: DEFECT,
                 });
             }
         }
@@ -460,9 +467,10 @@ impl Core {
                     plan.subject, plan.version, violation.reason
                 ),
             )
-            .with_remedy(
-                "mend the data or the schema, or set on_violation: dead_letter for the table",
-            ));
+            .with_remedy(format!(
+                "{}; or set on_violation: dead_letter for the table",
+                violation.remedy
+            )));
         }
         tracing::warn!(
             event = %id, subject = %plan.subject, code = %violation.code,
@@ -481,16 +489,6 @@ impl Core {
             headers: None,
         });
         Ok(())
-    }
-}
-
-/// RT5011: an event is larger than `max_event`.
-const TOO_LARGE: Code = Code("RT5011");
-
-fn too_large(bytes: usize, max: usize) -> Violation {
-    Violation {
-        code: TOO_LARGE,
-        reason: format!("the envelope has {bytes} bytes, more than max_event ({max})"),
     }
 }
 
@@ -614,14 +612,6 @@ fn shape_bit(emission: &Emission<'_>) -> u32 {
     };
     let has_previous = u32::from(emission.previous_key.is_some());
     1 << (op * 6 + before * 2 + has_previous)
-}
-
-fn violation(code: Code, what: &str, validator: &TextValidator, row: &RowView<'_>) -> Violation {
-    let reason = match validator.validate(TextNode::Row(row)) {
-        Err(error) => format!("{what}: {} at {}", error.masked(), error.instance_path()),
-        Ok(()) => what.to_owned(),
-    };
-    Violation { code, reason }
 }
 
 fn topic_index(topics: &mut Vec<Arc<str>>, topic: &Arc<str>) -> u32 {

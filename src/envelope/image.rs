@@ -1,29 +1,11 @@
 //! Row images and keys as JSON objects.
 
-use rowtide_sdk::{Batch, Cell, Code, Image, ImageKind, JsonWriter, Span, ValueError, Written};
+use rowtide_sdk::{Batch, Cell, Image, ImageKind, JsonWriter, Span, Written};
 use sha2::{Digest, Sha256};
 
 use super::plan::{Plan, PlanColumn};
+use super::violation::{KEY_MISSING, Violation};
 use crate::config::Mask;
-use crate::schema::MALFORMED_VALUE;
-
-/// RT5009: the log does not carry a column of the key.
-pub(super) const KEY_MISSING: Code = Code("RT5009");
-
-/// Why one event cannot be written or published.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Violation {
-    pub(super) code: Code,
-    /// No row value.
-    pub(super) reason: String,
-}
-
-impl Violation {
-    fn malformed(plan: &Plan, index: usize, error: ValueError) -> Self {
-        let name = plan.names.get(index).map_or("?", |name| name);
-        Self { code: MALFORMED_VALUE, reason: format!("column {name}: {error}") }
-    }
-}
 
 /// The cells of an image, with the image that fills what the log left out.
 #[derive(Debug, Clone, Copy)]
@@ -182,6 +164,7 @@ pub(super) fn write_key(
                 return Err(Violation {
                     code: KEY_MISSING,
                     reason: format!("the log does not carry key column {name}"),
+                    remedy: "take the column out of the table's `key`",
                 });
             }
         }

@@ -15,6 +15,7 @@ mod plan;
 mod properties;
 #[cfg(test)]
 pub(crate) mod testing;
+mod violation;
 
 pub use encode::{Encoded, Encoder};
 pub(crate) use plan::subject;

@@ -59,6 +59,8 @@ pub struct Plan {
     pub(super) version: Arc<str>,
     pub(super) topic: Arc<str>,
     pub(super) tombstones: bool,
+    /// Whether the log of an update or delete lacks the old key, so that it cannot be published.
+    pub(super) key_is_unlogged: bool,
     pub(super) on_violation: OnViolation,
     pub(super) residual: Option<(TextValidator, Box<[usize]>)>,
     pub(super) contract: Option<TextValidator>,
@@ -84,7 +86,8 @@ pub(crate) fn subject(name: &str, table: &Table) -> String {
 /// else the identity's columns.
 ///
 /// # Errors
-/// Fatal where a configured column does not exist or is not in the logged identity.
+/// Fatal where a configured column does not exist, or is not in the logged identity and the table's
+/// policy is to stop.
 pub(crate) fn key_columns(table: &Table, config: &TableConfig) -> Result<Vec<usize>, Error> {
     let full_name = || format!("{}.{}", table.schema, table.name);
     if let Some(names) = &config.key {
@@ -102,7 +105,8 @@ pub(crate) fn key_columns(table: &Table, config: &TableConfig) -> Result<Vec<usi
                 .with_remedy("correct `key` in the table's settings"));
             };
             let is_logged = table.columns.get(index).is_some_and(|column| column.is_identity);
-            if table.identity != Identity::Full && !is_logged {
+            let may_be_put_aside = config.on_violation == OnViolation::DeadLetter;
+            if table.identity != Identity::Full && !is_logged && !may_be_put_aside {
                 return Err(Error::fatal(
                     Origin::Config,
                     KEY_NOT_LOGGED,
@@ -112,7 +116,7 @@ pub(crate) fn key_columns(table: &Table, config: &TableConfig) -> Result<Vec<usi
                     ),
                 )
                 .with_remedy(format!(
-                    "run ALTER TABLE {} REPLICA IDENTITY FULL, or choose a unique index over the key with REPLICA IDENTITY USING INDEX",
+                    "take `key` out of the table's settings or choose one within the identity; or set on_violation: dead_letter, which puts updates and deletes aside; only changes logged later are mended by ALTER TABLE {} REPLICA IDENTITY FULL (or USING INDEX with a unique index over the key)",
                     quoted(table)
                 )));
             }
@@ -130,6 +134,12 @@ pub(crate) fn key_columns(table: &Table, config: &TableConfig) -> Result<Vec<usi
             .collect(),
         Identity::Default | Identity::Full | Identity::Nothing => table.primary_key.clone(),
     })
+}
+
+fn key_is_unlogged(table: &Table, key: &[usize]) -> bool {
+    let is_logged =
+        |index: &usize| table.columns.get(*index).is_some_and(|column| column.is_identity);
+    table.identity != Identity::Full && !key.iter().all(is_logged)
 }
 
 fn quoted(table: &Table) -> String {
@@ -235,6 +245,7 @@ impl Plan {
                 Tombstones::Never => false,
                 Tombstones::Auto => route.info.compacts,
             },
+            key_is_unlogged: cx.config.key.is_some() && key_is_unlogged(&table, &projection.key),
             on_violation: cx.config.on_violation,
             residual,
             contract,

@@ -326,7 +326,35 @@ fn a_key_outside_the_identity_is_refused_with_the_statement_that_mends_it() {
     let config = TableConfig { key: Some(vec!["note".to_owned()]), ..TableConfig::default() };
     let error = Plan::projection(&orders(), &config, true).unwrap_err();
     assert_eq!(error.code().0, "RT5006");
-    assert!(error.remedy().unwrap().contains("ALTER TABLE \"public\".\"orders\" REPLICA IDENTITY"));
+    let remedy = error.remedy().unwrap();
+    assert!(remedy.contains("ALTER TABLE \"public\".\"orders\" REPLICA IDENTITY"), "{remedy}");
+    assert!(remedy.contains("take `key` out") && remedy.contains("dead_letter"), "{remedy}");
+}
+
+/// Whose old key is not logged is put aside where the table's policy says so.
+#[test]
+fn a_key_outside_the_identity_leaves_updates_and_deletes_to_the_dead_letters() {
+    let table = Arc::new(orders());
+    let config = TableConfig {
+        key: Some(vec!["note".to_owned()]),
+        on_violation: OnViolation::DeadLetter,
+        ..TableConfig::default()
+    };
+    let mut bench = bench(&table, &config, Validation::Always);
+    let row = [value("1"), value("x"), value("{}"), value("x")];
+    let old = [value("1"), TestCell::Absent, TestCell::Absent, TestCell::Absent];
+    let batch = BatchBuilder::new(&table)
+        .change(Op::Create, None, Some(&row))
+        .change(Op::Update, None, Some(&row))
+        .change(Op::Delete, Some((ImageKind::Key, &old)), None);
+    let documents = encode(&mut bench, &batch).unwrap();
+    assert_eq!(documents[0]["key"], json!({"note": "x"}));
+    for letter in &documents[1..] {
+        assert!(dead_letter_schema().is_valid(letter), "{letter:#}");
+        assert_eq!(letter["reason"]["code"], "RT5006");
+    }
+    assert_eq!(documents[1]["raw"]["after"]["note"], "x");
+    assert_eq!(documents[2]["raw"]["before"]["id"], "1");
 }
 
 fn arbitrary_cell() -> impl Strategy<Value = TestCell> {

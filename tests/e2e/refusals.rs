@@ -247,3 +247,50 @@ fn a_renamed_table_does_not_shed_its_settings() {
     assert_eq!(setup.count(), 5);
     assert!(!format!("{:?}", setup.events()).contains("secret"));
 }
+
+/// What is in the log already passes by the settings that the messages name, and by nothing else.
+#[test]
+fn an_event_in_the_log_passes_by_the_remedy_that_is_named() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    sql(
+        &server,
+        "CREATE TABLE t (id int PRIMARY KEY, code int NOT NULL UNIQUE, note text);
+         ALTER TABLE t REPLICA IDENTITY USING INDEX t_code_key",
+    );
+    let setup = Setup::new();
+    let write = |settings: &str, max_event: &str| {
+        let sink = setup.jsonl();
+        let connector = format!("    tables:\n      public.t: {settings}\n");
+        setup.write(&Options { url: server.url(), source: "", sink, connector: &connector });
+        let path = setup.path("rowtide.yaml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{text}max_event: {max_event}\n")).unwrap();
+    };
+    write("{ key: [code] }", "1MiB");
+    let mut host = setup.first_start();
+    sql(&server, "INSERT INTO t SELECT 1, 10, repeat(md5('x'), 60000)");
+    assert_eq!(host.wait(), Some(5), "{}", host.log());
+    let log = refused(&setup, "RT2210", 5);
+    assert!(log.contains("raise `max_event`") && log.contains("dead_letter"), "{log}");
+    write("{ key: [code] }", "16MiB");
+    let mut host = setup.start();
+    host.until("the large event is there", || setup.count() == 1);
+
+    // The identity of the time of the change counts, and it can be changed for later ones only.
+    sql(
+        &server,
+        "ALTER TABLE t REPLICA IDENTITY DEFAULT; DELETE FROM t;
+         ALTER TABLE t REPLICA IDENTITY USING INDEX t_code_key; INSERT INTO t VALUES (2, 20)",
+    );
+    assert_eq!(host.wait(), Some(2), "{}", host.log());
+    let log = refused(&setup, "RT5006", 2);
+    assert!(log.contains("take `key` out") && log.contains("dead_letter"), "{log}");
+    write("{ key: [code], on_violation: dead_letter }", "16MiB");
+    let mut host = setup.start();
+    host.until("all is there", || setup.count() == 3);
+    assert_eq!(host.stop(), Some(0));
+    let events = setup.events();
+    assert_eq!(events["shop.dead_letter"][0]["reason"]["code"], "RT5006");
+    assert_eq!(events["shop.dead_letter"][0]["raw"]["before"]["id"], "1");
+    assert_eq!(events["shop.public.t"][1]["key"]["code"], 20);
+}

@@ -130,6 +130,8 @@ pub struct Poisoned {
     pub code: Code,
     /// Why, in words; no row value.
     pub reason: String,
+    /// What lets this very change pass, which is in the log as it is.
+    pub remedy: &'static str,
 }
 
 /// One entry of a batch.

@@ -1,0 +1,68 @@
+//! Why an event cannot be published, and what helps although it is in the log already.
+
+use rowtide_sdk::{Code, ValueError};
+
+use super::plan::Plan;
+use crate::schema::{KEY_NOT_LOGGED, MALFORMED_VALUE, RowView, TextNode, TextValidator};
+
+/// RT5009: the log does not carry a column of the key.
+pub(super) const KEY_MISSING: Code = Code("RT5009");
+
+/// Why one event cannot be written or published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Violation {
+    pub(super) code: Code,
+    /// No row value.
+    pub(super) reason: String,
+    /// What lets this very event pass, which is in the log as it is; beside a dead letter.
+    pub(super) remedy: &'static str,
+}
+
+impl Violation {
+    pub(super) fn malformed(plan: &Plan, index: usize, error: ValueError) -> Self {
+        let name = plan.names.get(index).map_or("?", |name| name);
+        Self {
+            code: MALFORMED_VALUE,
+            reason: format!("column {name}: {error}"),
+            remedy: "exclude the column, and report this with its type",
+        }
+    }
+}
+
+/// RT5011: an event is larger than `max_event`.
+const TOO_LARGE: Code = Code("RT5011");
+
+pub(super) fn too_large(bytes: usize, max: usize) -> Violation {
+    Violation {
+        code: TOO_LARGE,
+        reason: format!("the envelope has {bytes} bytes, more than max_event ({max})"),
+        remedy: "raise `max_event` (and the sink's own limits), or exclude the large column",
+    }
+}
+
+/// For what only a mistake of Rowtide itself can cause.
+pub(super) const DEFECT: &str = "this is a defect: please report it with the table's definition";
+
+/// An update or delete of a row whose old key the log does not carry.
+pub(super) fn unlogged() -> Violation {
+    Violation {
+        code: KEY_NOT_LOGGED,
+        reason: "the log does not carry the row's old key".to_owned(),
+        remedy: "take `key` out of the table's settings",
+    }
+}
+
+/// The first rule of a schema that a row breaks, with values masked.
+pub(super) fn violation(
+    code: Code,
+    what: &str,
+    remedy: &'static str,
+    validator: &TextValidator,
+    row: &RowView<'_>,
+) -> Violation {
+    let reason = match validator.validate(TextNode::Row(row)) {
+        Err(error) => format!("{what}: {} at {}", error.masked(), error.instance_path()),
+        Ok(()) => what.to_owned(),
+    };
+    Violation { code, reason, remedy }
+}
