@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::amounts::{Size, duration};
 use super::connector::COMMON_SINK_FIELDS;
+use super::interpolate::Looked;
 use super::kinds::Kinds;
 use super::problem::{Problem, Step, TreePath, suggestion};
 use super::raw::{OrderedMap, RawConfig, RawConnector, RawLogs};
@@ -25,7 +26,7 @@ pub(super) struct Tree<'a> {
     /// The folder of the configuration file.
     pub(super) folder: &'a Path,
     /// Places whose values came from an interpolation.
-    pub(super) interpolated: Vec<TreePath>,
+    pub(super) interpolated: Vec<Looked>,
     /// Places whose interpolation failed.
     pub(super) failed: Vec<TreePath>,
     /// Places with a reported problem whose values were taken out.
@@ -35,12 +36,34 @@ pub(super) struct Tree<'a> {
 impl Tree<'_> {
     /// Whether a message may quote the value at `path`.
     pub(super) fn may_quote(&self, path: &TreePath) -> bool {
-        !path.names_a_secret() && !self.interpolated.contains(path)
+        !path.names_a_secret() && self.looked(path).is_none()
+    }
+
+    /// The interpolation that gave the value at `path`, or the one around it.
+    fn looked(&self, path: &TreePath) -> Option<&Looked> {
+        self.interpolated.iter().find(|looked| path.is_within(&looked.path))
+    }
+
+    /// Puts references back where problems quote what they stood for.
+    pub(super) fn hide(&self, problems: &mut [Problem]) {
+        for problem in problems {
+            for looked in &self.interpolated {
+                let place = looked.path.to_string();
+                if place.starts_with(&problem.path) || problem.path.starts_with(&place) {
+                    problem.message = looked.hide(&problem.message);
+                    problem.remedy = problem.remedy.as_ref().map(|remedy| looked.hide(remedy));
+                }
+            }
+        }
     }
 
     /// The text in quotes, or a stand-in where it may be a secret.
     pub(super) fn quoted(&self, path: &TreePath, text: &str) -> String {
-        if self.may_quote(path) { format!("{text:?}") } else { "the value (hidden)".to_owned() }
+        match self.looked(path) {
+            Some(looked) => format!("the value of {}", looked.named()),
+            None if self.may_quote(path) => format!("{text:?}"),
+            None => "the value (hidden)".to_owned(),
+        }
     }
 
     /// Whether a problem was reported at, above or below `path`.
@@ -50,6 +73,9 @@ impl Tree<'_> {
 
     /// Replaces every value below `path` that may be a secret in `message`.
     pub(super) fn scrubbed(&self, path: &TreePath, message: String) -> String {
+        // What a reference stood for is known exactly, and replaced by the reference.
+        let looked = self.interpolated.iter().filter(|looked| looked.path.is_within(path));
+        let message = looked.fold(message, |message, looked| looked.hide(&message));
         let mut secrets = Vec::new();
         if let Some(value) = path.lookup(&self.root) {
             self.secrets(value, path, &mut secrets);
@@ -98,6 +124,7 @@ pub(super) fn validate(
 ) -> Result<Config, Vec<Problem>> {
     let mut checker = Checker { tree, contracts, kinds, problems };
     let config = checker.config();
+    checker.tree.hide(&mut checker.problems);
     match config {
         Some(config) if checker.problems.is_empty() => Ok(config),
         _ if checker.problems.is_empty() => {
@@ -147,7 +174,12 @@ impl Checker<'_> {
         let max_event = self.size(raw.max_event, &root.key("max_event"), 16 * MIB, 1024);
         let is_known = |field| !self.tree.has_trouble(&root.key(field));
         if max_event > memory && is_known("memory") && is_known("max_event") {
-            let message = format!("max_event ({max_event} B) is larger than memory ({memory} B)");
+            let shown = |field, bytes: usize| match self.tree.looked(&root.key(field)) {
+                Some(looked) => looked.named(),
+                None => format!("{bytes} B"),
+            };
+            let (event, all) = (shown("max_event", max_event), shown("memory", memory));
+            let message = format!("max_event ({event}) is larger than memory ({all})");
             let remedy = "Raise memory to at least max_event, or lower max_event.";
             self.report(Problem::new(Code("RT1023"), "max_event", message).remedy(remedy));
         }

@@ -19,11 +19,22 @@ pub(super) struct Lookup<'a> {
     pub(super) folder: &'a Path,
 }
 
+/// A place whose value came from elsewhere, wholly or in part. It is never quoted: messages name the
+/// references instead.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) path: TreePath,
+    /// The references as written, each with what it stood for.
+    pub(super) references: Vec<(String, String)>,
+    /// Where the value is a list or a map, the text in it, each with all references.
+    parts: Vec<(String, String)>,
+}
+
 /// What an interpolation did.
 #[derive(Debug, Default)]
 pub(super) struct Interpolated {
-    /// The places whose values came from elsewhere; they are never quoted.
-    pub(super) places: Vec<TreePath>,
+    /// The places whose values came from elsewhere.
+    pub(super) places: Vec<Looked>,
     /// The places whose values could not be found; other problems there are noise.
     pub(super) failed: Vec<TreePath>,
     /// What went wrong.
@@ -42,9 +53,13 @@ pub(super) fn interpolate(tree: &mut Value, schema: &Value, lookup: &Lookup<'_>)
             Ok(expanded) => {
                 let value = match expanded {
                     Expanded::Plain(text) => Value::from(text),
-                    Expanded::Looked(text) => {
-                        done.places.push(path.clone());
-                        Place::at(schema, tree, &path).read(&text)
+                    Expanded::Looked(text, references) => {
+                        let value = Place::at(schema, tree, &path).read(&text);
+                        let mut looked =
+                            Looked { path: path.clone(), references, parts: Vec::new() };
+                        looked.add_parts(&value);
+                        done.places.push(looked);
+                        value
                     }
                 };
                 if let Some(place) = path.lookup_mut(tree) {
@@ -58,6 +73,71 @@ pub(super) fn interpolate(tree: &mut Value, schema: &Value, lookup: &Lookup<'_>)
         }
     }
     done
+}
+
+/// A value of at least this length is recognised within a longer word too.
+const DISTINCT_CHARS: usize = 4;
+
+impl Looked {
+    /// The references, for a message: `${env:HOST} and ${file:port}`.
+    pub(super) fn named(&self) -> String {
+        let names: Vec<&str> = self.references.iter().map(|(name, _)| name.as_str()).collect();
+        names.join(" and ")
+    }
+
+    /// Text within a list or map may be quoted on its own.
+    fn add_parts(&mut self, value: &Value) {
+        let name = self.named();
+        let mut parts = Vec::new();
+        leaves(value, &mut parts);
+        self.parts = parts.into_iter().map(|part| (name.clone(), part)).collect();
+    }
+
+    /// Puts the references back where a message quotes what they stood for.
+    pub(super) fn hide(&self, message: &str) -> String {
+        let mut hidden = message.to_owned();
+        for (name, value) in self.references.iter().chain(&self.parts) {
+            let escaped = format!("{value:?}");
+            for form in [value.trim(), escaped.trim_matches('"')] {
+                hidden = replace(&hidden, form, name);
+            }
+        }
+        hidden
+    }
+}
+
+/// The text in a list or a map.
+fn leaves(value: &Value, out: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| match item {
+            Value::String(text) => out.push(text.clone()),
+            item => leaves(item, out),
+        }),
+        Value::Object(map) => map.values().for_each(|item| match item {
+            Value::String(text) => out.push(text.clone()),
+            item => leaves(item, out),
+        }),
+        _ => {}
+    }
+}
+
+/// Replaces `value` by `name`; a short value only where it stands alone.
+fn replace(message: &str, value: &str, name: &str) -> String {
+    if value.is_empty() {
+        return message.to_owned();
+    }
+    let is_distinct = value.chars().count() >= DISTINCT_CHARS;
+    let mut out = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once(value) {
+        let is_open = |c: Option<char>| !c.is_some_and(char::is_alphanumeric);
+        let stands_alone = is_open(before.chars().next_back()) && is_open(after.chars().next());
+        out.push_str(before);
+        out.push_str(if is_distinct || stands_alone { name } else { value });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 /// Collects the places of all text that holds `${`.
@@ -81,8 +161,8 @@ fn find(node: &Value, path: &TreePath, out: &mut Vec<TreePath>) {
 enum Expanded {
     /// Only escapes were resolved.
     Plain(String),
-    /// At least one reference was looked up.
-    Looked(String),
+    /// At least one reference was looked up: the text, and each reference with its value.
+    Looked(String, Vec<(String, String)>),
 }
 
 type Failure = (Code, String, String);
@@ -90,7 +170,7 @@ type Failure = (Code, String, String);
 /// Replaces the references of one text; `$${` stands for `${` itself.
 fn expand(text: &str, lookup: &Lookup<'_>) -> Result<Expanded, Failure> {
     let mut out = String::with_capacity(text.len());
-    let mut looked = false;
+    let mut looked = Vec::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
         if let Some(before) = before.strip_suffix('$') {
@@ -103,12 +183,13 @@ fn expand(text: &str, lookup: &Lookup<'_>) -> Result<Expanded, Failure> {
         let Some((reference, tail)) = after.split_once('}') else {
             return Err(malformed("a reference is not closed"));
         };
-        out.push_str(&resolve(reference, lookup)?);
-        looked = true;
+        let value = resolve(reference, lookup)?;
+        out.push_str(&value);
+        looked.push((format!("${{{reference}}}"), value));
         rest = tail;
     }
     out.push_str(rest);
-    Ok(if looked { Expanded::Looked(out) } else { Expanded::Plain(out) })
+    Ok(if looked.is_empty() { Expanded::Plain(out) } else { Expanded::Looked(out, looked) })
 }
 
 fn malformed(message: &str) -> Failure {
@@ -160,7 +241,7 @@ mod tests {
         let environment = Environment::from_iter([("NAME", "va}l${ue"), ("EMPTY", "")]);
         let lookup = Lookup { environment: &environment, folder: Path::new("/nowhere") };
         match expand(text, &lookup) {
-            Ok(Expanded::Plain(text) | Expanded::Looked(text)) => Ok(text),
+            Ok(Expanded::Plain(text) | Expanded::Looked(text, _)) => Ok(text),
             Err((code, ..)) => Err(code.0),
         }
     }
