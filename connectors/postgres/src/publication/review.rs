@@ -288,7 +288,7 @@ fn operations(
         finding(
             Severity::Info,
             codes::OPERATIONS_MISSING,
-            format!("{message}: it is altered to"),
+            format!("{message}: it will be altered to"),
             String::new(),
         )
     } else {
