@@ -1,13 +1,18 @@
 //! The file store: one checkpoint per connector, replaced atomically.
 //!
 //! `<state>/<connector>.json` is written beside itself, synced, renamed over the old one, and the
-//! folder synced: after any crash either the old or the new checkpoint is there, whole. A lock file
-//! keeps a second process out; a generation, compared before each write, catches what a lock on a
-//! network file system may miss.
+//! folder synced: after any crash either the old or the new checkpoint is there, whole. The host's
+//! state (schema versions, which grow with the tables and seldom change) is in a file of its own,
+//! `<connector>.<digest>.host`, named by its content and written before the first position that
+//! needs it; that position's document names the digest, so both change at once.
+//!
+//! A lock file keeps a second process out; a generation, compared before each write, catches what a
+//! lock on a network file system may miss. `schemas/position/v1` describes the document.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rowtide_sdk::{Checkpoint, Class, Code, Error, Finding, Origin, Position, Severity};
 use serde::{Deserialize, Serialize};
@@ -25,7 +30,7 @@ const STATE_LOCKED: Code = Code("RT4006");
 /// RT4007: the state changed under us.
 const STATE_CHANGED: Code = Code("RT4007");
 
-/// The document on disk. `sha256` covers everything after it.
+/// The document on disk. `sha256` covers all the rest.
 #[derive(Debug, Serialize, Deserialize)]
 struct Document {
     version: u32,
@@ -33,27 +38,31 @@ struct Document {
     generation: u64,
     sha256: String,
     position: Box<RawValue>,
-    host: Box<RawValue>,
+    /// The SHA-256 of the host's state, which is in a file of its own.
+    host: String,
 }
 
 impl Document {
-    fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { position: Position::new(self.position.get()), host: self.host.get().into() }
-    }
-
     fn digest(&self) -> String {
         let mut hash = Sha256::new();
-        for part in [
-            self.connector.as_str(),
-            &self.generation.to_string(),
-            self.position.get(),
-            self.host.get(),
-        ] {
+        for part in
+            [self.connector.as_str(), &self.generation.to_string(), self.position.get(), &self.host]
+        {
             hash.update(part.len().to_le_bytes());
             hash.update(part.as_bytes());
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash.finalize())
     }
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The file of the host's state with this digest.
+fn host_path(folder: &Path, connector: &str, digest: &str) -> PathBuf {
+    let short: String = digest.chars().take(16).collect();
+    folder.join(format!("{connector}.{short}.host"))
 }
 
 /// A connector's saved position, held exclusively while this lives.
@@ -63,6 +72,8 @@ pub struct FileStore {
     path: PathBuf,
     connector: String,
     generation: u64,
+    /// The host's state that is on disk, with its digest.
+    host: Option<(Arc<str>, String)>,
     /// Held for its lock.
     _lock: File,
 }
@@ -109,6 +120,7 @@ impl FileStore {
             folder: folder.to_owned(),
             connector: connector.to_owned(),
             generation: 0,
+            host: None,
             _lock: lock,
         })
     }
@@ -119,8 +131,10 @@ impl FileStore {
     /// Fatal where the file is damaged or belongs to another connector.
     pub fn load(&mut self) -> Result<Option<Checkpoint>, Error> {
         let Some(document) = read_of(&self.path, &self.connector)? else { return Ok(None) };
+        let checkpoint = with_host(&self.folder, &document)?;
         self.generation = document.generation;
-        Ok(Some(document.checkpoint()))
+        self.host = Some((Arc::clone(&checkpoint.host), document.host));
+        Ok(Some(checkpoint))
     }
 
     /// Replaces the saved checkpoint; on return it is on disk.
@@ -139,37 +153,71 @@ impl FileStore {
             )
             .with_remedy("see that only one Rowtide uses this state folder"));
         }
+        let host = self.save_host(&checkpoint.host)?;
         let generation = self.generation.saturating_add(1);
-        let raw = |text: &str| {
-            RawValue::from_string(text.to_owned()).map_err(|error| {
+        let position =
+            RawValue::from_string(checkpoint.position.as_str().to_owned()).map_err(|error| {
                 Error::fatal(Origin::Host, STATE_IO, "a position is not JSON").with_source(error)
-            })
-        };
+            })?;
         let mut document = Document {
             version: 1,
             connector: self.connector.clone(),
             generation,
             sha256: String::new(),
-            position: raw(checkpoint.position.as_str())?,
-            host: raw(&checkpoint.host)?,
+            position,
+            host: host.clone(),
         };
         document.sha256 = document.digest();
         let mut text = serde_json::to_vec(&document).map_err(|error| {
             Error::fatal(Origin::Host, STATE_IO, "a position cannot be written").with_source(error)
         })?;
         text.push(b'\n');
-        self.replace(&text).map_err(|error| io_error(error, "write", &self.path))?;
+        self.replace(&self.path, &text).map_err(|error| io_error(error, "write", &self.path))?;
         self.generation = generation;
+        let is_new = self.host.as_ref().is_none_or(|(_, digest)| *digest != host);
+        if is_new {
+            self.remove_others(&host_path(&self.folder, &self.connector, &host));
+        }
+        self.host = Some((Arc::clone(&checkpoint.host), host));
         Ok(())
     }
 
-    fn replace(&self, text: &[u8]) -> io::Result<()> {
-        let temporary = self.path.with_extension("json.tmp");
+    /// Writes the host's state where it is not the one on disk already, and gives its digest.
+    fn save_host(&self, host: &Arc<str>) -> Result<String, Error> {
+        if let Some((saved, digest)) = &self.host
+            && (Arc::ptr_eq(saved, host) || saved == host)
+        {
+            return Ok(digest.clone());
+        }
+        let digest = hex(&Sha256::digest(host.as_bytes()));
+        let path = host_path(&self.folder, &self.connector, &digest);
+        self.replace(&path, host.as_bytes()).map_err(|error| io_error(error, "write", &path))?;
+        Ok(digest)
+    }
+
+    fn replace(&self, path: &Path, text: &[u8]) -> io::Result<()> {
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".tmp");
         let mut file = File::create(&temporary)?;
         file.write_all(text)?;
         file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
+        fs::rename(&temporary, path)?;
         File::open(&self.folder)?.sync_all()
+    }
+
+    /// Removes host states that no document names any more. One that stays does no harm.
+    fn remove_others(&self, current: &Path) {
+        let prefix = format!("{}.", self.connector);
+        let is_ours = |path: &Path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with(&prefix) && (name.ends_with(".host") || name.ends_with(".host.tmp"))
+        };
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if is_ours(&path) && path != current {
+                let _stays = fs::remove_file(path);
+            }
+        }
     }
 }
 
@@ -204,6 +252,21 @@ fn read(path: &Path) -> Result<Option<Document>, Error> {
     Ok(Some(document))
 }
 
+/// The checkpoint of a document: its position, and the host's state that it names.
+fn with_host(folder: &Path, document: &Document) -> Result<Checkpoint, Error> {
+    let path = host_path(folder, &document.connector, &document.host);
+    let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::InvalidData => {
+            damaged(&path, "the document names it").with_source(error)
+        }
+        _ => io_error(error, "read", &path),
+    })?;
+    if hex(&Sha256::digest(text.as_bytes())) != document.host {
+        return Err(damaged(&path, "its checksum does not match"));
+    }
+    Ok(Checkpoint { position: Position::new(document.position.get()), host: text.into() })
+}
+
 /// As [`read`], of the connector's own file.
 fn read_of(path: &Path, connector: &str) -> Result<Option<Document>, Error> {
     let document = read(path)?;
@@ -220,8 +283,16 @@ fn read_of(path: &Path, connector: &str) -> Result<Option<Document>, Error> {
 /// # Errors
 /// As [`FileStore::load`].
 pub fn saved(folder: &Path, connector: &str) -> Result<Option<Checkpoint>, Error> {
-    let document = read_of(&folder.join(format!("{connector}.json")), connector)?;
-    Ok(document.as_ref().map(Document::checkpoint))
+    let path = folder.join(format!("{connector}.json"));
+    let Some(mut document) = read_of(&path, connector)? else { return Ok(None) };
+    loop {
+        let found = with_host(folder, &document);
+        // The connector may have put both in new files meanwhile.
+        match read_of(&path, connector)? {
+            Some(newer) if found.is_err() && newer.host != document.host => document = newer,
+            _ => return found.map(Some),
+        }
+    }
 }
 
 /// The preflight of a connector's state: the saved checkpoint, and what would keep a run from it.
@@ -275,11 +346,13 @@ pub fn others_claiming(
         if is_own || path.extension().is_none_or(|extension| extension != "json") {
             continue;
         }
-        let Some(document) = read(&path)? else { continue };
-        if document.connector != connector
-            && HostState::parse(document.host.get())?.claims.iter().any(|held| held == resource)
-        {
-            return Ok(Some(document.connector));
+        let Some(other) = read(&path)?.map(|document| document.connector) else { continue };
+        if other == connector {
+            continue;
+        }
+        let Some(checkpoint) = saved(folder, &other)? else { continue };
+        if HostState::parse(&checkpoint.host)?.claims.iter().any(|held| held == resource) {
+            return Ok(Some(other));
         }
     }
     Ok(None)
@@ -329,6 +402,42 @@ mod tests {
         store.save(&checkpoint("0/2")).unwrap();
         fs::write(&store.path, stolen).unwrap();
         assert_eq!(store.save(&checkpoint("0/3")).unwrap_err().code(), STATE_CHANGED);
+    }
+
+    #[test]
+    fn the_host_state_is_written_when_it_changes_and_only_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FileStore::open(folder.path(), "shop").unwrap();
+        let hosts = || -> Vec<(PathBuf, std::time::SystemTime)> {
+            let entries = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+            let hosts = entries.filter(|path| path.to_string_lossy().contains(".host"));
+            hosts.map(|path| (path.clone(), path.metadata().unwrap().modified().unwrap())).collect()
+        };
+        store.save(&checkpoint("0/1")).unwrap();
+        let first = hosts();
+        assert_eq!(first.len(), 1);
+        store.save(&checkpoint("0/2")).unwrap();
+        assert_eq!(hosts(), first, "unchanged, and not written again");
+        drop(store);
+        let mut store = FileStore::open(folder.path(), "shop").unwrap();
+        store.load().unwrap();
+        store.save(&checkpoint("0/3")).unwrap();
+        assert_eq!(hosts(), first, "nor by the next process");
+
+        let changed = Checkpoint { host: "{\"schemas\":{}}".into(), ..checkpoint("0/4") };
+        // What a crash between the two files leaves: a state that no document names.
+        store.save_host(&changed.host).unwrap();
+        assert_eq!(hosts().len(), 2);
+        assert_eq!(saved(folder.path(), "shop").unwrap(), Some(checkpoint("0/3")));
+        store.save(&changed).unwrap();
+        assert_eq!(hosts().len(), 1, "the old one is gone");
+        assert_eq!(saved(folder.path(), "shop").unwrap(), Some(changed));
+
+        let (host, _) = hosts().remove(0);
+        fs::write(&host, "{\"schemas\":[]}").unwrap();
+        assert_eq!(store.load().unwrap_err().code(), STATE_DAMAGED);
+        fs::remove_file(&host).unwrap();
+        assert_eq!(store.load().unwrap_err().code(), STATE_DAMAGED);
     }
 
     #[test]

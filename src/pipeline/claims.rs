@@ -47,7 +47,8 @@ impl ConnectorClaims {
             format!("{resource} belongs to connector {holder}, not to {}", self.connector),
         )
         .with_remedy(format!(
-            "use another slot, or, if {holder} was renamed to {}, rename its state file with it",
+            "use another slot, or, if {holder} was renamed to {}, give it its old name back, or move \
+             its state away and run `rowtide position adopt`",
             self.connector
         ))
     }
