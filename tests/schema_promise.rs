@@ -12,6 +12,10 @@
 use std::fs;
 use std::path::Path;
 
+use rowtide::offsets::{FileStore, saved};
+use rowtide::schema::HostState;
+use rowtide_postgres::PgPosition;
+use rowtide_sdk::Checkpoint;
 use serde_json::Value;
 
 fn read(path: &Path) -> Value {
@@ -25,6 +29,9 @@ fn close(schema: &mut Value) {
     if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
         properties.values_mut().for_each(close);
         object.insert("additionalProperties".to_owned(), Value::Bool(false));
+    }
+    for part in ["additionalProperties", "items"] {
+        object.get_mut(part).into_iter().for_each(close);
     }
 }
 
@@ -71,4 +78,77 @@ fn the_schemas_refuse_what_breaks_the_promise() {
     let mut broken = example;
     broken["op"] = Value::from("d");
     assert!(!validator.is_valid(&broken), "a delete with a new row");
+}
+
+/// The validators of the saved position's file, of the host's state and of PostgreSQL's position.
+fn position_validators() -> [jsonschema::Validator; 3] {
+    let schema = read(&position_folder().join("position.schema.json"));
+    ["", "/$defs/host", "/$defs/postgres"].map(|part| {
+        let mut closed = schema.pointer(part).unwrap().clone();
+        close(&mut closed);
+        jsonschema::options().build(&closed).unwrap()
+    })
+}
+
+fn position_folder() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/position/v1")
+}
+
+/// Every file of a state folder fits the schema.
+fn validate_state(folder: &Path) {
+    let [document, host, postgres] = position_validators();
+    let mut seen = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.extension().and_then(|extension| extension.to_str()).unwrap() {
+            "json" => {
+                let value = read(&path);
+                document.validate(&value).unwrap();
+                postgres.validate(&value["position"]).unwrap();
+            }
+            "host" => host.validate(&read(&path)).unwrap(),
+            "lock" => continue,
+            other => panic!("what is {other}?"),
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 2);
+}
+
+#[test]
+fn the_frozen_position_is_read_and_written_the_same() {
+    let examples = position_folder().join("examples");
+    validate_state(&examples);
+    let checkpoint = saved(&examples, "shop").unwrap().unwrap();
+    let position = PgPosition::parse(&checkpoint.position).unwrap();
+    assert_eq!(position.in_tx.unwrap().next_index, 7);
+    assert_eq!(position.to_position().unwrap(), checkpoint.position);
+    let host = HostState::parse(&checkpoint.host).unwrap();
+    assert_eq!(host.claims, ["postgres/7418/shop/rowtide_shop"]);
+    assert_eq!(host.known_tables()[0].name, "orders");
+
+    // What is written now is of the same form, byte by byte but for the generation.
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = FileStore::open(folder.path(), "shop").unwrap();
+    let written =
+        Checkpoint { position: position.to_position().unwrap(), host: host.render().unwrap() };
+    for _ in 0..42 {
+        store.save(&written).unwrap();
+    }
+    validate_state(folder.path());
+    let text = |folder: &Path| fs::read_to_string(folder.join("shop.json")).unwrap();
+    assert_eq!(text(folder.path()), text(&examples));
+}
+
+#[test]
+fn the_position_schema_refuses_what_breaks_the_promise() {
+    let [document, host, postgres] = position_validators();
+    let example = read(&position_folder().join("examples/shop.json"));
+    for field in ["version", "connector", "generation", "sha256", "position", "host"] {
+        let mut broken = example.clone();
+        broken.as_object_mut().unwrap().remove(field);
+        assert!(!document.is_valid(&broken), "without {field}");
+    }
+    assert!(!postgres.is_valid(&serde_json::json!({ "confirm": "0/1" })));
+    assert!(!host.is_valid(&serde_json::json!({ "schemas": { "a": {} }, "claims": [] })));
 }

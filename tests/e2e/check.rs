@@ -23,6 +23,20 @@ fn content(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
+/// What was saved is of the published form.
+fn conforms(state: &Path) {
+    let schema = include_str!("../../schemas/position/v1/position.schema.json");
+    let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+    let files = content(state);
+    for (part, extension) in [("", ".json"), ("/$defs/host", ".host")] {
+        let validator = jsonschema::options().build(schema.pointer(part).unwrap()).unwrap();
+        let (name, text) = files.iter().find(|(name, _)| name.ends_with(extension)).unwrap();
+        let value = serde_json::from_slice(text).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&value).map(|e| e.to_string()).collect();
+        assert!(errors.is_empty(), "{name}: {errors:?}");
+    }
+}
+
 fn checked(setup: &Setup) -> (Option<i32>, String) {
     let output = setup.output(&["check"]);
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
@@ -51,7 +65,10 @@ fn streamed(server: &Postgres) -> Setup {
     let setup = Setup::new();
     write(&setup, server.url());
     let mut host = setup.first_start();
+    sql(server, "INSERT INTO t VALUES (0)");
+    host.until_logged("new schema version");
     assert_eq!(host.stop(), Some(0), "{}", host.log());
+    conforms(&setup.path("state"));
     let (status, text) = checked(&setup);
     assert_eq!(status, Some(0), "{text}");
     assert!(text.contains("shop state (saved position): ok"), "{text}");
