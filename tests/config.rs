@@ -608,6 +608,31 @@ max_event: x
     );
 }
 
+/// What settings of one source mean together is said once each has its form; the other sections do
+/// not wait for it, and an unknown field holds nothing up.
+#[test]
+fn what_settings_mean_together_waits_for_their_form_alone() {
+    let text = |slot: &str, more: &str| {
+        let source = format!(
+            "{{ type: postgres, url: 'postgres://u@h/db?sslmode=maybe', slot: {slot}, publication: p{more} }}"
+        );
+        with_parts("{ type: kafka, brokers: ' ' }", "    tables: { orders: {} }")
+            .replace(SOURCE, &source)
+    };
+    let others = ["RT1017 connectors.shop.tables.orders", "RT1018 connectors.shop.sink.brokers"];
+    let expect = |text: String, own: &[&str]| {
+        let mut found = places(load(&text));
+        found.sort();
+        let mut expected = [own, &others].concat();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+    };
+    expect(text("S", ""), &["RT1006 connectors.shop.source.slot"]);
+    expect(text("s", ""), &["RT2002 connectors.shop.source"]);
+    let both = ["RT1003 connectors.shop.source.x", "RT2002 connectors.shop.source"];
+    expect(text("s", ", x: 1"), &both);
+}
+
 #[test]
 fn two_connectors_never_share_a_slot_or_a_folder() {
     let connector = |slot: &str, dir: &str| {
