@@ -2,7 +2,8 @@
 //!
 //! `load` reads defaults, file and environment, resolves `${env:…}` and `${file:…}`,
 //! validates against the committed JSON Schema and runs the semantic checks; every problem is
-//! reported at once (what the settings of one source or sink mean together, once each has its form). What comes out is a [`Config`] that the rest of the host can trust.
+//! reported at once (what the settings of one source or sink mean together, once each has its form).
+//! What comes out is a [`Config`] that the rest of the host can trust.
 //!
 //! This module knows no connector: each kind of source and sink is a [`SourceKind`] or a
 //! [`SinkKind`] handed in by the registry, and a connector's own settings stay behind
