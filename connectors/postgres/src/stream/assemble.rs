@@ -385,7 +385,8 @@ impl Assembler {
             "the change is {frame} bytes in the log, above max_event ({} bytes)",
             self.limits.max_event
         );
-        let remedy = "raise `max_event` (and the sink's own limits), which lets this change pass too";
+        let remedy =
+            "raise `max_event` (and the sink's own limits), which lets this change pass too";
         let poisoned = Poisoned { change, code: codes::EVENT_TOO_LARGE, reason, remedy };
         self.batch.entries.push(Entry::Poisoned(Box::new(poisoned)));
         Ok(())
