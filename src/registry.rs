@@ -98,6 +98,10 @@ impl SourceFactory for Postgres {
         Box::pin(rowtide_postgres::tables(&self.0))
     }
 
+    fn message_topic(&self) -> Option<String> {
+        self.0.message_topic().map(str::to_owned)
+    }
+
     fn resource(&self) -> Option<String> {
         Some(self.0.resource())
     }

@@ -14,6 +14,8 @@ mod check;
 mod host;
 #[path = "e2e/kafka.rs"]
 mod kafka;
+#[path = "e2e/messages.rs"]
+mod messages;
 #[path = "e2e/refusals.rs"]
 mod refusals;
 #[path = "e2e/restarts.rs"]

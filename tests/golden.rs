@@ -15,8 +15,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rowtide::config::{Headers, Routing, TableConfig, Tombstones, Validation};
-use rowtide::envelope::{ENVELOPE_SCHEMA_JSON, Encoder, Plan, PlanContext, TableRoute};
+use rowtide::envelope::{
+    ENVELOPE_SCHEMA_JSON, Encoder, MESSAGE_SCHEMA_JSON, Plan, PlanContext, TableRoute,
+};
 use rowtide::schema::{HostState, Versions};
+use rowtide_postgres::MessageSelection;
 use rowtide_postgres::replay::{Recorded, replay};
 use rowtide_sdk::{Batch, BufferPool, Limits, TopicInfo};
 use serde_json::Value;
@@ -76,6 +79,7 @@ impl Host {
             1 << 24,
             "shop.dead_letter".into(),
         )
+        .and_then(|encoder| encoder.with_messages(info, "shop.messages".into()))
         .unwrap();
         let routing = Routing {
             topic_template: String::new(),
@@ -110,7 +114,13 @@ impl Host {
 }
 
 fn envelopes(case: &str, limits: Limits) -> String {
-    let batches = replay("golden", &recorded(case), limits, 1_763_657_833_125_001).unwrap();
+    encoded(case, None, limits)
+}
+
+/// The events of a case; messages of applications among them as the selection says.
+fn encoded(case: &str, messages: Option<&MessageSelection>, limits: Limits) -> String {
+    let read_at = 1_763_657_833_125_001;
+    let batches = replay("golden", &recorded(case), messages, limits, read_at).unwrap();
     let mut host = Host::new();
     batches.iter().map(|batch| host.encode(batch)).collect()
 }
@@ -134,6 +144,31 @@ fn recorded_messages_become_the_committed_envelopes() {
             assert_eq!(got, wanted, "{case}, event {number}");
         }
         assert_eq!(got.lines().count(), wanted.lines().count(), "{case}");
+    }
+}
+
+#[test]
+fn recorded_messages_of_applications_become_the_committed_events() {
+    let validator = |schema: &str| {
+        let schema: Value = serde_json::from_str(schema).unwrap();
+        jsonschema::options().build(&schema).unwrap()
+    };
+    let (row, message) = (validator(ENVELOPE_SCHEMA_JSON), validator(MESSAGE_SCHEMA_JSON));
+    let all: MessageSelection = serde_json::from_str("{}").unwrap();
+    let path = folder().join("tests/golden/logical_message.with_messages.jsonl");
+    let got = encoded("logical_message", Some(&all), Limits::default());
+    for line in got.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let validator = if event["op"] == "m" { &message } else { &row };
+        assert!(validator.is_valid(&event), "{line}");
+    }
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, &got).unwrap();
+    }
+    assert_eq!(got, fs::read_to_string(&path).unwrap_or_default());
+    for batch_rows in [1, 2, 3] {
+        let limits = Limits { batch_rows, ..Limits::default() };
+        assert_eq!(encoded("logical_message", Some(&all), limits), got);
     }
 }
 

@@ -62,6 +62,42 @@ fn every_frozen_example_validates() {
 }
 
 #[test]
+fn every_frozen_message_validates() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/message/v1");
+    let open = read(&folder.join("message.schema.json"));
+    let mut closed = open.clone();
+    close(&mut closed);
+    let validators = [
+        jsonschema::options().build(&open).unwrap(),
+        jsonschema::options().build(&closed).unwrap(),
+    ];
+    let mut encodings = Vec::new();
+    for entry in fs::read_dir(folder.join("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        let example = read(&path);
+        for validator in &validators {
+            let errors: Vec<String> =
+                validator.iter_errors(&example).map(|error| error.to_string()).collect();
+            assert!(errors.is_empty(), "{}: {errors:?}", path.display());
+        }
+        encodings.push(example["message"]["encoding"].as_str().unwrap().to_owned());
+        let mut broken = example.clone();
+        broken["message"]["content"] = Value::from(1);
+        assert!(!validators[0].is_valid(&broken), "content of another encoding");
+        broken = example.clone();
+        broken["op"] = Value::from("c");
+        assert!(!validators[0].is_valid(&broken), "another op");
+        for field in ["v", "id", "op", "key", "message", "source", "transaction", "ts_us"] {
+            let mut broken = example.clone();
+            broken.as_object_mut().unwrap().remove(field);
+            assert!(!validators[0].is_valid(&broken), "without {field}");
+        }
+    }
+    encodings.sort();
+    assert_eq!(encodings, ["base64", "json", "text"], "an example for every encoding");
+}
+
+#[test]
 fn the_schemas_refuse_what_breaks_the_promise() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/envelope/v1");
     let validator =

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::config::{ConnectorConfig, OnViolation};
 use crate::envelope::Plan;
-use crate::pipeline::{Topics, keyless, topic_spec};
+use crate::pipeline::{MESSAGES, Topics, keyless, message_spec, topic_spec};
 use crate::schema::{KEY_NOT_LOGGED, is_always_logged};
 
 /// Looks at every table; also gives the topics that would be written to. No I/O happens here.
@@ -19,6 +19,12 @@ pub(super) fn check(
     let mut findings = unmatched(connector, tables);
     let mut topics = Topics::new(&connector.name, &connector.routing.topic_template);
     let mut specs = Vec::new();
+    if let Some(template) = connector.source.factory.message_topic() {
+        match topics.reserve(&template, MESSAGES) {
+            Ok(topic) => specs.push(message_spec(&topic, max_event)),
+            Err(error) => findings.push(Finding::from(&error)),
+        }
+    }
     let mut has_dead_letters = false;
     for table in tables {
         let config = connector.table(&table.schema, &table.name);

@@ -46,6 +46,12 @@ pub trait SourceFactory: Send + Sync + fmt::Debug {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    /// The topic of the messages that the source hands over as events, with `{name}` for the
+    /// connector; `None` where it hands none over.
+    fn message_topic(&self) -> Option<String> {
+        None
+    }
+
     /// A text for the server-side resource that only one connector may use (a replication slot on a
     /// server), as far as the settings tell; without secrets.
     fn resource(&self) -> Option<String>;

@@ -2,9 +2,9 @@
 
 use rowtide_sdk::{Cell, JsonWriter, PositionWriter};
 
-use super::encode::Scene;
 use super::image::Cells;
 use super::plan::Plan;
+use super::scene::Scene;
 use super::violation::Violation;
 
 /// What a dead letter keeps of its event.
@@ -39,7 +39,9 @@ pub(super) fn write_dead_letter(
     write_position(out, scene.tx, scene.change, &scene.batch.text);
     out.raw(b",\"ts_us\":");
     out.i64(scene.tx.commit_ts_us);
-    out.raw(b",\"snapshot\":\"false\"},\"op\":");
+    out.raw(b",\"snapshot\":\"false\"");
+    scene.origin(out);
+    out.raw(b"},\"op\":");
     out.string(scene.change.op.letter());
     match kept {
         Kept::Event(event) => {

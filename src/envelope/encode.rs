@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rowtide_sdk::{
-    AllHeaders, Batch, BufferPool, Change, Code, Entry, Error, Image, ImageKind, JsonWriter, Op,
-    Origin, Poisoned, PositionWriter, Record, RecordHeaders, Table, Tx,
+    AllHeaders, Batch, BufferPool, Change, Code, Entry, Error, Image, ImageKind, JsonWriter,
+    LogMessage, Op, Origin, Poisoned, PositionWriter, Record, RecordHeaders, SourceInfo, Table,
 };
 
 use super::ENVELOPE_SCHEMA_JSON;
 use super::dead_letter::{Kept, write_dead_letter};
 use super::image::{Cells, ImageNotes, at, key_differs, write_image, write_key, write_names};
+use super::message::{MessagePlan, MessageScene, MessageSettings};
 use super::plan::Plan;
+use super::scene::Scene;
 use super::violation::{DEFECT, Violation, too_large, unlogged, violation};
 use crate::config::{Headers, OnViolation, Validation};
 use crate::schema::{
@@ -67,6 +69,8 @@ struct Core {
     max_event: usize,
     dead_letter_topic: Arc<str>,
     envelope: TextValidator,
+    /// Where the source hands messages over.
+    messages: Option<MessagePlan>,
     notes: ImageNotes,
     seen: u64,
 }
@@ -97,10 +101,20 @@ impl Encoder {
             max_event,
             dead_letter_topic,
             envelope: schema::compile(&schema, "the envelope's schema")?,
+            messages: None,
             notes: ImageNotes::default(),
             seen: 0,
         };
         Ok(Self { core, plans: Vec::new(), slots: HashMap::new() })
+    }
+
+    /// Makes it ready for messages, which go to `topic`.
+    ///
+    /// # Errors
+    /// Fatal where their schema cannot be compiled.
+    pub fn with_messages(mut self, info: SourceInfo, topic: Arc<str>) -> Result<Self, Error> {
+        self.core.messages = Some(MessagePlan::new(&self.core.name, info, topic)?);
+        Ok(self)
     }
 
     /// Whether the table version has a plan.
@@ -145,6 +159,10 @@ impl Encoder {
             let change = match entry {
                 Entry::Change(change) => change,
                 Entry::Poisoned(poisoned) => &poisoned.change,
+                Entry::Message(message) => {
+                    self.core.message(batch, message, &mut out, &mut encoded)?;
+                    continue;
+                }
             };
             let tx = batch.txs.get(change.tx as usize).ok_or_else(broken_batch)?;
             let slot = slots.get(change.table as usize).copied();
@@ -158,6 +176,26 @@ impl Encoder {
 }
 
 impl Core {
+    fn message(
+        &mut self,
+        batch: &Batch,
+        message: &LogMessage,
+        out: &mut JsonWriter,
+        encoded: &mut Encoded,
+    ) -> Result<(), Error> {
+        self.seen = self.seen.wrapping_add(1);
+        let is_validated = self.is_validated();
+        let settings =
+            MessageSettings { headers: self.headers, max_event: self.max_event, is_validated };
+        let tx = batch.txs.get(message.change.tx as usize).ok_or_else(broken_batch)?;
+        let plan = self.messages.as_mut().ok_or_else(broken_batch)?;
+        let record = plan.encode(&MessageScene { batch, message, tx }, settings, out)?;
+        let topic = topic_index(&mut encoded.topics, &plan.topic);
+        encoded.events = encoded.events.saturating_add(1);
+        encoded.records.push(Record { topic, ..record });
+        Ok(())
+    }
+
     fn entry(
         &mut self,
         plan: &mut Plan,
@@ -492,8 +530,8 @@ impl Core {
     }
 }
 
-/// `{"v":"1.0","id":"`: what stands before the id in [`Plan::head`].
-const ID_PREFIX_LEN: u32 = 17;
+/// `{"v":"1.1","id":"`: what stands before the id in [`Plan::head`].
+pub(super) const ID_PREFIX_LEN: u32 = 17;
 
 fn address(table: &Arc<Table>) -> usize {
     Arc::as_ptr(table).addr()
@@ -518,40 +556,6 @@ struct Written {
     key_end: u32,
     before: (u32, u32),
     after: (u32, u32),
-}
-
-/// The change being encoded and what it belongs to.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Scene<'a> {
-    pub(super) batch: &'a Batch,
-    pub(super) change: &'a Change,
-    pub(super) tx: &'a Tx,
-}
-
-impl Scene<'_> {
-    /// `commit:index[.part]`.
-    fn id_tail(&self, part: Option<u32>, out: &mut JsonWriter) {
-        out.raw(self.tx.commit.of(&self.batch.text));
-        out.byte(b':');
-        out.u64(self.change.index);
-        if let Some(part) = part {
-            out.byte(b'.');
-            out.u64(u64::from(part));
-        }
-    }
-
-    /// Everything behind the position.
-    fn tail(&self, out: &mut JsonWriter) {
-        out.raw(b",\"ts_us\":");
-        out.i64(self.tx.commit_ts_us);
-        out.raw(b",\"snapshot\":\"false\"},\"transaction\":{\"id\":\"");
-        out.raw(self.tx.id.of(&self.batch.text));
-        out.raw(b"\",\"index\":");
-        out.u64(self.change.index);
-        out.raw(b"},\"ts_us\":");
-        out.i64(self.batch.received_ts_us);
-        out.byte(b'}');
-    }
 }
 
 /// The envelopes of one change: one, or a delete and a create where the key changed.
@@ -604,6 +608,8 @@ fn shape_bit(emission: &Emission<'_>) -> u32 {
         Op::Update => 2,
         Op::Delete => 3,
         Op::Truncate => 4,
+        // A message has no plan of a table.
+        Op::Message => return 0,
     };
     let before = match emission.before.map(|cells| cells.kind) {
         None => 0,

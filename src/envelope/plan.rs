@@ -51,7 +51,7 @@ pub struct Plan {
     pub(super) columns: Box<[PlanColumn]>,
     pub(super) names: Box<[Box<str>]>,
     pub(super) key: Box<[usize]>,
-    /// `{"v":"1.0","id":"shop:`.
+    /// `{"v":"1.1","id":"shop:`.
     pub(super) head: Box<[u8]>,
     /// From `,"schema":` to `"position":`.
     pub(super) source: Box<[u8]>,

@@ -155,7 +155,7 @@ fn an_insert_is_the_documented_envelope() {
     assert_eq!(
         String::from_utf8(encoded.data).unwrap(),
         concat!(
-            r#"{"v":"1.0","id":"shop:0/16B3800:0","op":"c","key":{"id":1},"before":null,"#,
+            r#"{"v":"1.1","id":"shop:0/16B3800:0","op":"c","key":{"id":1},"before":null,"#,
             r#""after":{"id":1,"note":"a\"b","doc":{"k":1.0},"code":null},"#,
             r#""schema":{"subject":"shop.public.orders","version":"1.0"},"#,
             r#""source":{"connector":"postgres","name":"shop","db":"shop","schema":"public","#,

@@ -115,6 +115,7 @@ impl BatchBuilder {
             id: Span { start: 0, len: 3 },
             commit: Span { start: 3, len: 9 },
             commit_ts_us: 1_763_657_833_123_456,
+            ..Tx::default()
         });
         Self(batch)
     }

@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ConnectorConfig};
 pub use claims::ClaimRegistry;
 pub(crate) use claims::ConnectorClaims;
-pub(crate) use plans::{RECORD_OVERHEAD, keyless, topic_spec};
+pub(crate) use plans::{MESSAGES, RECORD_OVERHEAD, keyless, message_spec, topic_spec};
 pub(crate) use topics::Topics;
 
 /// How one connector ended.

@@ -43,6 +43,15 @@ pub(crate) fn topic_spec(topic: &Arc<str>, max_event: usize) -> TopicSpec {
     }
 }
 
+/// What the topic of messages holds.
+pub(crate) const MESSAGES: &str = "the messages of applications";
+
+/// What is asked of the topic of messages. Their key is the prefix, which many share: a topic that
+/// keeps the newest record of a key would lose the others.
+pub(crate) fn message_spec(topic: &Arc<str>, max_event: usize) -> TopicSpec {
+    TopicSpec { keyless: Some("a logical message".into()), ..topic_spec(topic, max_event) }
+}
+
 /// The table's name where its events have no key.
 pub(crate) fn keyless(table: &Table, projection: &Projection) -> Option<Arc<str>> {
     projection.key.is_empty().then(|| format!("{}.{}", table.schema, table.name).into())
@@ -57,23 +66,54 @@ pub(crate) struct Planner {
     topics: Topics,
     pub(crate) versions: Versions,
     has_dead_letters: bool,
+    /// The topic of messages, where the source hands some over; and whether it is ready.
+    messages: Option<(Arc<str>, bool)>,
 }
 
 impl Planner {
+    /// Starts from the saved schema versions.
+    ///
+    /// # Errors
+    /// Fatal where the topic of messages cannot be.
     pub(crate) fn new(
         connector: &ConnectorConfig,
         info: SourceInfo,
         max_event: usize,
         versions: Versions,
-    ) -> Self {
-        Self {
-            topics: Topics::new(&connector.name, &connector.routing.topic_template),
+    ) -> Result<Self, Error> {
+        let mut topics = Topics::new(&connector.name, &connector.routing.topic_template);
+        let messages = match connector.source.factory.message_topic() {
+            Some(template) => Some((topics.reserve(&template, MESSAGES)?, false)),
+            None => None,
+        };
+        Ok(Self {
+            topics,
             connector: connector.clone(),
             info,
             max_event,
             versions,
             has_dead_letters: false,
-        }
+            messages,
+        })
+    }
+
+    /// The topic of messages, where the source hands some over.
+    pub(crate) fn messages(&self) -> Option<Arc<str>> {
+        self.messages.as_ref().map(|(topic, _)| Arc::clone(topic))
+    }
+
+    /// Makes the topics ready that are no table's; the first time only.
+    ///
+    /// # Errors
+    /// What the sink gives.
+    pub(crate) async fn prepare(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        let Some((topic, is_ready)) = self.messages.as_mut().filter(|(_, ready)| !ready) else {
+            return Ok(());
+        };
+        let spec = message_spec(topic, self.max_event);
+        spec.check(sink.prepare(&spec).await?)?;
+        *is_ready = true;
+        Ok(())
     }
 
     /// The topic of the dead letters.

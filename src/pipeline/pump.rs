@@ -90,6 +90,7 @@ impl Pump {
 
     /// Plans, encodes and submits one batch.
     async fn batch(&mut self, batch: Batch) -> Result<(), Error> {
+        self.planner.prepare(&mut *self.sink).await?;
         for table in &batch.tables {
             if !self.encoder.knows(table) {
                 let plan = self.planner.plan(table, &mut *self.sink).await?;

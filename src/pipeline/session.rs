@@ -175,8 +175,8 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
 /// The planner and the encoder, starting from the saved schema versions.
 fn encoding(job: &Job, info: SourceInfo, state: HostState) -> Result<(Planner, Encoder), Error> {
     let max_event = job.config.max_event;
-    let planner = Planner::new(&job.connector, info, max_event, Versions::new(state)?);
-    let encoder = Encoder::new(
+    let planner = Planner::new(&job.connector, info, max_event, Versions::new(state)?)?;
+    let mut encoder = Encoder::new(
         &job.connector.name,
         info.write_position,
         job.connector.routing.headers,
@@ -184,6 +184,9 @@ fn encoding(job: &Job, info: SourceInfo, state: HostState) -> Result<(Planner, E
         max_event,
         planner.dead_letters(),
     )?;
+    if let Some(topic) = planner.messages() {
+        encoder = encoder.with_messages(info, topic)?;
+    }
     Ok((planner, encoder))
 }
 

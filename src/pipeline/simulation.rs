@@ -204,7 +204,7 @@ fn batch(mut batch: Batch, tables: &[Arc<Table>], first: u64, count: u64, paddin
         let start = u32::try_from(batch.text.len()).unwrap();
         batch.text.extend_from_slice(commit.as_bytes());
         let span = Span { start, len: u32::try_from(commit.len()).unwrap() };
-        batch.txs.push(Tx { id: span, commit: span, commit_ts_us: 7 });
+        batch.txs.push(Tx { id: span, commit: span, commit_ts_us: 7, ..Tx::default() });
         let first_cell = u32::try_from(batch.cells.len()).unwrap();
         let wide = format!("{number}{}", "x".repeat(padding));
         for text in

@@ -19,6 +19,13 @@ pub(crate) struct Topics {
     connector: String,
     template: String,
     owners: HashMap<Arc<str>, (String, String)>,
+    /// Topics that are no table's, with what they hold.
+    reserved: Vec<(Arc<str>, &'static str)>,
+}
+
+/// Whether Kafka takes the name.
+fn is_legal(name: &str) -> bool {
+    !name.is_empty() && name.len() <= TOPIC_LEN_MAX && name != "." && name != ".."
 }
 
 /// Replaces what a topic name may not hold.
@@ -30,16 +37,43 @@ fn sanitize(name: &str) -> String {
 
 impl Topics {
     pub(crate) fn new(connector: &str, template: &str) -> Self {
-        Self {
+        let mut topics = Self {
             connector: connector.to_owned(),
             template: template.to_owned(),
             owners: HashMap::new(),
-        }
+            reserved: Vec::new(),
+        };
+        topics.reserved.push((topics.dead_letters(), "the dead letters"));
+        topics
     }
 
     /// The topic of the connector's dead letters.
     pub(crate) fn dead_letters(&self) -> Arc<str> {
         sanitize(&format!("{}.dead_letter", self.connector)).into()
+    }
+
+    /// Takes a topic for `what`, which is of no table; `{name}` in the template is the connector.
+    ///
+    /// # Errors
+    /// Fatal where it is another's already, or too long or no name at all.
+    pub(crate) fn reserve(
+        &mut self,
+        template: &str,
+        what: &'static str,
+    ) -> Result<Arc<str>, Error> {
+        let name: Arc<str> = sanitize(&template.replace("{name}", &self.connector)).into();
+        if !is_legal(&name) {
+            let message = format!("{what} have the topic name `{name}`, which is not legal");
+            return Err(Error::fatal(Origin::Config, BAD_TOPIC, message)
+                .with_remedy("choose another topic; a name has 1 to 249 characters"));
+        }
+        if let Some((_, other)) = self.reserved.iter().find(|(taken, _)| *taken == name) {
+            let message = format!("{what} and {other} both have the topic {name}");
+            return Err(Error::fatal(Origin::Config, TOPIC_COLLISION, message)
+                .with_remedy("choose another topic"));
+        }
+        self.reserved.push((Arc::clone(&name), what));
+        Ok(name)
     }
 
     /// The topic of a table.
@@ -64,7 +98,7 @@ impl Topics {
         }
         name.push_str(rest);
         let name: Arc<str> = sanitize(&name).into();
-        if name.is_empty() || name.len() > TOPIC_LEN_MAX || &*name == "." || &*name == ".." {
+        if !is_legal(&name) {
             return Err(Error::fatal(
                 Origin::Config,
                 BAD_TOPIC,
@@ -89,13 +123,13 @@ impl Topics {
                 "exclude one of them, or choose a `topic` template that tells them apart",
             )),
             Some(_) => Ok(name),
-            None if *name == *self.dead_letters() => Err(Error::fatal(
-                Origin::Config,
-                TOPIC_COLLISION,
-                format!("table {}.{} maps to the topic of the dead letters", owner.0, owner.1),
-            )
-            .with_remedy("choose another `topic` template")),
             None => {
+                if let Some((_, what)) = self.reserved.iter().find(|(taken, _)| *taken == name) {
+                    let (schema, table) = owner;
+                    let message = format!("table {schema}.{table} maps to the topic of {what}");
+                    return Err(Error::fatal(Origin::Config, TOPIC_COLLISION, message)
+                        .with_remedy("choose another `topic` template"));
+                }
                 self.owners.insert(Arc::clone(&name), owner);
                 Ok(name)
             }
@@ -123,6 +157,16 @@ mod tests {
         let error = topics.topic(&table("a$b", vec![])).unwrap_err();
         assert_eq!(error.code(), TOPIC_COLLISION);
         assert!(topics.topic(&table("dead_letter", vec![])).is_err());
+    }
+
+    #[test]
+    fn a_topic_that_is_no_tables_is_not_shared() {
+        let mut topics = Topics::new("shop", "{name}.{table}");
+        assert_eq!(&*topics.reserve("{name}.messages", "messages").unwrap(), "shop.messages");
+        assert_eq!(topics.reserve("shop.messages", "more").unwrap_err().code(), TOPIC_COLLISION);
+        assert_eq!(topics.reserve("..", "more").unwrap_err().code(), BAD_TOPIC);
+        let taken = topics.topic(&table("messages", vec![])).unwrap_err();
+        assert!(taken.message().contains("the topic of messages"), "{taken}");
     }
 
     #[test]

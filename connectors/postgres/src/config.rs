@@ -1,5 +1,6 @@
 //! The settings of a PostgreSQL source, as written and as validated. Nothing here does I/O (A1).
 
+mod messages;
 mod tables;
 mod url;
 
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 use crate::error::codes;
 
+pub use messages::{MessageFilter, MessageSelection};
 pub use tables::{TableFilter, TableSelection};
 pub(crate) use url::describe;
 pub use url::{ChannelBinding, ConnectOptions, Roots, SslMode, Target, TlsOptions};
@@ -62,6 +64,24 @@ pub struct PostgresConfig {
     #[serde(default)]
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,8}(kB|MB|GB)$"))]
     pub logical_decoding_work_mem: Option<String>,
+    /// Messages that applications write into the log; ignored where the section is not there.
+    #[serde(default)]
+    pub messages: Option<MessageSelection>,
+    /// Whose changes are captured.
+    #[serde(default)]
+    pub origin: OriginFilter,
+}
+
+/// Whose changes are captured, by where they were made first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OriginFilter {
+    /// All, those that replication brought into this database too; events name such an origin.
+    #[default]
+    Any,
+    /// Only those that were made in this database: what replication brought in is left out, so that
+    /// nothing goes round in circles. PostgreSQL 16 or newer.
+    None,
 }
 
 /// Who looks after the publication.
@@ -137,6 +157,9 @@ impl PostgresConfig {
         problems.extend(self.name_problems());
         if let Err(tables) = self.tables.filter() {
             problems.extend(tables);
+        }
+        if let Some(Err(messages)) = self.messages.as_ref().map(MessageSelection::filter) {
+            problems.extend(messages);
         }
         problems
     }

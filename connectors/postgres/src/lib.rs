@@ -16,6 +16,7 @@ pub mod decode;
 mod describe;
 mod error;
 mod lsn;
+mod message;
 pub mod pgoutput;
 mod position;
 mod preflight;
@@ -31,8 +32,9 @@ pub mod wire;
 
 pub use adopt::{describe, drop_slot_and_publication, position_at, position_at_slot};
 pub use config::{
-    ChannelBinding, ConnectOptions, Operation, PostgresConfig, PublicationManagement, Roots,
-    SslMode, TableFilter, TableSelection, Target, TlsOptions,
+    ChannelBinding, ConnectOptions, MessageFilter, MessageSelection, Operation, OriginFilter,
+    PostgresConfig, PublicationManagement, Roots, SslMode, TableFilter, TableSelection, Target,
+    TlsOptions,
 };
 pub use describe::tables;
 pub use lsn::{Lsn, NotAnLsn};

@@ -37,8 +37,8 @@ pub enum Message<'a> {
     Begin(Begin),
     /// The transaction is complete.
     Commit(Commit),
-    /// The transaction came from another node. The name is not read.
-    Origin,
+    /// The transaction came from the node of this name.
+    Origin(&'a str),
     /// A table's description, sent before its first change and again whenever it changed.
     Relation(RelationMessage),
     /// A user type's name; the catalog says more about it.
@@ -47,13 +47,25 @@ pub enum Message<'a> {
     Row(RowChange<'a>),
     /// Tables emptied by one statement.
     Truncate(Truncate<'a>),
-    /// A message written by `pg_logical_emit_message`, transactional or not. Never asked for; not
-    /// one of the counted changes.
-    Logical,
+    /// A message written by `pg_logical_emit_message`. Sent only where asked for.
+    Logical(Logical<'a>),
+}
+
+/// A message of an application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Logical<'a> {
+    /// Whether it belongs to the open transaction; else it stands between transactions.
+    pub is_transactional: bool,
+    /// The end of its record. The next record, perhaps a commit, begins there.
+    pub lsn: Lsn,
+    /// The prefix, as the application gave it.
+    pub prefix: &'a str,
+    /// The content: the application's bytes, in the database's encoding.
+    pub content: &'a [u8],
 }
 
 /// The head of a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Begin {
     /// The LSN of the commit record: the transaction's identity and place in commit order.
     pub final_lsn: Lsn,
@@ -204,8 +216,8 @@ pub fn parse(message: &[u8]) -> Parsed<Message<'_>> {
         }
         b'O' => {
             let _commit_lsn = cursor.lsn()?;
-            let _name = cursor.text()?;
-            cursor.end(Message::Origin)
+            let name = cursor.text()?;
+            cursor.end(Message::Origin(name))
         }
         b'R' => relation(cursor).map(Message::Relation),
         b'Y' => {
@@ -215,7 +227,12 @@ pub fn parse(message: &[u8]) -> Parsed<Message<'_>> {
             cursor.end(Message::Type)
         }
         b'T' => truncate(cursor).map(Message::Truncate),
-        b'M' => Ok(Message::Logical),
+        b'M' => {
+            let (head, mut cursor) = logical_head(cursor)?;
+            let len = usize::try_from(cursor.u32()?).map_err(|_| SHORT)?;
+            let content = cursor.take(len)?;
+            cursor.end(Message::Logical(Logical { content, ..head }))
+        }
         _ => Err(ParseError("unknown message type")),
     }
 }
@@ -224,6 +241,35 @@ pub fn parse(message: &[u8]) -> Parsed<Message<'_>> {
 fn row_change(mut cursor: Cursor<'_>, op: Op) -> Parsed<Message<'_>> {
     let oid = cursor.u32()?;
     Ok(Message::Row(RowChange { op, oid, body: cursor.0 }))
+}
+
+/// Reads a message of an application up to its content, which is left empty.
+fn logical_head(mut cursor: Cursor<'_>) -> Parsed<(Logical<'_>, Cursor<'_>)> {
+    let is_transactional = match cursor.u8()? {
+        0 => false,
+        1 => true,
+        _ => return Err(ParseError("a message with unknown flags")),
+    };
+    let lsn = cursor.lsn()?;
+    let prefix = cursor.text()?;
+    Ok((Logical { is_transactional, lsn, prefix, content: &[] }, cursor))
+}
+
+/// Reads the beginning of a message of an application of which not all is held: its content is left
+/// empty. `None` where the prefix is longer than what is held.
+///
+/// # Errors
+/// [`ParseError`] where it is no such message.
+pub fn parse_logical_head(message: &[u8]) -> Parsed<Option<Logical<'_>>> {
+    let mut cursor = Cursor(message);
+    if cursor.u8()? != b'M' {
+        return Err(ParseError("not a message of an application"));
+    }
+    match logical_head(cursor) {
+        Ok((head, _)) => Ok(Some(head)),
+        Err(_) if memchr::memchr(0, message.get(10..).unwrap_or_default()).is_none() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn relation(mut cursor: Cursor<'_>) -> Parsed<RelationMessage> {
@@ -419,6 +465,25 @@ mod tests {
         assert_eq!(old(b"U\0\0\0\x07O\0\x01nN\0\x01n"), Some(ImageKind::Row));
         assert_eq!(old(b"D\0\0\0\x07K\0\x01t\0\0\0\0"), Some(ImageKind::Key));
         assert_eq!(old(b"D\0\0\0\x07O\0\x01n"), Some(ImageKind::Row));
+    }
+
+    #[test]
+    fn messages_of_applications_are_read_whole() {
+        let message = b"M\x01\0\0\0\0\0\0\x01\x02pfx\0\0\0\0\x02ab";
+        let read =
+            Logical { is_transactional: true, lsn: Lsn(0x102), prefix: "pfx", content: b"ab" };
+        assert_eq!(parse(message).unwrap(), Message::Logical(read));
+        let empty = b"M\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let Message::Logical(read) = parse(empty).unwrap() else { panic!() };
+        assert_eq!((read.is_transactional, read.prefix, read.content.len()), (false, "", 0));
+        for end in 0..message.len() {
+            assert!(parse(&message[..end]).is_err());
+        }
+        let held = parse_logical_head(&message[..14]).unwrap().unwrap();
+        assert_eq!((held.prefix, held.content.len()), ("pfx", 0));
+        assert_eq!(parse_logical_head(&message[..13]).unwrap(), None);
+        assert!(parse_logical_head(b"I").is_err());
+        assert!(parse_logical_head(b"M\x02\0\0\0\0\0\0\0\0a\0").is_err());
     }
 
     #[test]

@@ -149,14 +149,19 @@ impl Renderer {
 ///
 /// `lsn` is where the server says the change stands (rows of one statement may share it);
 /// `commit_lsn` and `index` identify the change.
+///
+/// A message outside any transaction has its `lsn` alone.
 pub(crate) fn write_position(out: &mut JsonWriter, tx: &Tx, change: &Change, text: &[u8]) {
     out.raw(b"{\"lsn\":\"");
     out.raw(Lsn(change.offset).text().as_bytes());
-    out.raw(b"\",\"commit_lsn\":\"");
-    out.raw(tx.commit.of(text));
-    out.raw(b"\",\"index\":");
-    out.u64(change.index);
-    out.raw(b"}");
+    out.byte(b'"');
+    if tx.id.len > 0 {
+        out.raw(b",\"commit_lsn\":\"");
+        out.raw(tx.commit.of(text));
+        out.raw(b"\",\"index\":");
+        out.u64(change.index);
+    }
+    out.byte(b'}');
 }
 
 #[cfg(test)]
@@ -196,7 +201,8 @@ mod tests {
     #[test]
     fn an_envelope_position_is_one_object() {
         let mut out = JsonWriter::default();
-        let tx = Tx { id: Span::default(), commit: Span { start: 1, len: 9 }, commit_ts_us: 0 };
+        let id = Span { start: 0, len: 1 };
+        let tx = Tx { id, commit: Span { start: 1, len: 9 }, ..Tx::default() };
         let change = Change {
             op: Op::Create,
             table: 0,

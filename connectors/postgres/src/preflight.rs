@@ -38,6 +38,7 @@ async fn look(
     let mut sql = &*client;
     let server = Server::ask(&mut sql).await?;
     findings.extend(server.obstacles().iter().map(Finding::from));
+    findings.extend(source.check_abilities(&server).err().as_ref().map(Finding::from));
     let resume = match known.resume.map(PgPosition::parse).transpose() {
         Ok(resume) => resume,
         Err(error) => {

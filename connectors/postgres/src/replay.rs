@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use rowtide_sdk::{Batch, Error, Limits, Origin, Result};
 
+use crate::config::MessageSelection;
 use crate::lsn::Lsn;
+use crate::message::MessageRules;
 use crate::position::{History, Renderer};
 use crate::relation::{TableFacts, build_table};
 use crate::stream::codes;
@@ -25,12 +27,14 @@ pub struct Recorded {
 }
 
 /// Turns recorded messages into batches, as the stream of a database named `database` would.
+/// `logical` says what is done with messages of applications; without, they are passed over.
 ///
 /// # Errors
-/// What the stream gives on the same messages.
+/// What the stream gives on the same messages; where the selection's patterns cannot be read.
 pub fn replay(
     database: &str,
     messages: &[Recorded],
+    logical: Option<&MessageSelection>,
     limits: Limits,
     received_ts_us: i64,
 ) -> Result<Vec<Batch>> {
@@ -42,7 +46,18 @@ pub fn replay(
     };
     let renderer = Renderer::new(&history, "replay", "replay")?;
     let progress = Progress::new(Lsn(0), None);
-    let mut assembler = Assembler::new(progress, renderer, Box::new(|_, _| true), limits);
+    let rules = match logical.map(|selection| (selection, selection.filter())) {
+        Some((selection, Ok(filter))) => {
+            Some(MessageRules::new(filter, selection.annotations, database))
+        }
+        Some((_, Err(_))) => {
+            let message = "the patterns of messages cannot be read";
+            return Err(Error::fatal(Origin::Config, codes::HOST_GONE, message));
+        }
+        None => None,
+    };
+    let mut assembler =
+        Assembler::new(progress, renderer, Box::new(|_, _| true), limits).with_messages(rules);
     let mut batches = Vec::new();
     for recorded in messages {
         write_frame(recorded, assembler.buffer())?;

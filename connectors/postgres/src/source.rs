@@ -12,9 +12,12 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::config::{ConnectOptions, PostgresConfig, PublicationManagement, TableFilter};
+use crate::config::{
+    ConnectOptions, OriginFilter, PostgresConfig, PublicationManagement, TableFilter,
+};
 use crate::error::codes as refusals;
 use crate::lsn::Lsn;
+use crate::message::MessageRules;
 use crate::position::{History, PgPosition, Renderer, write_position};
 use crate::publication::{self, Members};
 use crate::server::{self, Server};
@@ -104,7 +107,14 @@ impl PostgresSource {
 
     /// A fingerprint of what shapes the raw sequence of changes.
     pub(crate) fn fingerprint(&self) -> String {
-        let shape = format!("pgoutput proto_version=1 publication={}", self.config.publication);
+        let mut shape = format!("pgoutput proto_version=1 publication={}", self.config.publication);
+        // Only what was asked for is named: positions of those who did not ask stay what they were.
+        if self.config.messages.is_some() {
+            shape.push_str(" messages=true");
+        }
+        if self.config.origin == OriginFilter::None {
+            shape.push_str(" origin=none");
+        }
         Sha256::digest(shape).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -112,11 +122,51 @@ impl PostgresSource {
         // Within the option the name is an identifier, and the option is a literal in which only
         // quotes are doubled.
         let publication = ident(&self.config.publication).replace('\'', "''");
+        let messages = if self.config.messages.is_some() { ", messages 'true'" } else { "" };
+        let origin = match self.config.origin {
+            OriginFilter::Any => "",
+            OriginFilter::None => ", origin 'none'",
+        };
         format!(
             "START_REPLICATION SLOT {} LOGICAL {from} \
-             (proto_version '1', publication_names '{publication}')",
+             (proto_version '1', publication_names '{publication}'{messages}{origin})",
             ident(&self.config.slot)
         )
+    }
+
+    /// What to do with messages, where the settings ask for them.
+    fn message_rules(&self) -> Result<Option<MessageRules>> {
+        let Some(selection) = &self.config.messages else { return Ok(None) };
+        let filter = selection.filter().map_err(first)?;
+        let database = &self.options.database;
+        Ok(Some(MessageRules::new(filter, selection.annotations, database)))
+    }
+
+    /// The topic of messages, where they become events; `{name}` stands for the connector.
+    pub fn message_topic(&self) -> Option<&str> {
+        let selection = self.config.messages.as_ref().filter(|all| !all.include.is_empty())?;
+        Some(&selection.topic)
+    }
+
+    /// What the settings ask of the server and it does not know.
+    ///
+    /// # Errors
+    /// `RT2320`, fatal.
+    pub(crate) fn check_abilities(&self, server: &Server) -> Result<()> {
+        if self.config.origin == OriginFilter::Any || server.major() >= 16 {
+            return Ok(());
+        }
+        Err(Error::fatal(
+            Origin::Source,
+            codes::ORIGIN_UNKNOWN,
+            format!(
+                "`origin: none` needs PostgreSQL 16 or newer; the server is PostgreSQL {}",
+                server.major()
+            ),
+        )
+        .with_remedy(
+            "leave `origin` out, and use `source.origin` of the events to tell them apart",
+        ))
     }
 }
 
@@ -181,6 +231,7 @@ async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<(Sessio
     if let Some(obstacle) = server.obstacles().into_iter().next() {
         return Err(obstacle);
     }
+    source.check_abilities(&server)?;
     let history = server::history(connection.identity(), &server);
     let resume = cx.resume.as_ref().map(PgPosition::parse).transpose()?;
     if let Some(position) = &resume {
@@ -212,6 +263,7 @@ async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<(Sessio
         progress,
         renderer,
         filter: Box::new(move |schema, table| filter.matches(schema, table)),
+        messages: source.message_rules()?,
         tables: Tables::new(source.options.clone(), &cx.known_tables),
         wal_sender_timeout: server.wal_sender_timeout(),
     };
@@ -276,8 +328,8 @@ fn resumed(position: &PgPosition, stream: &str) -> Progress {
         tracing::warn!(
             commit_lsn = %in_tx.commit,
             changes = in_tx.next_index,
-            "the publication's name changed inside a transaction: the transaction is repeated from \
-             its start"
+            "the publication's name, `messages` or `origin` changed inside a transaction: the \
+             transaction is repeated from its start"
         );
     }
     Progress::resume(position, stream)

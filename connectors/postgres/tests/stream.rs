@@ -14,6 +14,9 @@ mod host;
 #[path = "stream/logs.rs"]
 mod logs;
 #[cfg(test)]
+#[path = "stream/messages.rs"]
+mod messages;
+#[cfg(test)]
 #[path = "stream/refusals.rs"]
 mod refusals;
 #[cfg(test)]

@@ -53,10 +53,12 @@ pub enum Op {
     Delete,
     /// A truncated table.
     Truncate,
+    /// A message that an application wrote into the log.
+    Message,
 }
 
 impl Op {
-    /// The letter in the envelope: `r`, `c`, `u`, `d`, `t`.
+    /// The letter in the envelope: `r`, `c`, `u`, `d`, `t`, `m`.
     pub fn letter(self) -> &'static str {
         match self {
             Self::Read => "r",
@@ -64,6 +66,7 @@ impl Op {
             Self::Update => "u",
             Self::Delete => "d",
             Self::Truncate => "t",
+            Self::Message => "m",
         }
     }
 }
@@ -86,15 +89,25 @@ pub struct Image {
     pub kind: ImageKind,
 }
 
-/// The transaction of a change.
+/// The transaction of a change, as far as it is known at that change. Spans are of [`Batch::text`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tx {
-    /// The transaction's id as text, in [`Batch::text`].
+    /// The transaction's id as text; empty for what stands outside any transaction.
     pub id: Span,
-    /// The commit position as text, in [`Batch::text`]: the middle part of the event id.
+    /// The commit position as text: the middle part of the event id. Outside a transaction, the
+    /// entry's own place.
     pub commit: Span,
-    /// When it committed, in microseconds since 1970, by the database's clock.
+    /// When it committed, in microseconds since 1970, by the database's clock; meaningless outside
+    /// a transaction.
     pub commit_ts_us: i64,
+    /// The node that the transaction came from, UTF-8; empty where it is the database's own.
+    pub origin: Span,
+    /// The W3C trace context that the application gave it: ASCII without quotes and backslashes, or
+    /// empty.
+    pub traceparent: Span,
+    /// What the application noted about it: a JSON object written by a [`crate::JsonWriter`], or
+    /// empty.
+    pub annotation: Span,
 }
 
 /// One change of one row (or one truncated table).
@@ -134,6 +147,45 @@ pub struct Poisoned {
     pub remedy: &'static str,
 }
 
+/// A message that an application wrote into the log, beside any table.
+#[derive(Debug, Clone)]
+pub struct LogMessage {
+    /// Its place: without images, and `table` names none.
+    pub change: Change,
+    /// The database.
+    pub db: Arc<str>,
+    /// Whether it is part of its transaction; else it took effect at once, and its [`Tx`] has no id.
+    pub is_transactional: bool,
+    /// The prefix that names its kind, UTF-8 in [`Batch::text`].
+    pub prefix: Span,
+    /// How the content is written.
+    pub encoding: ContentEncoding,
+    /// The content as one JSON value in [`Batch::text`], written by a [`crate::JsonWriter`].
+    pub content: Span,
+}
+
+/// How a message's content stands in its event. A function of the content alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContentEncoding {
+    /// It is a JSON object or array that a strict parser accepts, and stands as such.
+    Json,
+    /// It is other UTF-8, and stands as a string.
+    Text,
+    /// It is neither, and stands as a string of standard base64 with padding.
+    Base64,
+}
+
+impl ContentEncoding {
+    /// The name in the event: `json`, `text`, `base64`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Text => "text",
+            Self::Base64 => "base64",
+        }
+    }
+}
+
 /// One entry of a batch.
 #[derive(Debug, Clone)]
 pub enum Entry {
@@ -141,6 +193,8 @@ pub enum Entry {
     Change(Change),
     /// A change that can never pass.
     Poisoned(Box<Poisoned>),
+    /// A message that is wanted as an event.
+    Message(Box<LogMessage>),
 }
 
 /// Raw log entries with the position to resume from once all of them are durable.
@@ -155,7 +209,7 @@ pub struct Batch {
     pub cells: Vec<Cell>,
     /// The raw bytes that [`Cell::Value`] points into.
     pub bytes: Vec<u8>,
-    /// Text rendered by the source that [`Tx`] points into.
+    /// Text rendered by the source that [`Tx`] and [`LogMessage`] point into.
     pub text: Vec<u8>,
     /// The table versions that the entries name.
     pub tables: Vec<Arc<Table>>,
@@ -172,15 +226,16 @@ impl Batch {
     pub fn clear(&mut self, bytes_max: usize) {
         self.entries.clear();
         self.cells.clear();
-        self.text.clear();
         self.tables.clear();
         self.txs.clear();
         self.resume = None;
         self.received_ts_us = 0;
-        if self.bytes.capacity() > bytes_max {
-            self.bytes = Vec::new();
-        } else {
-            self.bytes.clear();
+        for buffer in [&mut self.bytes, &mut self.text] {
+            if buffer.capacity() > bytes_max {
+                *buffer = Vec::new();
+            } else {
+                buffer.clear();
+            }
         }
     }
 

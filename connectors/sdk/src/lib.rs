@@ -25,7 +25,10 @@ mod source;
 mod table;
 mod value;
 
-pub use batch::{Batch, Cell, Change, Entry, Image, ImageKind, Op, Poisoned, Span, Tx};
+pub use batch::{
+    Batch, Cell, Change, ContentEncoding, Entry, Image, ImageKind, LogMessage, Op, Poisoned, Span,
+    Tx,
+};
 pub use check::{Finding, KeyLookup, Preflight, Secret, Severity};
 pub use error::{Class, Code, Error, Origin, Result};
 pub use json::{JsonWriter, Written, unescaped_run};

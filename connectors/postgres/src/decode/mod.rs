@@ -17,9 +17,10 @@ mod time;
 
 use std::sync::Arc;
 
-use rowtide_sdk::{Decode, Form, StringKind};
+use rowtide_sdk::{Decode, Form, JsonWriter, StringKind, ValueError, Written};
 
 use builtin::{BUILTINS, Builtin};
+pub(crate) use text::write_base64;
 
 /// The array type of the pseudo-type `cstring`.
 const CSTRING_ARRAY: u32 = 1263;
@@ -83,6 +84,15 @@ pub fn builtin_scalars() -> impl Iterator<Item = u32> {
 /// The oids of all built-in array types.
 pub fn builtin_arrays() -> impl Iterator<Item = u32> {
     BUILTINS.iter().map(|builtin| builtin.array_oid).filter(|&oid| oid != 0).chain([CSTRING_ARRAY])
+}
+
+/// Writes JSON text as a `json` column of its own is written: compact, or as a string of the text
+/// where a strict parser refuses it.
+///
+/// # Errors
+/// Where the text is not UTF-8.
+pub(crate) fn write_json(raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
+    json::Json { max_depth: json::MAX_DEPTH, unique_keys: false }.write(raw, out)
 }
 
 /// The server's text as it is: for types without a JSON counterpart, and for unknown ones.

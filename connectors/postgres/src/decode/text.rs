@@ -195,6 +195,28 @@ fn base64_group(bits: u32) -> [u8; 4] {
     ]
 }
 
+/// Writes bytes as a string of base64 with padding.
+pub(crate) fn write_base64(bytes: &[u8], out: &mut JsonWriter) {
+    out.reserve(bytes.len() / 3 * 4 + 6);
+    out.byte(b'"');
+    let (groups, tail) = bytes.as_chunks::<3>();
+    for &[a, b, c] in groups {
+        out.raw(&base64_group(u32::from_be_bytes([0, a, b, c])));
+    }
+    match *tail {
+        [a] => {
+            let [one, two, ..] = base64_group(u32::from_be_bytes([0, a, 0, 0]));
+            out.raw(&[one, two, b'=', b'=']);
+        }
+        [a, b] => {
+            let [one, two, three, _] = base64_group(u32::from_be_bytes([0, a, b, 0]));
+            out.raw(&[one, two, three, b'=']);
+        }
+        _ => {}
+    }
+    out.byte(b'"');
+}
+
 /// Writes the last one or two bytes with padding. [`BAD_HEX`] is set where they are malformed.
 fn write_tail(tail: &[u8], out: &mut JsonWriter) -> u32 {
     match tail {

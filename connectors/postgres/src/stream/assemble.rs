@@ -7,6 +7,8 @@
 //! Protocol: "Streaming Replication Protocol" (XLogData, keepalive) and "Message Formats" (CopyData)
 //! in the PostgreSQL manual.
 
+mod messages;
+
 use std::sync::Arc;
 
 use rowtide_sdk::{Batch, Change, Entry, Error, Limits, Op, Origin, Poisoned, Result, Table};
@@ -15,6 +17,7 @@ use super::codes;
 use super::relations::{Relations, Wanted};
 use super::transaction::Progress;
 use crate::lsn::Lsn;
+use crate::message::MessageRules;
 use crate::pgoutput::{self, Message, ParseError, RowChange, Truncate};
 use crate::position::{InTx, Renderer};
 use crate::relation::RelationMessage;
@@ -58,6 +61,8 @@ pub(crate) struct Assembler {
     relations: Relations,
     renderer: Renderer,
     filter: Filter,
+    /// What to do with messages; `None` where they were not asked for.
+    messages: Option<MessageRules>,
     limits: Limits,
     /// The newest LSN that the server has named.
     received: Lsn,
@@ -96,6 +101,7 @@ impl Assembler {
             relations: Relations::default(),
             renderer,
             filter,
+            messages: None,
             limits,
             received: Lsn(0),
         };
@@ -278,7 +284,9 @@ impl Assembler {
             }
             Message::Relation(relation) => return Ok(self.relation(relation)),
             Message::Truncate(truncate) => self.truncate(&truncate, at)?,
-            Message::Origin | Message::Type | Message::Logical => {}
+            Message::Origin(name) => self.progress.origin(name).map_err(misplaced)?,
+            Message::Logical(message) => self.logical(&message, at)?,
+            Message::Type => {}
         }
         Ok(None)
     }
@@ -368,6 +376,7 @@ impl Assembler {
         let (at, message) = self.xlog_data(xlog)?;
         match message.split_first() {
             Some((b'I' | b'U' | b'D', _)) => self.poison(message, frame, at)?,
+            Some((b'M', _)) if !self.oversized_logical(rest, frame, at)? => return Ok(Step::More),
             Some((b'M', _)) => {}
             _ => return Err(not_understood("a large message that is no row change", at)),
         }

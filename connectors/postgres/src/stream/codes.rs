@@ -42,5 +42,11 @@ pub(crate) const KEY_NOT_LOGGED: Code = Code("RT2218");
 pub(crate) const SERVER_STOPPING: Code = Code("RT2219");
 /// The source's thread could not be started, or ended without a result.
 pub(crate) const THREAD: Code = Code("RT2220");
+/// `origin: none` is asked of a server that does not know it.
+pub(crate) const ORIGIN_UNKNOWN: Code = Code("RT2320");
+/// A wanted message is larger than `max_event`.
+pub(crate) const MESSAGE_TOO_LARGE: Code = Code("RT2321");
+/// A note on a transaction is not what its prefix says.
+pub(crate) const NOTE_UNUSABLE: Code = Code("RT2322");
 /// The publication leaves out operations.
 pub(crate) const OPERATIONS_MISSING: Code = Code("RT2221");

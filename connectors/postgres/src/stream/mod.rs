@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::feedback::Feedback;
 use crate::lsn::Lsn;
+use crate::message::MessageRules;
 use crate::position::{InTx, Renderer};
 use crate::relation::RelationMessage;
 use crate::wire::{Reader, Writer, stop};
@@ -57,6 +58,8 @@ pub(crate) struct Session {
     pub(crate) renderer: Renderer,
     /// The wanted tables.
     pub(crate) filter: Filter,
+    /// What to do with messages, where they were asked for.
+    pub(crate) messages: Option<MessageRules>,
     /// Makes tables of descriptions.
     pub(crate) tables: Tables,
     /// The server's timeout for us; zero where it has none.
@@ -103,9 +106,17 @@ struct Driver {
 /// # Errors
 /// Whatever ends the stream otherwise.
 pub(crate) async fn run(session: Session, cx: SourceContext) -> Result<()> {
-    let Session { reader, writer, progress, renderer, filter, tables, wal_sender_timeout } =
-        session;
-    let assembler = Assembler::new(progress, renderer, filter, cx.limits);
+    let Session {
+        reader,
+        writer,
+        progress,
+        renderer,
+        filter,
+        messages,
+        tables,
+        wal_sender_timeout,
+    } = session;
+    let assembler = Assembler::new(progress, renderer, filter, cx.limits).with_messages(messages);
     let handed_over = assembler.place();
     let interval = feedback::interval(wal_sender_timeout);
     let now = Instant::now();

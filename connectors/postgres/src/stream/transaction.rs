@@ -3,6 +3,7 @@
 use rowtide_sdk::{Span, Tx};
 
 use crate::lsn::Lsn;
+use crate::message::Note;
 use crate::pgoutput::{Begin, Commit};
 use crate::position::{InTx, PgPosition};
 
@@ -19,15 +20,21 @@ pub(crate) struct Progress {
 }
 
 /// A transaction between its Begin and its Commit.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Open {
     begin: Begin,
     /// How many raw changes came so far.
     next_index: u64,
     /// Raw changes below this index were handed over in an earlier session.
     skip: u64,
-    /// The transaction's index in the batch at hand.
+    /// The transaction's index in the batch at hand, as it is known now.
     slot: Option<u32>,
+    /// The node it came from; empty for the database itself.
+    origin: String,
+    /// The trace it belongs to; empty where none was named.
+    traceparent: String,
+    /// What was noted about it, a JSON object; empty where nothing was.
+    annotation: Vec<u8>,
 }
 
 /// What the stream did that its protocol does not allow.
@@ -57,8 +64,39 @@ impl Progress {
             Some(partial) if partial.commit == begin.final_lsn => partial.next_index,
             _ => 0,
         };
-        self.open = Some(Open { begin, next_index: 0, skip, slot: None });
+        self.open = Some(Open { begin, skip, ..Open::default() });
         Ok(())
+    }
+
+    /// The open transaction came from another node. Known until its end.
+    pub(crate) fn origin(&mut self, name: &str) -> Result<(), Misplaced> {
+        let open = self.open.as_mut().ok_or("an origin stands outside a transaction")?;
+        name.clone_into(&mut open.origin);
+        open.slot = None;
+        Ok(())
+    }
+
+    /// The open transaction's changes from here on carry a note, in place of an earlier one of its
+    /// kind.
+    pub(crate) fn note(&mut self, note: Note) -> Result<(), Misplaced> {
+        let open = self.open.as_mut().ok_or("a note stands outside a transaction")?;
+        match note {
+            Note::Traceparent(text) => open.traceparent = text,
+            Note::Annotation(json) => open.annotation = json,
+        }
+        open.slot = None;
+        Ok(())
+    }
+
+    /// A message that belongs to no transaction ends at `lsn`: whether it is to be handed over. The
+    /// server sends it when it comes to it in the log, so that all that committed before has been
+    /// sent; the commit record of the next transaction may begin right at `lsn`.
+    pub(crate) fn outside(&mut self, lsn: Lsn) -> Result<bool, Misplaced> {
+        if self.open.is_some() {
+            return Err("a message of no transaction stands inside one");
+        }
+        self.pass(lsn);
+        Ok(lsn > self.skip_below)
     }
 
     /// The open transaction is complete.
@@ -107,7 +145,11 @@ impl Progress {
         let slot = u32::try_from(txs.len()).map_err(|_| "too many transactions in a batch")?;
         let id = append(text, itoa::Buffer::new().format(open.begin.xid).as_bytes())?;
         let commit = append(text, open.begin.final_lsn.text().as_bytes())?;
-        txs.push(Tx { id, commit, commit_ts_us: open.begin.commit_ts_us });
+        let origin = append(text, open.origin.as_bytes())?;
+        let traceparent = append(text, open.traceparent.as_bytes())?;
+        let annotation = append(text, &open.annotation)?;
+        let commit_ts_us = open.begin.commit_ts_us;
+        txs.push(Tx { id, commit, commit_ts_us, origin, traceparent, annotation });
         open.slot = Some(slot);
         Ok(slot)
     }
@@ -135,11 +177,18 @@ impl Progress {
     }
 }
 
-fn append(text: &mut Vec<u8>, part: &[u8]) -> Result<Span, Misplaced> {
-    let start = u32::try_from(text.len()).map_err(|_| "too much text in a batch")?;
-    let len = u32::try_from(part.len()).map_err(|_| "too much text in a batch")?;
+/// Appends to a batch's text.
+pub(crate) fn append(text: &mut Vec<u8>, part: &[u8]) -> Result<Span, Misplaced> {
+    let start = text.len();
     text.extend_from_slice(part);
-    Ok(Span { start, len })
+    span(start, text.len())
+}
+
+/// The span of a batch's text from `start` to `end`.
+pub(crate) fn span(start: usize, end: usize) -> Result<Span, Misplaced> {
+    let start = u32::try_from(start).map_err(|_| "too much text in a batch")?;
+    let end = u32::try_from(end).map_err(|_| "too much text in a batch")?;
+    Ok(Span { start, len: end.saturating_sub(start) })
 }
 
 #[cfg(test)]
@@ -208,6 +257,47 @@ mod tests {
         progress.commit(commit(120, 160)).unwrap();
         progress.idle(Lsn(150));
         assert_eq!(progress.place(), (Lsn(160), None));
+    }
+
+    #[test]
+    fn a_message_outside_transactions_moves_on_by_itself() {
+        let mut progress = Progress::new(Lsn(100), None);
+        assert!(!progress.outside(Lsn(99)).unwrap());
+        assert!(!progress.outside(Lsn(100)).unwrap());
+        assert!(progress.outside(Lsn(110)).unwrap());
+        assert_eq!(progress.place(), (Lsn(110), None));
+        // Nothing of it comes again, and a transaction that commits right behind it does.
+        let mut again = Progress::new(Lsn(110), None);
+        assert!(!again.outside(Lsn(110)).unwrap());
+        again.begin(begin(110)).unwrap();
+        assert_eq!(handed_over(&mut again, 1), [0]);
+        assert!(again.outside(Lsn(120)).is_err());
+    }
+
+    #[test]
+    fn what_is_known_of_a_transaction_ends_with_it() {
+        let mut progress = Progress::new(Lsn(100), None);
+        let (mut txs, mut text) = (Vec::new(), Vec::new());
+        progress.begin(begin(120)).unwrap();
+        progress.origin("node_a").unwrap();
+        let first = progress.transaction(&mut txs, &mut text).unwrap();
+        assert_eq!(progress.transaction(&mut txs, &mut text).unwrap(), first);
+        progress.note(Note::Annotation(b"{}".to_vec())).unwrap();
+        progress.note(Note::Traceparent("00".to_owned())).unwrap();
+        let second = progress.transaction(&mut txs, &mut text).unwrap();
+        assert_ne!(first, second);
+        progress.commit(commit(120, 130)).unwrap();
+        progress.begin(begin(140)).unwrap();
+        progress.transaction(&mut txs, &mut text).unwrap();
+        let known = |tx: &Tx| {
+            [tx.origin, tx.traceparent, tx.annotation]
+                .map(|span| String::from_utf8_lossy(span.of(&text)).into_owned())
+        };
+        let known: Vec<_> = txs.iter().map(known).collect();
+        assert_eq!(known, [["node_a", "", ""], ["node_a", "00", "{}"], ["", "", ""]]);
+        let mut between = Progress::new(Lsn(100), None);
+        assert!(between.origin("x").is_err());
+        assert!(between.note(Note::Annotation(Vec::new())).is_err());
     }
 
     #[test]

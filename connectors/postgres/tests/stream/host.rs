@@ -8,7 +8,7 @@ use std::time::Duration;
 use rowtide_postgres::{PgPosition, PostgresConfig, PostgresSource};
 use rowtide_sdk::{
     Batch, BatchSender, Cell, Claims, Entry, Error, Finding, Image, ImageKind, KeyLookup,
-    KnownTable, Limits, Position, Preflight, Result, Source, SourceContext, batch_channel,
+    KnownTable, Limits, Position, Preflight, Result, Source, SourceContext, Span, batch_channel,
 };
 use rowtide_testkit::Postgres;
 use serde_json::json;
@@ -32,6 +32,8 @@ pub(crate) struct Event {
     pub(crate) after: Option<String>,
     /// The code, where the change is poison.
     pub(crate) poison: Option<&'static str>,
+    /// What is known of its transaction beside its id: origin, trace and annotation.
+    pub(crate) known: [String; 3],
 }
 
 impl Event {
@@ -64,22 +66,32 @@ fn image(batch: &Batch, table: &rowtide_sdk::Table, image: Image) -> String {
 
 /// What a batch holds.
 pub(crate) fn events(batch: &Batch) -> Vec<Event> {
+    let text = |span: Span| String::from_utf8(span.of(&batch.text).to_vec()).unwrap();
     let plain = |entry: &Entry| {
         let (change, poison) = match entry {
             Entry::Change(change) => (change, None),
             Entry::Poisoned(poisoned) => (&poisoned.change, Some(poisoned.code.0)),
+            Entry::Message(message) => (&message.change, None),
         };
-        let table = &batch.tables[change.table as usize];
         let tx = &batch.txs[change.tx as usize];
-        let commit = std::str::from_utf8(tx.commit.of(&batch.text)).unwrap();
         let part = change.part.map(|part| format!(".{part}")).unwrap_or_default();
+        let (table, before, after) = if let Entry::Message(message) = entry {
+            assert_eq!(message.is_transactional, tx.id.len > 0);
+            (text(message.prefix), None, Some(text(message.content)))
+        } else {
+            let table = &batch.tables[change.table as usize];
+            let name = format!("{}.{}", table.schema, table.name);
+            let image = |row| image(batch, table, row);
+            (name, change.before.map(image), change.after.map(image))
+        };
         Event {
             op: change.op.letter(),
-            table: format!("{}.{}", table.schema, table.name),
-            id: format!("{commit}:{}{part}", change.index),
-            before: change.before.map(|before| image(batch, table, before)),
-            after: change.after.map(|after| image(batch, table, after)),
+            table,
+            id: format!("{}:{}{part}", text(tx.commit), change.index),
+            before,
+            after,
             poison,
+            known: [tx.origin, tx.traceparent, tx.annotation].map(text),
         }
     };
     batch.entries.iter().map(plain).collect()

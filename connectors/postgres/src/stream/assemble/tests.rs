@@ -100,19 +100,39 @@ fn image(batch: &Batch, image: Option<Image>, columns: usize) -> String {
     format!("{:?}({})", image.kind, cells.join(" "))
 }
 
+fn text(batch: &Batch, span: rowtide_sdk::Span) -> String {
+    String::from_utf8_lossy(span.of(&batch.text)).into_owned()
+}
+
 /// Every entry of a batch in one form that does not depend on where batches are cut.
 fn entries(batch: &Batch, out: &mut Vec<String>) {
     for entry in &batch.entries {
         let (change, note) = match entry {
             Entry::Change(change) => (change, String::new()),
             Entry::Poisoned(poisoned) => (&poisoned.change, format!(" {}", poisoned.code)),
+            Entry::Message(message) => {
+                let tx = &batch.txs[message.change.tx as usize];
+                out.push(format!(
+                    "m {} {}:{} tx {:?} at {:X} {} {}",
+                    text(batch, message.prefix),
+                    text(batch, tx.commit),
+                    message.change.index,
+                    text(batch, tx.id),
+                    message.change.offset,
+                    message.encoding.name(),
+                    text(batch, message.content),
+                ));
+                continue;
+            }
         };
         let table = &batch.tables[change.table as usize];
         let tx = &batch.txs[change.tx as usize];
-        let text =
-            |span: rowtide_sdk::Span| String::from_utf8_lossy(span.of(&batch.text)).into_owned();
+        let known = [tx.origin, tx.traceparent, tx.annotation].map(|span| text(batch, span));
+        let known: String =
+            known.iter().filter(|text| !text.is_empty()).map(|t| format!(" [{t}]")).collect();
+        let text = |span| text(batch, span);
         out.push(format!(
-            "{} {} {}:{}:{:?} tx {} at {:X} {} {}{note}",
+            "{} {} {}:{}:{:?} tx {} at {:X} {} {}{note}{known}",
             change.op.letter(),
             table.name,
             text(tx.commit),
@@ -479,3 +499,5 @@ proptest! {
         }
     }
 }
+
+mod messages;
