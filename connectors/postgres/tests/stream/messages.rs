@@ -18,6 +18,10 @@ fn short(events: &[Event]) -> Vec<String> {
     events.iter().map(short).collect()
 }
 
+fn emit(transactional: bool, prefix: &str, content: &str) -> String {
+    format!("SELECT pg_logical_emit_message({transactional}, '{prefix}', {content});")
+}
+
 /// Inside and outside transactions, rolled back, of unwanted prefixes, and alone in a transaction:
 /// what comes, with which numbers, and that a restart after any of them goes on with the next.
 #[tokio::test]
@@ -29,9 +33,6 @@ async fn h42_messages_come_once_wherever_the_stream_is_cut() {
         let mut host = setup.run();
         host.ready().await;
         let start = host.stop().await;
-        let emit = |transactional: bool, prefix: &str, content: &str| {
-            format!("SELECT pg_logical_emit_message({transactional}, '{prefix}', {content});")
-        };
         let script = [
             emit(false, "out", "'1'"),
             "BEGIN; INSERT INTO t VALUES (1);".to_owned(),
