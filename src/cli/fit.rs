@@ -5,10 +5,10 @@ use std::sync::Arc;
 use rowtide_sdk::{Code, Finding, Severity, Table, TopicSpec};
 use serde_json::Value;
 
-use crate::config::{ConnectorConfig, OnViolation};
+use crate::config::{ConnectorConfig, OnViolation, TableConfig};
 use crate::envelope::Plan;
 use crate::pipeline::{MESSAGES, Topics, keyless, message_spec, topic_spec};
-use crate::schema::{KEY_NOT_LOGGED, is_always_logged};
+use crate::schema::{KEY_NOT_LOGGED, is_always_present};
 
 /// Looks at every table; also gives the topics that would be written to. No I/O happens here.
 pub(super) fn check(
@@ -38,7 +38,7 @@ pub(super) fn check(
             Ok(_) => {}
         }
         if let Some(contract) = &config.contract {
-            findings.extend(contract_findings(table, contract));
+            findings.extend(contract_findings(table, config, contract));
         }
         match topics.topic(table) {
             Ok(name) => {
@@ -75,15 +75,15 @@ fn unmatched(connector: &ConnectorConfig, tables: &[Arc<Table>]) -> Vec<Finding>
 }
 
 /// Required columns of a contract that an event may lack.
-fn contract_findings(table: &Table, contract: &Value) -> Vec<Finding> {
+fn contract_findings(table: &Table, config: &TableConfig, contract: &Value) -> Vec<Finding> {
     let required = contract.get("required").and_then(Value::as_array).into_iter().flatten();
     let lacking = required.filter_map(Value::as_str).filter_map(|name| {
         match table.columns.iter().find(|column| column.name == name) {
             None => Some((name, "is not in the table", "or add it to the table")),
-            Some(column) if !is_always_logged(table, column) => Some((
+            Some(column) if !is_always_present(table, column, config) => Some((
                 name,
                 "may be left out of an update that does not change it",
-                "or set REPLICA IDENTITY FULL for the table",
+                "or set `unchanged` to a placeholder or REPLICA IDENTITY FULL for the table",
             )),
             Some(_) => None,
         }

@@ -145,7 +145,8 @@ impl Checker<'_> {
         if let Some(contract) = &contract {
             self.check_contract_columns(contract, &exclude, &place);
         }
-        TableConfig { key, exclude, mask, contract, on_violation: raw.on_violation }
+        let (on_violation, unchanged) = (raw.on_violation, raw.unchanged);
+        TableConfig { key, exclude, mask, contract, on_violation, unchanged }
     }
 
     fn check_columns(

@@ -116,6 +116,21 @@ pub struct TableConfig {
     pub contract: Option<Arc<serde_json::Value>>,
     /// What happens to an event that cannot pass.
     pub on_violation: OnViolation,
+    /// What events hold of columns whose value the log did not carry.
+    pub unchanged: Unchanged,
+}
+
+/// What an event holds of a column that an update left as it was and whose value the log did not
+/// carry. In each case the event says so.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unchanged {
+    /// Nothing: it is absent, and listed in `unchanged`.
+    #[default]
+    Omit,
+    /// This string where the column's values are strings or JSON, else nothing; it is listed in
+    /// `unchanged` all the same.
+    Placeholder(String),
 }
 
 /// How a masked value is written.

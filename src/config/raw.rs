@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::amounts::{DurationText, Size};
-use super::{Headers, LogFormat, Mask, OnViolation, Snapshot, Tombstones};
+use super::{Headers, LogFormat, Mask, OnViolation, Snapshot, Tombstones, Unchanged};
 
 /// Configuration of Rowtide.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -91,6 +91,10 @@ pub(super) struct RawTable {
     /// What happens to an event that cannot pass. Default stop.
     #[serde(default)]
     pub(super) on_violation: OnViolation,
+    /// What events hold of large columns that an update left as they were, as their value is not
+    /// logged again. Default omit.
+    #[serde(default)]
+    pub(super) unchanged: Unchanged,
 }
 
 /// What happens to columns.

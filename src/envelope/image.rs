@@ -70,21 +70,24 @@ pub(super) fn write_image(
             continue;
         }
         let cell = cells.cell(index);
-        match cell {
+        let placeholder = match cell {
             Cell::Absent => continue,
             Cell::Unchanged => {
                 notes.unchanged.push(index);
-                continue;
+                let Some(placeholder) = &column.placeholder else { continue };
+                Some(placeholder)
             }
-            Cell::Null | Cell::Value(_) => {}
-        }
+            Cell::Null | Cell::Value(_) => None,
+        };
         out.raw(column.prefix.get(usize::from(is_first)..).unwrap_or_default());
         is_first = false;
         let start = at(out);
-        if let Cell::Value(span) = cell {
-            write_value(plan, index, column, cells.bytes(span), notes, out)?;
-        } else {
-            out.null();
+        match (cell, placeholder) {
+            (_, Some(placeholder)) => out.raw(placeholder),
+            (Cell::Value(span), None) => {
+                write_value(plan, index, column, cells.bytes(span), notes, out)?;
+            }
+            (_, None) => out.null(),
         }
         if wants_spans {
             notes.spans.push((u32::try_from(index).unwrap_or(u32::MAX), start, at(out)));

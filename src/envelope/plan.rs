@@ -42,6 +42,8 @@ pub(super) struct PlanColumn {
     pub(super) decode: Arc<dyn Decode>,
     pub(super) mask: Option<Mask>,
     pub(super) visible: bool,
+    /// What stands for a value that the log did not carry, as JSON.
+    pub(super) placeholder: Option<Box<[u8]>>,
 }
 
 /// A table version, compiled.
@@ -275,9 +277,16 @@ fn columns(table: &Table, projection: &Projection) -> Box<[PlanColumn]> {
                 decode: Arc::clone(&column.decode),
                 mask: view.mask,
                 visible: view.visible,
+                placeholder: view.placeholder.as_deref().map(json_string),
             }
         })
         .collect()
+}
+
+fn json_string(text: &str) -> Box<[u8]> {
+    let mut out = JsonWriter::default();
+    out.string(text);
+    out.into_inner().into_boxed_slice()
 }
 
 fn head(name: &str) -> Box<[u8]> {

@@ -14,7 +14,9 @@ use super::testing::{
     value,
 };
 use super::{ENVELOPE_SCHEMA_JSON, Encoded, Encoder, Plan, PlanContext, TableRoute};
-use crate::config::{Headers, Mask, OnViolation, Routing, TableConfig, Tombstones, Validation};
+use crate::config::{
+    Headers, Mask, OnViolation, Routing, TableConfig, Tombstones, Unchanged, Validation,
+};
 use crate::schema::{RowSchema, SchemaVersion};
 
 fn write_position(
@@ -176,6 +178,71 @@ fn unchanged_values_are_listed_and_never_null() {
     let documents = encode(&mut bench, &batch).unwrap();
     assert_eq!(documents[0]["after"], json!({"id": 1, "code": "x"}));
     assert_eq!(documents[0]["unchanged"], json!(["note", "doc"]));
+}
+
+fn with_placeholder(text: &str) -> TableConfig {
+    TableConfig { unchanged: Unchanged::Placeholder(text.to_owned()), ..TableConfig::default() }
+}
+
+#[test]
+fn h26_a_placeholder_stands_for_text_and_json_and_is_listed_all_the_same() {
+    let array = column("tags", Form::Array(Box::new(Form::Boolean)), Arc::new(JsonDecode));
+    let mut columns = orders().columns;
+    columns.push(array);
+    let table = Arc::new(Table { columns, ..orders() });
+    // Longer than `code` may be, and no JSON Schema pattern would let it pass by chance.
+    let config = with_placeholder("not \"logged\"");
+    let mut bench = bench(&table, &config, Validation::Always);
+    let unchanged = || TestCell::Unchanged;
+    let row = [value("1"), unchanged(), unchanged(), unchanged(), unchanged()];
+    let batch = BatchBuilder::new(&table).change(Op::Update, None, Some(&row));
+    let documents = encode(&mut bench, &batch).unwrap();
+    let text = "not \"logged\"";
+    assert_eq!(documents[0]["after"], json!({"id": 1, "note": text, "doc": text, "code": text}));
+    assert_eq!(documents[0]["unchanged"], json!(["note", "doc", "code", "tags"]));
+    // A value is still held to its column's own schema.
+    let long = [value("1"), value("n"), value("{}"), value("much too long"), value("[]")];
+    let batch = BatchBuilder::new(&table).change(Op::Update, None, Some(&long));
+    let error = encode(&mut bench, &batch).unwrap_err();
+    assert_eq!(error.code().0, "RT5002", "{error}");
+}
+
+#[test]
+fn h26_a_masked_column_has_the_placeholder_and_a_contract_sees_it() {
+    let contract = json!({ "required": ["note", "doc", "code"] });
+    let config = TableConfig {
+        mask: vec![("note".to_owned(), Mask::Sha256)],
+        contract: Some(Arc::new(contract)),
+        ..with_placeholder("-")
+    };
+    let table = Arc::new(orders());
+    let mut bench = bench(&table, &config, Validation::Always);
+    let row = [value("1"), TestCell::Unchanged, TestCell::Unchanged, value("x")];
+    let batch = BatchBuilder::new(&table).change(Op::Update, None, Some(&row));
+    let documents = encode(&mut bench, &batch).unwrap();
+    assert_eq!(documents[0]["after"], json!({"id": 1, "note": "-", "doc": "-", "code": "x"}));
+}
+
+/// A key change of a row with a value the log did not carry: the create under the new key says what
+/// it lacks, and from where it could be had.
+#[test]
+fn h27_a_key_change_never_loses_a_value_without_saying_so() {
+    let policies = [(TableConfig::default(), None), (with_placeholder("-"), Some("-"))];
+    for (config, stands) in policies {
+        let table = Arc::new(orders());
+        let mut bench = bench(&table, &config, Validation::Always);
+        let old = [value("1"), TestCell::Absent, TestCell::Absent, TestCell::Absent];
+        let new = [value("2"), TestCell::Unchanged, value("3"), value("x")];
+        let batch =
+            BatchBuilder::new(&table).change(Op::Update, Some((ImageKind::Key, &old)), Some(&new));
+        let encoded = bench.encoder.encode(&batch.0, &BufferPool::default()).unwrap();
+        let documents = documents(&bench, &encoded);
+        assert_eq!(documents[0]["before"], json!({"id": 1}));
+        assert!(documents[0].get("unchanged").is_none());
+        assert_eq!(documents[1]["unchanged"], json!(["note"]));
+        assert_eq!(documents[1]["previous_key"], json!({"id": 1}));
+        assert_eq!(documents[1]["after"].get("note").and_then(Value::as_str), stands);
+    }
 }
 
 #[test]

@@ -206,6 +206,7 @@ mod tests {
             mask: vec![(column("email"), Mask::Sha256)],
             contract: Some(Arc::new(serde_json::json!({}))),
             on_violation: OnViolation::DeadLetter,
+            ..TableConfig::default()
         };
         let none = TableConfig::default();
         assert_eq!(shed(&old, &none), ["key", "columns.exclude", "columns.mask", "contract"]);

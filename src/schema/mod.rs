@@ -10,7 +10,7 @@ mod row;
 mod version;
 
 pub use node::{RowView, TextJson, TextNode};
-pub(crate) use row::is_always_logged;
+pub(crate) use row::is_always_present;
 pub use row::{ColumnView, Projection, ResidualSchema, RowSchema};
 pub use version::{HostState, SchemaVersion, Versions};
 

@@ -3,7 +3,7 @@
 use rowtide_sdk::{Column, Form, Identity, StringKind, Table};
 use serde_json::{Map, Value, json};
 
-use crate::config::{Mask, TableConfig};
+use crate::config::{Mask, TableConfig, Unchanged};
 
 /// A column as it leaves the host.
 #[derive(Debug, Clone)]
@@ -14,6 +14,8 @@ pub struct ColumnView {
     pub mask: Option<Mask>,
     /// Whether it is part of the entity key.
     pub in_key: bool,
+    /// What stands for a value that the log did not carry.
+    pub placeholder: Option<String>,
 }
 
 /// What of a table's columns leaves the host, and as what.
@@ -41,6 +43,7 @@ impl Projection {
                     .find(|(name, _)| *name == column.name)
                     .map(|&(_, mask)| mask),
                 in_key: key.contains(&index),
+                placeholder: placeholder(table, column, config).map(str::to_owned),
             })
             .collect();
         Self { columns, key }
@@ -77,7 +80,7 @@ impl RowSchema {
                 .collect()
         };
         let required: Vec<&str> = visible()
-            .filter(|(column, _)| is_always_logged(table, column))
+            .filter(|(column, view)| view.placeholder.is_some() || is_always_logged(table, column))
             .map(|(column, _)| column.name.as_str())
             .collect();
         let identity: Vec<&str> = visible()
@@ -100,7 +103,8 @@ impl RowSchema {
                 && view.mask.is_none()
                 && let Form::String(StringKind::Text { max_chars: Some(max) }) = column.form
             {
-                properties.insert(column.name.clone(), json!({ "maxLength": max }));
+                let bound = json!({ "maxLength": max });
+                properties.insert(column.name.clone(), or_placeholder(bound, view));
                 columns.push(index);
             }
         }
@@ -110,8 +114,29 @@ impl RowSchema {
 }
 
 /// Whether every row image carries the column.
-pub(crate) fn is_always_logged(table: &Table, column: &Column) -> bool {
+pub(super) fn is_always_logged(table: &Table, column: &Column) -> bool {
     table.identity == Identity::Full || !column.may_be_unchanged
+}
+
+/// What stands in events for a value of the column that the log did not carry.
+fn placeholder<'a>(table: &Table, column: &Column, config: &'a TableConfig) -> Option<&'a str> {
+    let Unchanged::Placeholder(text) = &config.unchanged else { return None };
+    let is_masked = config.mask.iter().any(|(name, _)| *name == column.name);
+    let holds_text = is_masked || matches!(column.form, Form::String(_) | Form::Json);
+    (holds_text && !is_always_logged(table, column)).then_some(text)
+}
+
+/// Whether every row image of an event has the column.
+pub(crate) fn is_always_present(table: &Table, column: &Column, config: &TableConfig) -> bool {
+    is_always_logged(table, column) || placeholder(table, column, config).is_some()
+}
+
+/// Allows the placeholder beside what a schema allows.
+fn or_placeholder(schema: Value, view: &ColumnView) -> Value {
+    match &view.placeholder {
+        Some(text) => json!({ "anyOf": [schema, { "const": text }] }),
+        None => schema,
+    }
 }
 
 fn object(subject: &str, part: &str, properties: &Map<String, Value>, required: &[&str]) -> Value {
@@ -132,6 +157,7 @@ fn property(column: &Column, view: &ColumnView) -> Value {
         Some(Mask::Redact) => json!({ "type": ["string", "null"], "enum": ["***", null] }),
         None => nullable(&column.form),
     };
+    schema = or_placeholder(schema, view);
     if let Some(object) = schema.as_object_mut() {
         object.insert("x-rowtide-type".to_owned(), Value::from(column.type_name.as_str()));
     }

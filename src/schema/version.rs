@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use rowtide_sdk::{Code, Error, Form, Identity, KnownTable, Origin, StringKind, Table};
+use rowtide_sdk::{Code, Column, Error, Form, Identity, KnownTable, Origin, StringKind, Table};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::row::Projection;
+use super::row::{ColumnView, Projection, is_always_logged};
 use crate::config::Mask;
 
 /// RT4005: the saved host state cannot be read.
@@ -263,6 +263,10 @@ fn fingerprint(table: &Table, projection: &Projection) -> String {
             view.in_key,
             view.mask.map_or("", mask_name)
         ));
+        // Only where there is one: the fingerprints of other tables stay what they were.
+        if let Some(text) = &view.placeholder {
+            part(text);
+        }
     }
     let digest = hash.finalize();
     let mut text = String::with_capacity(digest.len().saturating_mul(2));
@@ -281,13 +285,22 @@ fn columns(table: &Table, projection: &Projection) -> Vec<ColumnRecord> {
         .map(|(column, view)| ColumnRecord {
             name: column.name.clone(),
             type_name: column.type_name.clone(),
-            form: match view.mask {
-                Some(mask) => mask_name(mask).to_owned(),
-                None => form_without_lengths(&column.form),
-            },
-            required: table.identity == Identity::Full || !column.may_be_unchanged,
+            form: form_of(column, view),
+            required: view.placeholder.is_some() || is_always_logged(table, column),
         })
         .collect()
+}
+
+/// What a consumer sees of a column, as stable text.
+fn form_of(column: &Column, view: &ColumnView) -> String {
+    let form = match view.mask {
+        Some(mask) => mask_name(mask).to_owned(),
+        None => form_without_lengths(&column.form),
+    };
+    match &view.placeholder {
+        Some(text) => format!("{form} or {text:?}"),
+        None => form,
+    }
 }
 
 /// The form as stable text: what is saved must read the same to every later build.
@@ -340,7 +353,7 @@ fn breaks(old: &VersionRecord, new: &VersionRecord) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::TableConfig;
+    use crate::config::{TableConfig, Unchanged};
     use crate::envelope::testing::{table, text_column};
 
     fn assign(versions: &mut Versions, table: &Table) -> (String, bool) {
@@ -372,6 +385,23 @@ mod tests {
         let saved = HostState::parse(&versions.rendered()).unwrap();
         let mut replay = Versions::new(saved).unwrap();
         assert_eq!(assign(&mut replay, &t), ("3.2".to_owned(), false));
+    }
+
+    #[test]
+    fn a_placeholder_is_part_of_the_version() {
+        let mut versions = Versions::new(HostState::default()).unwrap();
+        let t = table("t", vec![text_column("id"), text_column("a")]);
+        let mut assign = |unchanged| {
+            let config = TableConfig { unchanged, ..TableConfig::default() };
+            let projection = Projection::new(&t, &config, t.primary_key.clone());
+            versions.assign("shop.public.t", &t, &projection).unwrap().0.to_string()
+        };
+        let placeholder = |text: &str| Unchanged::Placeholder(text.to_owned());
+        assert_eq!(assign(Unchanged::Omit), "1.0");
+        assert_eq!(assign(placeholder("-")), "2.0");
+        assert_eq!(assign(placeholder("-")), "2.0");
+        assert_eq!(assign(placeholder("?")), "3.0");
+        assert_eq!(assign(Unchanged::Omit), "4.0");
     }
 
     #[test]
