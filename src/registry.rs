@@ -7,7 +7,7 @@ use rowtide_basic::discard::{self, DiscardConfig, DiscardSink};
 use rowtide_basic::jsonl::{self, JsonlConfig, JsonlSink};
 use rowtide_basic::stdout::{self, StdoutConfig, StdoutSink};
 use rowtide_kafka::{KafkaConfig, KafkaLimits, KafkaSink};
-use rowtide_postgres::{Lsn, PostgresConfig, PostgresSource};
+use rowtide_postgres::{Lsn, PostgresConfig, PostgresSource, SlotInfo};
 use rowtide_sdk::{
     BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Preflight, Result, Secret, Sink,
     Source, Table, TopicSpec,
@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::config::{
-    BuildContext, Kinds, Proposal, SettingProblem, SinkFactory, SinkKind, SourceFactory,
-    SourceKind, Wanted,
+    BuildContext, Kinds, Proposal, ServerSlot, SettingProblem, SinkFactory, SinkKind,
+    SourceFactory, SourceKind, Wanted,
 };
 
 /// Every kind of source and sink of this build.
@@ -136,6 +136,28 @@ impl SourceFactory for Postgres {
             Ok(Proposal { position, consequences })
         })
     }
+
+    fn slots<'a>(&'a self, _cx: &'a BuildContext<'a>) -> BoxFuture<'a, Result<Vec<ServerSlot>>> {
+        Box::pin(async {
+            Ok(rowtide_postgres::slots(&self.0).await?.into_iter().map(server_slot).collect())
+        })
+    }
+
+    fn drop_slot<'a>(
+        &'a self,
+        _cx: &'a BuildContext<'a>,
+        name: Option<&'a str>,
+        apply: bool,
+    ) -> BoxFuture<'a, Result<ServerSlot>> {
+        Box::pin(
+            async move { rowtide_postgres::drop_slot(&self.0, name, apply).await.map(server_slot) },
+        )
+    }
+}
+
+fn server_slot(slot: SlotInfo) -> ServerSlot {
+    let SlotInfo { name, kind, database, reader, retained, state, is_ours } = slot;
+    ServerSlot { name, kind, database, reader, retained, state, is_ours }
 }
 
 #[derive(Debug)]

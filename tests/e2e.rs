@@ -16,6 +16,8 @@ mod host;
 mod kafka;
 #[path = "e2e/messages.rs"]
 mod messages;
+#[path = "e2e/operate.rs"]
+mod operate;
 #[path = "e2e/refusals.rs"]
 mod refusals;
 #[path = "e2e/restarts.rs"]

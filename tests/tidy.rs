@@ -35,7 +35,8 @@ fn files() -> Vec<PathBuf> {
                 if is_ours && !path.is_symlink() {
                     walk(&path, out);
                 }
-            } else {
+            // Of a linked work tree `.git` is a file.
+            } else if name != ".git" {
                 out.push(path.strip_prefix(root()).unwrap().to_owned());
             }
         }
@@ -90,7 +91,7 @@ const FLOOR_2: [(&str, &[&str]); 7] = [
     ("envelope", &["config", "schema"]),
     ("schema", &["config"]),
     ("offsets", &["schema"]),
-    ("pipeline", &["config", "envelope", "offsets", "schema"]),
+    ("pipeline", &["config", "envelope", "offsets", "ops", "schema"]),
     ("ops", &["config"]),
     ("explain", &[]),
 ];

@@ -6,7 +6,10 @@ mod fit;
 mod output;
 mod position;
 mod run;
+mod slot;
+mod status;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -15,7 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use exit::Exit;
 
 use self::output::{Out, complain};
-use crate::config::{self, Config, Environment, LogFormat};
+use crate::config::{self, Config, ConnectorConfig, Environment, LogFormat};
 use crate::explain;
 use crate::registry::KINDS;
 
@@ -47,10 +50,26 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Show how a running process and its connectors stand, by its `ops` address
+    Status {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Ask this address instead of the configuration's `ops.listen`
+        #[arg(long, value_name = "ADDRESS")]
+        ops: Option<SocketAddr>,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Explain an error code; without one, list all of them
     Explain {
         /// The code, such as RT1003
         code: Option<String>,
+    },
+    /// List or drop the replication slots of the connectors' servers
+    Slot {
+        #[command(subcommand)]
+        command: SlotCommand,
     },
     /// Show or change where a connector goes on; stop it before changing
     Position {
@@ -88,6 +107,32 @@ enum PositionCommand {
         which: Which,
         #[command(flatten)]
         consent: Consent,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SlotCommand {
+    /// List the replication slots of the connectors' servers
+    List {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Only of this connector's server
+        #[arg(long, value_name = "NAME")]
+        connector: Option<String>,
+    },
+    /// Drop a slot that nobody reads, so that the server lets go of its log
+    Drop {
+        #[command(flatten)]
+        which: Which,
+        /// Another slot of the connector's server than the one of its settings
+        #[arg(long, value_name = "SLOT")]
+        slot: Option<String>,
+        /// Drop it; without this, only say what would happen
+        #[arg(long)]
+        yes: bool,
+        /// Only say what would happen (the default)
+        #[arg(long, conflicts_with = "yes")]
+        dry_run: bool,
     },
 }
 
@@ -161,10 +206,29 @@ fn dispatch(command: Command) -> Exit {
             Ok(config) => check::check(&config),
             Err(exit) => exit,
         },
+        Command::Status { file: _, ops: Some(address), json } => {
+            status::status(Some(address), json)
+        }
+        Command::Status { file, ops: None, json } => match load(&file) {
+            Ok(config) => status::status(config.ops, json),
+            Err(exit) => exit,
+        },
         Command::Config { command: ConfigCommand::Schema } => {
             Out::new().text(&config::schema_text(&KINDS))
         }
         Command::Explain { code } => explain_code(code.as_deref()),
+        Command::Slot { command } => {
+            let (file, action) = match command {
+                SlotCommand::List { file, connector } => (file, slot::Action::List { connector }),
+                SlotCommand::Drop { which: Which { file, connector }, slot, yes, dry_run: _ } => {
+                    (file, slot::Action::Drop { connector, slot, apply: yes })
+                }
+            };
+            match load(&file) {
+                Ok(config) => slot::slot(&config, &action),
+                Err(exit) => exit,
+            }
+        }
         Command::Position { command } => {
             let (which, action) = match command {
                 PositionCommand::Show { which } => (which, position::Action::Show),
@@ -181,6 +245,15 @@ fn dispatch(command: Command) -> Exit {
             }
         }
     }
+}
+
+/// The connector of this name, or says which there are.
+fn connector_named<'a>(config: &'a Config, name: &str) -> Result<&'a ConnectorConfig, Exit> {
+    config.connectors.iter().find(|connector| connector.name == name).ok_or_else(|| {
+        let names: Vec<&str> = config.connectors.iter().map(|c| c.name.as_str()).collect();
+        complain(&format!("RT1020: there is no connector {name:?}, but {}", names.join(", ")));
+        Exit::Config
+    })
 }
 
 /// Loads the configuration, or says everything that is wrong with it.

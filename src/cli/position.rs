@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rowtide_sdk::{Checkpoint, Code, Error, Held, Origin, Result, Sink};
 
 use super::output::{Out, complain};
-use super::{Exit, runtime};
+use super::{Exit, connector_named, runtime};
 use crate::config::{BuildContext, Config, ConnectorConfig, Wanted};
 use crate::offsets::{self, FileStore};
 use crate::schema::HostState;
@@ -26,10 +26,9 @@ const CLOSE: Duration = Duration::from_secs(10);
 
 /// Does `action` for the connector `name`.
 pub(super) fn position(config: &Config, name: &str, action: &Action) -> Exit {
-    let Some(connector) = config.connectors.iter().find(|connector| connector.name == name) else {
-        let names: Vec<&str> = config.connectors.iter().map(|c| c.name.as_str()).collect();
-        complain(&format!("RT1020: there is no connector {name:?}, but {}", names.join(", ")));
-        return Exit::Config;
+    let connector = match connector_named(config, name) {
+        Ok(connector) => connector,
+        Err(exit) => return exit,
     };
     let runtime = match runtime() {
         Ok(runtime) => runtime,
@@ -79,14 +78,22 @@ async fn act(config: &Config, connector: &ConnectorConfig, action: &Action) -> R
     Ok(text)
 }
 
-fn show(config: &Config, connector: &ConnectorConfig) -> Result<String> {
-    let (saved, kept) = if connector.sink.factory.keeps_position() {
+/// What is saved, and where, without holding anything: the connector may be running.
+pub(super) fn saved(
+    config: &Config,
+    connector: &ConnectorConfig,
+) -> Result<(Option<Checkpoint>, String)> {
+    Ok(if connector.sink.factory.keeps_position() {
         let saved = connector.sink.factory.saved()?;
         (saved, format!("with the data of the {} sink", connector.sink.kind))
     } else {
         let saved = offsets::saved(&config.state_dir, &connector.name)?;
         (saved, format!("in {}", config.state_dir.display()))
-    };
+    })
+}
+
+fn show(config: &Config, connector: &ConnectorConfig) -> Result<String> {
+    let (saved, kept) = saved(config, connector)?;
     let position: serde_json::Value = match &saved {
         Some(checkpoint) => {
             serde_json::from_str(checkpoint.position.as_str()).map_err(|error| {
@@ -104,12 +111,12 @@ fn show(config: &Config, connector: &ConnectorConfig) -> Result<String> {
     Ok(format!("{shown:#}\n"))
 }
 
-fn context<'a>(config: &Config, connector: &'a ConnectorConfig) -> BuildContext<'a> {
+pub(super) fn context<'a>(config: &Config, connector: &'a ConnectorConfig) -> BuildContext<'a> {
     BuildContext { connector: &connector.name, memory: config.memory, max_event: config.max_event }
 }
 
 /// Whoever keeps the position, held exclusively.
-struct Keeper {
+pub(super) struct Keeper {
     place: Place,
     /// What was saved when it was opened.
     saved: Option<Checkpoint>,
@@ -121,7 +128,7 @@ enum Place {
 }
 
 impl Keeper {
-    async fn open(config: &Config, connector: &ConnectorConfig) -> Result<Self> {
+    pub(super) async fn open(config: &Config, connector: &ConnectorConfig) -> Result<Self> {
         if !connector.sink.factory.keeps_position() {
             let mut store = FileStore::open(&config.state_dir, &connector.name)?;
             let saved = store.load()?;
@@ -142,7 +149,7 @@ impl Keeper {
         }
     }
 
-    async fn close(self) -> Result<()> {
+    pub(super) async fn close(self) -> Result<()> {
         match self.place {
             Place::File(_) => Ok(()),
             Place::Sink(mut sink) => sink.close(Instant::now() + CLOSE).await,

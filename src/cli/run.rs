@@ -1,15 +1,18 @@
 //! `rowtide run`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::output::complain;
 use super::{Exit, runtime};
 use crate::config::Config;
-use crate::ops::logs;
+use crate::ops::board::Board;
+use crate::ops::{http, logs};
 use crate::pipeline::{self, ConnectorEnd, Notice};
 
 /// How long threads of libraries may take to end once every connector has.
@@ -38,8 +41,34 @@ pub(super) fn run(config: Config) -> Exit {
 
 async fn until_ended(config: Config, shutdown: CancellationToken) -> Exit {
     let config = Arc::new(config);
-    let ends = pipeline::run(Arc::clone(&config), shutdown, tell);
+    let connectors = config.connectors.iter();
+    let board = Arc::new(Board::new(
+        connectors.map(|one| (one.name.as_str(), one.source.kind, one.sink.kind)),
+    ));
+    if let Some(address) = config.ops
+        && let Err(error) = serve(address, &board).await
+    {
+        complain(&format!(
+            "RT1030: nothing can listen on {address}, the address of `ops`: {error}"
+        ));
+        return Exit::Config;
+    }
+    let ends = pipeline::run(Arc::clone(&config), &board, shutdown, tell);
     exit_of(&config, &ends.await)
+}
+
+/// Serves the board from now on, beside the connectors.
+async fn serve(address: SocketAddr, board: &Arc<Board>) -> std::io::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    tracing::info!(address = %listener.local_addr()?, "metrics and status are served");
+    if !address.ip().is_loopback() {
+        tracing::warn!(
+            "metrics and status are served beyond this machine, to whoever asks: anyone there can \
+             read positions, table and slot names, and errors"
+        );
+    }
+    tokio::spawn(http::serve(listener, Arc::clone(board)));
+    Ok(())
 }
 
 fn tell(notice: Notice<'_>) {

@@ -1,5 +1,6 @@
 //! The semantic checks: what a schema cannot say. No I/O happens here (invariant A1).
 
+use core::net::SocketAddr;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::connector::COMMON_SINK_FIELDS;
 use super::interpolate::Looked;
 use super::kinds::Kinds;
 use super::problem::{Problem, Step, TreePath, suggestion};
-use super::raw::{OrderedMap, RawConfig, RawConnector, RawLogs};
+use super::raw::{OrderedMap, RawConfig, RawConnector, RawLogs, RawOps};
 use super::{Config, ConnectorConfig, Logs, connector};
 
 /// The contracts by the place that names them: the JSON read, or why it could not be.
@@ -201,6 +202,7 @@ impl Checker<'_> {
         }
         let state_dir = PathBuf::from(state);
         let logs = self.logs(raw.logs);
+        let ops = self.ops(raw.ops);
         let connectors = self.connectors(raw.connectors);
         Some(Config {
             connectors,
@@ -210,6 +212,7 @@ impl Checker<'_> {
             shutdown_timeout,
             commit_interval,
             logs,
+            ops,
         })
     }
 
@@ -271,6 +274,20 @@ impl Checker<'_> {
             self.report(Problem::new(Code("RT1022"), path, message).remedy(remedy));
         }
         Logs { format: raw.format.unwrap_or_default(), level }
+    }
+
+    fn ops(&mut self, raw: Option<Value>) -> Option<SocketAddr> {
+        let path = TreePath::default().key("ops");
+        let raw: RawOps = raw.and_then(|value| self.section(value, &path))?;
+        let address = raw.listen.parse().ok();
+        if address.is_none() {
+            let path = path.key("listen");
+            let message =
+                format!("{} is no address with a port", self.tree.quoted(&path, &raw.listen));
+            let remedy = "Write an IP address and a port: 127.0.0.1:9187.";
+            self.report(Problem::new(Code("RT1006"), path, message).remedy(remedy));
+        }
+        address
     }
 
     fn connectors(&mut self, raw: Option<Value>) -> Vec<ConnectorConfig> {

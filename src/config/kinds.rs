@@ -73,6 +73,53 @@ pub trait SourceFactory: Send + Sync + fmt::Debug {
             Err(Error::fatal(Origin::Config, Code("RT1024"), message))
         })
     }
+
+    /// The replication slots of the source's server. Connects and reads.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked, or this kind of source has no slots.
+    fn slots<'a>(&'a self, cx: &'a BuildContext<'a>) -> BoxFuture<'a, Result<Vec<ServerSlot>>> {
+        let _unused = cx;
+        Box::pin(async { Err(no_slots()) })
+    }
+
+    /// Drops a slot that nobody reads, and gives it as it was; without a name, the one of the
+    /// settings. Without `apply` nothing is changed.
+    ///
+    /// # Errors
+    /// Where there is no such slot, somebody reads it, or the server refuses.
+    fn drop_slot<'a>(
+        &'a self,
+        cx: &'a BuildContext<'a>,
+        name: Option<&'a str>,
+        apply: bool,
+    ) -> BoxFuture<'a, Result<ServerSlot>> {
+        let _unused = (cx, name, apply);
+        Box::pin(async { Err(no_slots()) })
+    }
+}
+
+fn no_slots() -> Error {
+    Error::fatal(Origin::Config, Code("RT1024"), "this kind of source has no replication slots")
+}
+
+/// A replication slot of a source's server, for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSlot {
+    /// Its name.
+    pub name: String,
+    /// What it is for, in a word: `pgoutput`, `physical`.
+    pub kind: String,
+    /// The database it belongs to.
+    pub database: Option<String>,
+    /// The server process that reads it.
+    pub reader: Option<i64>,
+    /// Bytes of log that the server keeps for it.
+    pub retained: Option<u64>,
+    /// Whether what it needs is safe, in a word.
+    pub state: String,
+    /// Whether it is the one of the source's settings.
+    pub is_ours: bool,
 }
 
 /// What `rowtide position` asks of a source.

@@ -22,6 +22,7 @@ mod raw;
 mod schema;
 mod verdict;
 
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
@@ -31,8 +32,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use kinds::{
-    BuildContext, KindSchema, Kinds, Parse, Proposal, SettingProblem, SinkFactory, SinkKind,
-    SourceFactory, SourceKind, Wanted,
+    BuildContext, KindSchema, Kinds, Parse, Proposal, ServerSlot, SettingProblem, SinkFactory,
+    SinkKind, SourceFactory, SourceKind, Wanted,
 };
 pub use load::{Environment, load, load_text};
 pub use problem::{Problem, Problems};
@@ -55,6 +56,8 @@ pub struct Config {
     pub commit_interval: Duration,
     /// How logs look.
     pub logs: Logs,
+    /// Where metrics, readiness and status are served. Default nowhere.
+    pub ops: Option<SocketAddr>,
 }
 
 /// One connector: a source, a sink and what happens between them.

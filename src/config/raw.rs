@@ -40,6 +40,20 @@ pub(super) struct RawConfig {
     /// How logs look.
     #[schemars(with = "Option<RawLogs>")]
     pub(super) logs: Option<Value>,
+    /// Metrics, readiness and status over HTTP. Not served by default.
+    #[schemars(with = "Option<RawOps>")]
+    pub(super) ops: Option<Value>,
+}
+
+/// Metrics (`/metrics`, Prometheus' text format), readiness (`/ready`, `/live`) and status
+/// (`/status`, JSON) over HTTP, without secrets and without row values.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Ops")]
+pub(super) struct RawOps {
+    /// The address and port to listen on, such as `127.0.0.1:9187`. Nobody is asked to log in: keep
+    /// it on loopback, or behind something that asks.
+    pub(super) listen: String,
 }
 
 /// How logs look. They go to standard error.

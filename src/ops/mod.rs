@@ -1,3 +1,7 @@
-//! Operating the host: logs.
+//! Operating the host: logs, and what it says of itself over HTTP.
 
+pub mod board;
+pub mod http;
 pub mod logs;
+pub mod metrics;
+pub mod status;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::acks::AckTracker;
 use crate::offsets::FileStore;
+use crate::ops::board::ConnectorBoard;
 
 /// RT4009: a task of the host ended when it must not.
 pub(crate) const TASK_GONE: Code = Code("RT4009");
@@ -28,6 +29,8 @@ pub(crate) struct CommitTask {
     pub(crate) store: Option<FileStore>,
     pub(crate) committed: watch::Sender<Option<Position>>,
     pub(crate) interval: Duration,
+    /// Shows what is committed.
+    pub(crate) board: Arc<ConnectorBoard>,
     /// Set with the first position that is committed.
     pub(crate) has_progressed: Arc<AtomicBool>,
     /// Told once about the first failure; the pump then ends.
@@ -114,6 +117,7 @@ impl CommitTask {
             }
         }
         self.has_progressed.store(true, Ordering::Relaxed);
+        self.board.saved(position.clone());
         self.committed.send_replace(Some(position));
     }
 }

@@ -33,6 +33,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConnectorConfig};
+use crate::ops::board::{Board, ConnectorBoard};
 pub use claims::ClaimRegistry;
 pub(crate) use claims::ConnectorClaims;
 pub(crate) use plans::{MESSAGES, RECORD_OVERHEAD, keyless, message_spec, topic_spec};
@@ -64,19 +65,22 @@ const REMIND_EVERY: Duration = Duration::from_secs(300);
 pub(crate) const RAW_BATCHES: usize = 4;
 
 /// Runs every connector until it fails for good or `shutdown` is cancelled, and reports each end as
-/// it comes, and failures again and again. Returns when all have ended.
+/// it comes, and failures again and again. Returns when all have ended. `board` shows the connectors
+/// of the configuration, in its order.
 pub async fn run(
     config: Arc<Config>,
+    board: &Board,
     shutdown: CancellationToken,
     mut notify: impl FnMut(Notice<'_>),
 ) -> Vec<ConnectorEnd> {
     let claims = ClaimRegistry::default();
     let (report, reports) = mpsc::channel(config.connectors.len().max(1));
-    for connector in &config.connectors {
+    for (connector, board) in config.connectors.iter().zip(board.connectors()) {
         let job = Job {
             config: Arc::clone(&config),
             connector: connector.clone(),
             claims: claims.clone(),
+            board: Arc::clone(board),
             shutdown: shutdown.clone(),
         };
         let report = report.clone();
@@ -126,6 +130,7 @@ pub(crate) struct Job {
     pub(crate) config: Arc<Config>,
     pub(crate) connector: ConnectorConfig,
     pub(crate) claims: ClaimRegistry,
+    pub(crate) board: Arc<ConnectorBoard>,
     pub(crate) shutdown: CancellationToken,
 }
 

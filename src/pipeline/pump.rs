@@ -15,6 +15,7 @@ use super::commit::{SharedTracker, TASK_GONE, lock};
 use super::plans::Planner;
 use super::progress::Progress;
 use crate::envelope::Encoder;
+use crate::ops::board::ConnectorBoard;
 
 /// What a record costs in flight beyond its bytes: the producer's bookkeeping and allocator rounding.
 const RECORD_COST: usize = 256;
@@ -39,6 +40,7 @@ pub(crate) struct Pump {
     pub(crate) limits: Limits,
     pub(crate) pool: BufferPool,
     pub(crate) progress: Progress,
+    pub(crate) board: Arc<ConnectorBoard>,
 }
 
 /// Why the pump stopped without an error.
@@ -105,7 +107,9 @@ impl Pump {
         let encoded = self.encoder.encode(&batch, &self.pool)?;
         let behind_us =
             batch.txs.last().map_or(0, |tx| batch.received_ts_us.saturating_sub(tx.commit_ts_us));
-        self.progress.batch(encoded.events, encoded.dead_letters, encoded.data.len(), behind_us);
+        let (events, letters, bytes) = (encoded.events, encoded.dead_letters, encoded.data.len());
+        self.progress.batch(events, letters, bytes, behind_us);
+        self.board.batch(events, letters, bytes, behind_us);
         self.give_back(batch);
         let records = RecordBatch {
             data: encoded.data,

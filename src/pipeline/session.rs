@@ -107,12 +107,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
     let (out, received, spent) = batch_channel(CHANNEL_BATCHES);
     let resume = opened.checkpoint.map(|checkpoint| checkpoint.position);
     let (committed, committed_seen) = watch::channel(resume.clone());
-    let claims = Arc::new(ConnectorClaims::new(
-        job.claims.clone(),
-        job.config.state_dir.clone(),
-        job.connector.name.clone(),
-        opened.state.claims.clone(),
-    ));
+    let claims = Arc::new(claims(job, opened.state.claims.clone()));
     let stop_source = CancellationToken::new();
     let drained = CancellationToken::new();
     let context = SourceContext {
@@ -125,6 +120,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         drained: drained.clone(),
         limits,
         claims: Arc::clone(&claims) as Arc<dyn rowtide_sdk::Claims>,
+        report: job.board.report().clone(),
     };
     let (planner, encoder) = match encoding(job, opened.source.info(), opened.state) {
         Ok(made) => made,
@@ -150,6 +146,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         limits,
         pool: BufferPool::default(),
         progress: Progress::new(),
+        board: Arc::clone(&job.board),
     };
     let has_progressed = Arc::new(AtomicBool::new(false));
     let commit = CommitTask {
@@ -158,6 +155,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         store: opened.store,
         committed,
         interval: job.config.commit_interval,
+        board: Arc::clone(&job.board),
         has_progressed: Arc::clone(&has_progressed),
         failed: Some(failed),
     };
@@ -170,6 +168,12 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         has_progressed,
     };
     session.run(job, failed_seen).await
+}
+
+/// What the connector holds, and can hold beside the others.
+fn claims(job: &Job, held: Vec<String>) -> ConnectorClaims {
+    let (folder, name) = (job.config.state_dir.clone(), job.connector.name.clone());
+    ConnectorClaims::new(job.claims.clone(), folder, name, held)
 }
 
 /// The planner and the encoder, starting from the saved schema versions.

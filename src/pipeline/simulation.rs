@@ -24,6 +24,7 @@ use crate::config::{
     SinkFactory, Snapshot, SourceConfig, SourceFactory, Tombstones, Validation,
 };
 use crate::envelope::testing::{integer_column, table, text_column};
+use crate::ops::board::ConnectorBoard;
 
 /// Transactions in the simulated log, and changes in each.
 const TRANSACTIONS: u64 = 60;
@@ -433,11 +434,13 @@ fn job(world: &Shared, state_dir: &std::path::Path, shutdown: &CancellationToken
         shutdown_timeout: Duration::from_secs(5),
         commit_interval: Duration::from_millis(20),
         logs: Logs { format: LogFormat::Text, level: "error".to_owned() },
+        ops: None,
     };
     Job {
         config: Arc::new(config),
         connector,
         claims: ClaimRegistry::default(),
+        board: Arc::new(ConnectorBoard::new("shop", "simulated", "simulated")),
         shutdown: shutdown.clone(),
     }
 }

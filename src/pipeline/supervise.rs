@@ -1,5 +1,8 @@
 //! Restarts a connector by the class of its error.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use rowtide_sdk::{Class, Code, Error, Origin};
 
 use super::backoff::Backoff;
@@ -7,6 +10,9 @@ use super::{Job, session};
 
 /// RT4010: a thread or runtime cannot be started.
 const NO_THREAD: Code = Code("RT4010");
+
+/// How often the board learns that the thread moves.
+const PULSE: Duration = Duration::from_secs(1);
 
 /// Why a connector has no thread.
 pub(crate) fn thread_error(error: std::io::Error) -> Error {
@@ -21,15 +27,30 @@ pub(crate) fn run(job: &Job) -> Result<(), Error> {
     // their own where they need them.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread_error)?;
-    let result = runtime.block_on(Box::pin(supervise(job)));
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = Box::pin(supervise(job)) => result,
+            never = pulse(job) => match never {},
+        }
+    });
+    job.board.ends(&result);
     // A blocked disk must not hold up the exit; what was not committed is repeated.
     runtime.shutdown_background();
     result
 }
 
+/// Shows that this thread gets around to its tasks.
+async fn pulse(job: &Job) -> Infallible {
+    loop {
+        job.board.moves();
+        tokio::time::sleep(PULSE).await;
+    }
+}
+
 async fn supervise(job: &Job) -> Result<(), Error> {
     let mut backoff = Backoff::default();
     loop {
+        job.board.starts();
         let end = session::run(job).await;
         if job.shutdown.is_cancelled() {
             return match end.result {
@@ -45,6 +66,7 @@ async fn supervise(job: &Job) -> Result<(), Error> {
             backoff.reset();
         }
         let delay = backoff.next_delay();
+        job.board.waits(&error);
         tracing::warn!(
             code = %error.code(), error = %error,
             retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),

@@ -212,7 +212,7 @@ pub(crate) fn value(server: &Postgres, query: &str) -> String {
     })
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rowtide_postgres::{PostgresConfig, PostgresSource};
-use rowtide_sdk::{Claims, Limits, Result, Source, SourceContext, batch_channel};
+use rowtide_sdk::{Claims, Limits, Reporter, Result, Source, SourceContext, batch_channel};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +52,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         drained: drained.clone(),
         limits: Limits::default(),
         claims: Arc::new(NoClaims),
+        report: Reporter::default(),
     };
     let started = Instant::now();
     let task = tokio::spawn(Box::new(source).run(cx));

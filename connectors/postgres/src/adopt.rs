@@ -45,7 +45,7 @@ async fn position(source: &PostgresSource, lsn: Option<Lsn>) -> Result<(Slot, Pg
             "SELECT pg_create_logical_replication_slot('{name}', 'pgoutput'), after the publication"
         ))
     })?;
-    slot.check_kind(&server.database)?;
+    slot.check_kind(&server)?;
     let position = PgPosition {
         confirm: lsn.map_or_else(|| slot.confirmed(), Ok)?,
         in_tx: None,

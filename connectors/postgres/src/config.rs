@@ -1,7 +1,9 @@
 //! The settings of a PostgreSQL source, as written and as validated. Nothing here does I/O (A1).
 
+mod heartbeat;
 mod messages;
 mod tables;
+mod time;
 mod url;
 
 use std::collections::BTreeSet;
@@ -14,20 +16,24 @@ use serde::Deserialize;
 
 use crate::error::codes;
 
+pub use heartbeat::{Heartbeat, HeartbeatInterval, Off};
 pub use messages::{MessageFilter, MessageSelection};
 pub use tables::{TableFilter, TableSelection};
+pub use time::Time;
 pub(crate) use url::describe;
-pub use url::{ChannelBinding, ConnectOptions, Roots, SslMode, Target, TlsOptions};
+pub use url::{ChannelBinding, ConnectOptions, Roots, SessionAttrs, SslMode, Target, TlsOptions};
 
 /// A PostgreSQL database, read by logical replication.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PostgresConfig {
     /// Where the database is: `postgres://user@host:5432/database?sslmode=verify-full`, or
-    /// `postgres://user@/database?host=/var/run/postgresql` for a unix socket folder. Parameters:
-    /// host, port, user, password, dbname, sslmode (disable, prefer, require, verify-ca,
-    /// verify-full), sslrootcert, sslcert, sslkey, channel_binding, application_name,
-    /// connect_timeout. Paths of files are relative to the config file's folder.
+    /// `postgres://user@/database?host=/var/run/postgresql` for a unix socket folder. Several servers
+    /// are tried in order: `postgres://user@a:5432,b:5432/database?target_session_attrs=primary`.
+    /// Parameters: host, port, user, password, dbname, target_session_attrs (any, read-write,
+    /// primary, standby, prefer-standby), sslmode (disable, prefer, require, verify-ca, verify-full),
+    /// sslrootcert, sslcert, sslkey, channel_binding, application_name, connect_timeout. Paths of
+    /// files are relative to the config file's folder.
     #[schemars(with = "String")]
     pub url: Secret,
     /// The password, where the URL holds none: best as `${file:/run/secrets/pg}` or `${env:NAME}`.
@@ -54,7 +60,7 @@ pub struct PostgresConfig {
     #[serde(default = "default_application_name")]
     #[schemars(length(min = 1, max = 63))]
     pub application_name: String,
-    /// How long one attempt to connect may take, login included.
+    /// How long one attempt to connect to one server may take, login included.
     #[serde(default = "default_connect_timeout")]
     #[schemars(range(min = 1, max = 600))]
     pub connect_timeout_seconds: u16,
@@ -70,6 +76,14 @@ pub struct PostgresConfig {
     /// Whose changes are captured.
     #[serde(default)]
     pub origin: OriginFilter,
+    /// Keeps the slot moving while the captured tables are idle: `off`, or an interval. Default
+    /// `{ interval: 10s }`.
+    #[serde(default)]
+    pub heartbeat: Heartbeat,
+    /// Warns when the server would throw away log that the slot needs within this time, at the
+    /// present rate. Default 1h.
+    #[serde(default = "heartbeat::default_runway_warning")]
+    pub runway_warning: Time,
 }
 
 /// Whose changes are captured, by where they were made first.
@@ -224,6 +238,10 @@ impl PostgresConfig {
                 "`application_name` must be 1 to 63 printable ASCII characters",
                 "",
             ));
+        }
+        if !self.heartbeat.is_sound() {
+            let message = "`heartbeat.interval` must be between 100ms and 1h";
+            problems.push(problem(codes::SETTING, message, ""));
         }
         if self.logical_decoding_work_mem.as_deref().is_some_and(|size| !is_memory_size(size)) {
             problems.push(problem(

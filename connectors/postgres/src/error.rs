@@ -20,7 +20,7 @@ pub(crate) mod codes {
     pub(crate) const URL: Code = Code("RT2001");
     /// A parameter of the URL is unknown or has no such value.
     pub(crate) const URL_PARAMETER: Code = Code("RT2002");
-    /// The URL names several hosts.
+    /// The hosts and ports of the URL do not fit together.
     pub(crate) const SEVERAL_HOSTS: Code = Code("RT2003");
     /// A slot or publication name that PostgreSQL does not accept.
     pub(crate) const NAME: Code = Code("RT2004");
@@ -81,6 +81,8 @@ pub(crate) mod codes {
     pub(crate) const READ_ONLY: Code = Code("RT2124");
     /// Any other refusal.
     pub(crate) const REFUSED: Code = Code("RT2199");
+    /// None of the servers is what `target_session_attrs` asks for.
+    pub(crate) const NO_FITTING_SERVER: Code = Code("RT2343");
 }
 
 /// The parts of a server's error or notice that may be shown.
@@ -191,6 +193,14 @@ pub(crate) fn naming_role(error: Error, role: &str) -> Error {
         "as a superuser: ALTER ROLE {role} REPLICATION (on Amazon RDS: GRANT rds_replication TO \
          {role})"
     ))
+}
+
+/// The same refusal where the same settings were good before: a password or certificate is being
+/// exchanged, or another server has not learnt of it yet. What may pass is tried again, with the
+/// secrets read anew.
+pub(crate) fn good_before(error: Error) -> Error {
+    let may_pass = [codes::LOGIN, codes::HBA, codes::TLS, codes::TLS_FILE, codes::AUTHENTICATION];
+    if may_pass.contains(&error.code()) { error.with_class(Class::Transient) } else { error }
 }
 
 /// The error of an SQL statement sent through tokio-postgres. `doing` says what was asked.

@@ -15,6 +15,7 @@ mod config;
 pub mod decode;
 mod describe;
 mod error;
+mod guard;
 mod lsn;
 mod message;
 pub mod pgoutput;
@@ -25,6 +26,7 @@ pub mod relation;
 pub mod replay;
 mod server;
 mod slot;
+mod slots;
 mod source;
 mod sql;
 mod stream;
@@ -32,12 +34,13 @@ pub mod wire;
 
 pub use adopt::{describe, drop_slot_and_publication, position_at, position_at_slot};
 pub use config::{
-    ChannelBinding, ConnectOptions, MessageFilter, MessageSelection, Operation, OriginFilter,
-    PostgresConfig, PublicationManagement, Roots, SslMode, TableFilter, TableSelection, Target,
-    TlsOptions,
+    ChannelBinding, ConnectOptions, Heartbeat, HeartbeatInterval, MessageFilter, MessageSelection,
+    Off, Operation, OriginFilter, PostgresConfig, PublicationManagement, Roots, SessionAttrs,
+    SslMode, TableFilter, TableSelection, Target, Time, TlsOptions,
 };
 pub use describe::tables;
 pub use lsn::{Lsn, NotAnLsn};
 pub use position::{History, InTx, PgPosition};
 pub use preflight::check;
+pub use slots::{SlotInfo, drop_slot, slots};
 pub use source::{PostgresSource, info};

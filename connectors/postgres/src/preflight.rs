@@ -4,6 +4,7 @@
 use rowtide_sdk::{Code, Error, Finding, KeyLookup, Preflight, Result, Severity};
 
 use crate::error::codes as refusals;
+use crate::guard;
 use crate::position::PgPosition;
 use crate::publication::{self, CatalogTable};
 use crate::server::{self, Server};
@@ -35,6 +36,8 @@ async fn look(
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
     let client = sql_client(&source.options).await?;
+    // Of several servers, the same one is asked throughout.
+    let source = &PostgresSource { options: client.options().clone(), ..source.clone() };
     let mut sql = &*client;
     let server = Server::ask(&mut sql).await?;
     findings.extend(server.obstacles().iter().map(Finding::from));
@@ -57,6 +60,7 @@ async fn look(
     findings.extend(settings(&server));
     let slot = slot::find(&mut sql, &source.config.slot).await?;
     findings.extend(slot_findings(source, slot.as_ref(), resume.as_ref(), &server));
+    findings.extend(guard::advice(&mut sql, source, &server).await?);
     if let Some(slot) = &slot
         && let Err(error) = slot.check_free(&mut sql).await
     {
@@ -190,10 +194,9 @@ fn slot_findings(
             return findings;
         }
     };
-    let kind = slot.check_kind(&server.database);
+    let kind = slot.check_kind(server);
     let place = resume.map_or(Ok(()), |position| slot.check_position(position));
     findings.extend([kind, place].into_iter().filter_map(|r| Some(Finding::from(&r.err()?))));
-    findings.extend(slot.retention());
     findings
 }
 

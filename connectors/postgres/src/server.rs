@@ -28,6 +28,8 @@ pub(crate) struct Server {
     pub(crate) max_wal_senders: u32,
     /// In megabytes; -1 is without limit.
     pub(crate) max_slot_wal_keep_size_mb: i64,
+    /// Whether a standby keeps its primary from removing what its readers need.
+    pub(crate) hot_standby_feedback: bool,
     pub(crate) used_slots: u32,
     pub(crate) used_wal_senders: u32,
     pub(crate) database: String,
@@ -44,6 +46,7 @@ const SERVER: &str = "SELECT jsonb_build_object(
     'max_wal_senders', current_setting('max_wal_senders')::int,
     'max_slot_wal_keep_size_mb', (SELECT setting::bigint FROM pg_settings
         WHERE name = 'max_slot_wal_keep_size'),
+    'hot_standby_feedback', current_setting('hot_standby_feedback')::bool,
     'used_slots', (SELECT count(*) FROM pg_replication_slots),
     'used_wal_senders', (SELECT count(*) FROM pg_stat_replication),
     'database', current_database(),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rowtide_sdk::{Error, Finding, Origin, Result, Severity};
+use rowtide_sdk::{Error, Origin, Result};
 use serde::Deserialize;
 
 use crate::error::codes as refusals;
@@ -23,11 +23,13 @@ pub(crate) struct Slot {
     #[serde(default)]
     pub(crate) two_phase: bool,
     pub(crate) active_pid: Option<i64>,
+    pub(crate) restart_lsn: Option<Lsn>,
     pub(crate) confirmed_flush_lsn: Option<Lsn>,
     pub(crate) wal_status: Option<String>,
     pub(crate) safe_wal_size: Option<i64>,
     pub(crate) invalidation_reason: Option<String>,
     pub(crate) conflicting: Option<bool>,
+    pub(crate) failover: Option<bool>,
     pub(crate) synced: Option<bool>,
 }
 
@@ -48,8 +50,8 @@ impl Slot {
     ///
     /// # Errors
     /// Fatal: `RT2205` for another plugin, database or kind, `RT2120` for an invalidated slot.
-    pub(crate) fn check_kind(&self, database: &str) -> Result<()> {
-        let name = &self.slot_name;
+    pub(crate) fn check_kind(&self, server: &Server) -> Result<()> {
+        let (name, database) = (&self.slot_name, server.database.as_str());
         let mut wrong = Vec::new();
         match (&self.plugin, &self.database) {
             (None, _) => wrong.push("it is a physical slot".to_owned()),
@@ -67,8 +69,13 @@ impl Slot {
         if self.two_phase {
             wrong.push("it has two_phase, which changes what is sent".to_owned());
         }
-        if self.synced == Some(true) {
-            wrong.push("it is synchronized from a primary and cannot be read here".to_owned());
+        // On a primary the mark is only what a promoted standby has left of it.
+        if self.synced == Some(true) && server.in_recovery {
+            wrong.push(
+                "it is synchronized from the primary, and can be read here once this standby is \
+                 promoted"
+                    .to_owned(),
+            );
         }
         if !wrong.is_empty() {
             let message = format!("the slot \"{name}\" cannot be used: {}", wrong.join("; "));
@@ -81,18 +88,22 @@ impl Slot {
     fn check_valid(&self) -> Result<()> {
         let reason = match (&self.invalidation_reason, self.conflicting) {
             (Some(reason), _) => Some(reason.as_str()),
-            (None, Some(true)) => Some("it conflicts with recovery"),
+            (None, Some(true)) => Some("conflicting"),
             _ if self.wal_status.as_deref() == Some("lost") => Some("wal_removed"),
             _ => None,
         };
         let Some(reason) = reason else { return Ok(()) };
-        let message =
-            format!("the slot \"{}\" was invalidated by the server: {reason}", self.slot_name);
-        Err(Error::fatal(Origin::Source, refusals::SLOT_INVALIDATED, message).with_remedy(
-            "what it still needed is gone: drop it and start over from a new one, knowing that \
-             changes in between are lost; raise max_slot_wal_keep_size so that it does not happen \
-             again",
-        ))
+        let (words, prevention) = invalidation(reason);
+        let message = format!(
+            "the slot \"{}\" was invalidated by the server: {words} ({reason})",
+            self.slot_name
+        );
+        let remedy = format!(
+            "what it still needed is gone: drop it (`rowtide slot drop`) and start over from a new \
+             one, knowing that changes in between are lost; so that it does not happen again: \
+             {prevention}"
+        );
+        Err(Error::fatal(Origin::Source, refusals::SLOT_INVALIDATED, message).with_remedy(remedy))
     }
 
     /// The LSN up to which the slot was confirmed.
@@ -141,22 +152,28 @@ impl Slot {
         let rows = sql.rows(&statement, "looking for the slot's reader").await.unwrap_or_default();
         Err(in_use(&self.slot_name, pid, rows.into_iter().flatten().flatten().next().as_deref()))
     }
+}
 
-    /// Says when the server is close to invalidating the slot.
-    pub(crate) fn retention(&self) -> Option<Finding> {
-        const CLOSE: i64 = 64 << 20;
-        let is_close = self.wal_status.as_deref() == Some("unreserved")
-            || self.safe_wal_size.is_some_and(|bytes| bytes < CLOSE);
-        is_close.then(|| Finding {
-            severity: Severity::Warning,
-            code: refusals::SLOT_INVALIDATED,
-            message: format!(
-                "the slot \"{}\" has nearly used up max_slot_wal_keep_size; past it the server \
-                 throws away what the slot needs",
-                self.slot_name
-            ),
-            remedy: Some("let the connector catch up, or raise max_slot_wal_keep_size".to_owned()),
-        })
+/// Why a slot is useless, in words, and what prevents it; by `invalidation_reason`.
+fn invalidation(reason: &str) -> (&'static str, &'static str) {
+    match reason {
+        "wal_removed" => (
+            "it fell behind further than max_slot_wal_keep_size",
+            "raise max_slot_wal_keep_size, or set it to -1",
+        ),
+        "idle_timeout" => (
+            "nobody read it for longer than idle_replication_slot_timeout",
+            "raise idle_replication_slot_timeout above the longest stop of this connector",
+        ),
+        "rows_removed" => (
+            "the primary has removed rows of the catalog that it needs",
+            "set hot_standby_feedback = on at the standby, and let it stream from the primary by a \
+             physical slot",
+        ),
+        "wal_level_insufficient" => {
+            ("the primary's wal_level was below logical", "keep wal_level = logical at the primary")
+        }
+        _ => ("it conflicts with recovery", "set hot_standby_feedback = on at the standby"),
     }
 }
 
@@ -224,6 +241,9 @@ pub(crate) async fn create(
             .and_then(|row| row.into_iter().next().flatten()?.parse().ok())
             .ok_or_else(|| unexpected(DOING)),
         Err(error) => match blockers(sql).await {
+            _ if timed_out && server.in_recovery => {
+                Err(unmarked(name, patience).with_source(error))
+            }
             Ok(blockers) if timed_out => Err(blocked(name, patience, &blockers).with_source(error)),
             _ => Err(error),
         },
@@ -241,6 +261,21 @@ fn blocked(name: &str, patience: Duration, blockers: &str) -> Error {
         ),
     )
     .with_remedy("end these transactions, or wait; creation is tried again")
+}
+
+/// On a standby a slot begins at a record of the primary's running transactions, which an idle
+/// primary does not write.
+fn unmarked(name: &str, patience: Duration) -> Error {
+    Error::transient(
+        Origin::Source,
+        codes::SLOT_BLOCKED,
+        format!(
+            "the slot \"{name}\" could not be created on this standby in {} s: it waits for the \
+             primary to log its running transactions, and for the transactions among them to end",
+            patience.as_secs()
+        ),
+    )
+    .with_remedy("on the primary: SELECT pg_log_standby_snapshot(); creation is tried again")
 }
 
 /// The open transactions that hold up a slot's creation, by process.
@@ -267,6 +302,16 @@ mod tests {
 
     use super::*;
 
+    fn server(in_recovery: bool) -> Server {
+        serde_json::from_value(serde_json::json!({
+            "version": 180_000, "wal_level": "logical", "in_recovery": in_recovery,
+            "wal_sender_timeout_ms": 60_000, "max_replication_slots": 10, "max_wal_senders": 10,
+            "max_slot_wal_keep_size_mb": -1, "used_slots": 0, "used_wal_senders": 0,
+            "hot_standby_feedback": true, "database": "shop", "database_oid": 5
+        }))
+        .unwrap()
+    }
+
     fn slot() -> Slot {
         Slot {
             slot_name: "s".to_owned(),
@@ -279,18 +324,27 @@ mod tests {
 
     #[test]
     fn a_slot_of_another_kind_is_refused() {
-        assert!(slot().check_kind("shop").is_ok());
+        assert!(slot().check_kind(&server(false)).is_ok());
         let wrong = [
             Slot { plugin: None, ..slot() },
             Slot { plugin: Some("wal2json".to_owned()), ..slot() },
             Slot { database: Some("other".to_owned()), ..slot() },
             Slot { temporary: true, ..slot() },
             Slot { two_phase: true, ..slot() },
-            Slot { synced: Some(true), ..slot() },
         ];
         for slot in wrong {
-            assert_eq!(slot.check_kind("shop").unwrap_err().code(), codes::SLOT_UNSUITABLE);
+            let error = slot.check_kind(&server(false)).unwrap_err();
+            assert_eq!(error.code(), codes::SLOT_UNSUITABLE);
         }
+    }
+
+    /// Hazard 15: what a promoted standby has left of the synchronization does not matter.
+    #[test]
+    fn a_synchronized_slot_is_read_once_its_standby_is_promoted() {
+        let synced = Slot { synced: Some(true), ..slot() };
+        let error = synced.check_kind(&server(true)).unwrap_err();
+        assert_eq!(error.code(), codes::SLOT_UNSUITABLE);
+        assert!(synced.check_kind(&server(false)).is_ok());
     }
 
     #[test]
@@ -301,11 +355,12 @@ mod tests {
             Slot { conflicting: Some(true), ..slot() },
         ];
         for slot in lost {
-            assert_eq!(slot.check_kind("shop").unwrap_err().code(), refusals::SLOT_INVALIDATED);
+            let error = slot.check_kind(&server(false)).unwrap_err();
+            assert_eq!(error.code(), refusals::SLOT_INVALIDATED);
+            assert!(!error.remedy().unwrap_or_default().is_empty());
         }
-        assert!(
-            Slot { wal_status: Some("extended".to_owned()), ..slot() }.check_kind("shop").is_ok()
-        );
+        let extended = Slot { wal_status: Some("extended".to_owned()), ..slot() };
+        assert!(extended.check_kind(&server(false)).is_ok());
     }
 
     #[test]

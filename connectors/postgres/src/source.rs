@@ -4,18 +4,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use rowtide_sdk::{
-    Batch, BoxFuture, Error, Finding, Origin, Position, Result, Severity, Source, SourceContext,
-    SourceInfo,
+    Batch, BoxFuture, Error, Finding, Origin, Position, Result, Source, SourceContext, SourceInfo,
 };
 use sha2::{Digest, Sha256};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::config::{
     ConnectOptions, OriginFilter, PostgresConfig, PublicationManagement, TableFilter,
 };
-use crate::error::codes as refusals;
+use crate::error::{codes as refusals, good_before};
+use crate::guard::{Guard, Memory};
 use crate::lsn::Lsn;
 use crate::message::MessageRules;
 use crate::position::{History, PgPosition, Renderer, write_position};
@@ -23,7 +23,7 @@ use crate::publication::{self, Members};
 use crate::server::{self, Server};
 use crate::slot::{self, Slot};
 use crate::sql::{Sql, ident};
-use crate::stream::{self, Progress, Session, Tables, codes};
+use crate::stream::{self, Progress, Pulse, Session, Tables, codes};
 use crate::wire::{ReplicationConnection, sql_client};
 
 /// How often the publication is brought in step with the tables.
@@ -35,7 +35,9 @@ pub struct PostgresSource {
     pub(crate) config: PostgresConfig,
     pub(crate) options: ConnectOptions,
     pub(crate) filter: TableFilter,
-    reconcile_every: Duration,
+    pub(crate) reconcile_every: Duration,
+    /// What the guards of all runs share.
+    pub(crate) memory: Memory,
 }
 
 /// The constant facts of PostgreSQL sources.
@@ -65,7 +67,8 @@ impl PostgresSource {
     pub fn new(config: PostgresConfig, folder: &Path) -> Result<Self> {
         let options = config.connect_options(folder).map_err(first)?;
         let filter = config.tables.filter().map_err(first)?;
-        Ok(Self { config, options, filter, reconcile_every: RECONCILE_EVERY })
+        let memory = Memory::default();
+        Ok(Self { config, options, filter, reconcile_every: RECONCILE_EVERY, memory })
     }
 
     /// How often the publication is brought in step with the tables; a minute by default.
@@ -76,8 +79,8 @@ impl PostgresSource {
 
     /// A text for the slot on its server, as far as the settings tell; without secrets.
     pub fn resource(&self) -> String {
-        let ConnectOptions { target, database, .. } = &self.options;
-        format!("postgres/{target}/{database}/{}", self.config.slot)
+        let places = self.options.places();
+        format!("postgres/{places}/{}/{}", self.options.database, self.config.slot)
     }
 
     /// The slot as one connector's property, whatever the address it is reached at.
@@ -212,21 +215,27 @@ async fn on_own_thread(source: PostgresSource, cx: SourceContext) -> Result<()> 
 
 async fn run(source: PostgresSource, mut cx: SourceContext) -> Result<()> {
     let shutdown = cx.shutdown.clone();
-    let (session, members) = tokio::select! {
+    let report = cx.report.clone();
+    let opened = tokio::select! {
         biased;
         () = shutdown.cancelled() => return Ok(()),
-        session = Box::pin(open(&source, &mut cx)) => session?,
+        opened = Box::pin(open(source, &mut cx)) => opened,
     };
+    let refused = |error| if report.has_streamed() { good_before(error) } else { error };
+    let (session, guard) = opened.map_err(refused)?;
+    report.streaming();
     tokio::select! {
         ended = Box::pin(stream::run(session, cx)) => ended,
-        error = Box::pin(reconcile(source, members)) => Err(error),
+        error = Box::pin(guard.run()) => Err(error),
     }
 }
 
-/// Connects, verifies and prepares everything, and starts the stream. Also says how the publication
-/// sends the tables.
-async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<(Session, Members)> {
+/// Connects, verifies and prepares everything, and starts the stream and its guard.
+async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Session, Guard)> {
     let mut connection = ReplicationConnection::connect(&source.options).await?;
+    // Whatever is asked from here on is asked of the same server.
+    source.options = connection.options().clone();
+    let source = &source;
     let server = Server::ask(&mut connection).await?;
     if let Some(obstacle) = server.obstacles().into_iter().next() {
         return Err(obstacle);
@@ -257,6 +266,8 @@ async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<(Sessio
         connection.start_replication(&source.start_command(progress.place().0)).await?;
     tracing::info!(lsn = %progress.place().0, slot = source.config.slot, "streaming");
     let filter = source.filter.clone();
+    let (rename, renamed) = watch::channel(None);
+    let pulse = Pulse::default();
     let session = Session {
         reader,
         writer,
@@ -266,8 +277,19 @@ async fn open(source: &PostgresSource, cx: &mut SourceContext) -> Result<(Sessio
         messages: source.message_rules()?,
         tables: Tables::new(source.options.clone(), &cx.known_tables),
         wal_sender_timeout: server.wal_sender_timeout(),
+        pulse: pulse.clone(),
+        renamed,
     };
-    Ok((session, members))
+    let guard = Guard {
+        source: source.clone(),
+        members,
+        pulse,
+        report: cx.report.clone(),
+        history,
+        in_recovery: server.in_recovery,
+        renderer: rename,
+    };
+    Ok((session, guard))
 }
 
 async fn check_slot(
@@ -281,12 +303,11 @@ async fn check_slot(
         (None, Some(position)) => return Err(slot::gone(&source.config.slot, position)),
         (None, None) => return Ok(()),
         (Some(slot), _) => {
-            slot.check_kind(&server.database)?;
+            slot.check_kind(server)?;
             if let Some(position) = resume {
                 slot.check_position(position)?;
             }
             slot.check_free(sql).await?;
-            publication::report(slot.retention().as_slice())?;
         }
     }
     Ok(())
@@ -374,65 +395,4 @@ async fn save_first(
     cx.committed.wait_for(is_saved).await.map_err(|_| stream::host_gone())?;
     tracing::info!(lsn = %from, %history, "the first position is saved");
     Ok(())
-}
-
-/// Keeps the publication in step with the tables for as long as the stream runs. A failure is logged
-/// once and tried again: the stream itself is whole without it. Ends only where the publication is
-/// gone or leaves out operations, as changes are being lost then.
-async fn reconcile(source: PostgresSource, mut members: Members) -> Error {
-    let mut reported: Option<String> = None;
-    let mut ticks = tokio::time::interval(source.reconcile_every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    ticks.tick().await;
-    loop {
-        ticks.tick().await;
-        let outcome = match reconcile_once(&source, &mut members).await {
-            Ok(findings) => {
-                let text = format!("{findings:?}");
-                // The start has reported the same already.
-                if reported.as_ref().is_some_and(|reported| *reported != text) {
-                    let _ = publication::report(&findings);
-                }
-                text
-            }
-            Err(error)
-                if [refusals::PUBLICATION_MISSING, codes::OPERATIONS_MISSING]
-                    .contains(&error.code()) =>
-            {
-                return error;
-            }
-            Err(error) => {
-                let text = error.to_string();
-                if reported.as_ref() != Some(&text) {
-                    tracing::warn!(%error, "the publication could not be brought in step");
-                }
-                text
-            }
-        };
-        reported = Some(outcome);
-    }
-}
-
-async fn reconcile_once(source: &PostgresSource, members: &mut Members) -> Result<Vec<Finding>> {
-    let client = sql_client(&source.options).await?;
-    let mut sql = &*client;
-    let server = Server::ask(&mut sql).await?;
-    let name = &source.config.publication;
-    let mut review = publication::look(&mut sql, source.wish(&server)).await?;
-    if review.plan.create {
-        return Err(publication_gone(name));
-    }
-    let is_lacking = |finding: &&Finding| {
-        finding.code == codes::OPERATIONS_MISSING && finding.severity == Severity::Error
-    };
-    if let Some(lacking) = review.findings.iter().find(is_lacking) {
-        publication::report(std::slice::from_ref(lacking))?;
-    }
-    let again = publication::newly_sent(members, &review.members);
-    if !again.is_empty() {
-        publication::tables_complete(&again, &publication::log_end(&mut sql).await?, false);
-    }
-    publication::apply(&mut sql, name, &mut review, false).await?;
-    *members = review.members;
-    Ok(review.findings)
 }

@@ -82,6 +82,13 @@ impl Error {
         Self::new(Class::Poison, origin, code, message)
     }
 
+    /// The same error with another reaction.
+    #[must_use]
+    pub fn with_class(mut self, class: Class) -> Self {
+        self.class = class;
+        self
+    }
+
     /// Adds what the operator should do, in one or two sentences (SQL or a setting where one mends
     /// it).
     #[must_use]

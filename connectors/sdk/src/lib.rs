@@ -20,6 +20,7 @@ mod check;
 mod error;
 mod json;
 mod position;
+mod report;
 mod sink;
 mod source;
 mod table;
@@ -33,6 +34,7 @@ pub use check::{Finding, KeyLookup, Preflight, Secret, Severity};
 pub use error::{Class, Code, Error, Origin, Result};
 pub use json::{JsonWriter, Written, unescaped_run};
 pub use position::{Checkpoint, Position};
+pub use report::{Fact, FactValue, Reporter};
 pub use sink::{
     AllHeaders, BufferPool, Completion, Held, KEYLESS_COMPACTED, Outcome, Record, RecordBatch,
     RecordHeaders, Sink, TopicInfo, TopicSpec,

@@ -11,6 +11,7 @@ use crate::batch::{Batch, Change, Tx};
 use crate::error::Result;
 use crate::json::JsonWriter;
 use crate::position::Position;
+use crate::report::Reporter;
 
 /// Writes the envelope's `source.position` object for one change: exactly one JSON object whose
 /// fields are the source's own. `text` is [`Batch::text`].
@@ -92,6 +93,8 @@ pub struct SourceContext {
     pub limits: Limits,
     /// Ownership of shared resources.
     pub claims: Arc<dyn Claims>,
+    /// Where the source says that it streams, and how its side stands.
+    pub report: Reporter,
 }
 
 /// A source: owns its connection, keepalives and pace.

@@ -5,7 +5,8 @@ use std::path::Path;
 use rowtide_sdk::{Code, Finding, Secret};
 
 use super::{
-    ChannelBinding, ConnectOptions, PostgresConfig, Roots, SslMode, TableSelection, Target,
+    ChannelBinding, ConnectOptions, PostgresConfig, Roots, SessionAttrs, SslMode, TableSelection,
+    Target,
 };
 use crate::error::codes;
 
@@ -58,6 +59,19 @@ fn sockets_addresses_and_defaults() {
 }
 
 #[test]
+fn several_hosts_are_read_as_libpq_does() {
+    let places = |url: &str| options(url).places();
+    assert_eq!(places("postgres://u@a,b:6000,[::1]:7000/db"), "a:5432,b:6000,[::1]:7000");
+    assert_eq!(places("postgres://u@a,b/db?port=6000"), "a:6000,b:6000");
+    assert_eq!(places("postgres://u@/db?host=/run/pg,b&port=1,2"), "/run/pg/.s.PGSQL.1,b:2");
+    assert_eq!(places("postgres://u@x/db?host=a,b"), "a:5432,b:5432");
+    let read = options("postgres://u@a,b/db?target_session_attrs=prefer-standby");
+    assert_eq!(read.session_attrs, SessionAttrs::PreferStandby);
+    assert_eq!(read.target.to_string(), "a:5432");
+    assert_eq!(options("postgres://u@a/db").session_attrs, SessionAttrs::Any);
+}
+
+#[test]
 fn require_with_a_root_verifies_the_chain_as_libpq_does() {
     let read = options("postgres://u@h/db?sslmode=require&sslrootcert=/ca.crt");
     assert_eq!(read.tls.mode, SslMode::VerifyCa);
@@ -70,9 +84,10 @@ fn require_with_a_root_verifies_the_chain_as_libpq_does() {
 fn bad_urls_are_refused_with_their_code_and_without_the_password() {
     let table = [
         ("mysql://u:geheim@h/db", codes::URL),
-        ("postgres://u:geheim@h1,h2/db", codes::SEVERAL_HOSTS),
-        ("postgres://u:geheim@h1:1,h2:2/db", codes::SEVERAL_HOSTS),
-        ("postgres://u:geheim@/db?host=h1,h2", codes::SEVERAL_HOSTS),
+        ("postgres://u:geheim@h1,/db", codes::SEVERAL_HOSTS),
+        ("postgres://u:geheim@/db?host=h1,h2,h3&port=1,2", codes::SEVERAL_HOSTS),
+        ("postgres://u:geheim@h1,h2:0/db", codes::URL),
+        ("postgres://u:geheim@h/db?target_session_attrs=best", codes::URL_PARAMETER),
         ("postgres://u:geheim@h:99999/db", codes::URL),
         ("postgres://u:geheim@h:0/db", codes::URL),
         ("postgres://:geheim@h/db", codes::URL),
@@ -81,7 +96,7 @@ fn bad_urls_are_refused_with_their_code_and_without_the_password() {
         ("postgres://u:geheim@h h/db", codes::URL),
         ("postgres://u:geheim%FF@h/db", codes::URL),
         ("postgres://u:geheim@h/db?sslmode=allow", codes::URL_PARAMETER),
-        ("postgres://u:geheim@h/db?target_session_attrs=any", codes::URL_PARAMETER),
+        ("postgres://u:geheim@h/db?gssencmode=prefer", codes::URL_PARAMETER),
         ("postgres://u:geheim@h/db?connect_timeout=never", codes::URL_PARAMETER),
         ("postgres://u:geheim@h/db?sslcert=/c", codes::SETTING),
         ("postgres://u:geheim@h/db?sslmode=disable&sslrootcert=/c", codes::SETTING),

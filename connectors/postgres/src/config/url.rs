@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -90,11 +91,47 @@ pub struct TlsOptions {
     pub channel_binding: ChannelBinding,
 }
 
+/// Which of several servers is wanted: libpq's `target_session_attrs`, decided by what a server
+/// reports of itself at the login (`in_hot_standby`, `default_transaction_read_only`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SessionAttrs {
+    /// The first one that takes the connection.
+    #[default]
+    Any,
+    /// One whose transactions may write.
+    ReadWrite,
+    /// One that is no standby.
+    Primary,
+    /// A standby.
+    Standby,
+    /// A standby where there is one, else any.
+    PreferStandby,
+}
+
+impl SessionAttrs {
+    /// As the URL names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::ReadWrite => "read-write",
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+            Self::PreferStandby => "prefer-standby",
+        }
+    }
+}
+
 /// How to connect, validated.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
-    /// Where the server listens.
+    /// Where the server listens: of several, the first, or the one that was chosen.
     pub target: Target,
+    /// Every place to try, in this order; `target` alone once one was chosen.
+    pub targets: Vec<Target>,
+    /// The address of `target` that was chosen, where its name has several.
+    pub address: Option<SocketAddr>,
+    /// Which of the servers is wanted.
+    pub session_attrs: SessionAttrs,
     /// The role.
     pub user: String,
     /// The database.
@@ -114,14 +151,16 @@ pub struct ConnectOptions {
 }
 
 const FORM: &str = "write it as postgres://user@host:5432/database?sslmode=verify-full";
-const PARAMETERS: &str = "host, port, user, password, dbname, sslmode, sslrootcert, sslcert, \
-    sslkey, channel_binding, application_name and connect_timeout are known";
+const PARAMETERS: &str = "host, port, user, password, dbname, target_session_attrs, sslmode, \
+    sslrootcert, sslcert, sslkey, channel_binding, application_name and connect_timeout are known";
 
 /// What the URL says so far.
 #[derive(Default)]
 struct Parts {
-    host: Option<String>,
-    port: Option<String>,
+    hosts: Vec<String>,
+    /// One for each host, or one for all; an empty one is the default.
+    ports: Vec<String>,
+    session_attrs: Option<SessionAttrs>,
     user: Option<String>,
     password: Option<String>,
     database: Option<String>,
@@ -203,46 +242,36 @@ impl Reader<'_> {
                 self.parts.password = self.decoded("the password", password);
             }
         }
-        if address.contains(',') {
-            self.several_hosts();
-            return;
+        for place in address.split(',') {
+            let Some((host, port)) = host_and_port(place) else {
+                return self.refuse(codes::URL, "`url`: the host cannot be read", FORM);
+            };
+            let Some(host) = self.decoded("the host", host) else { return };
+            self.parts.hosts.push(host);
+            self.parts.ports.push(port.to_owned());
         }
-        let (host, port) = match address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, "")) => (host, None),
-            Some((host, port)) => match port.strip_prefix(':') {
-                Some(port) => (host, Some(port)),
-                None => return self.refuse(codes::URL, "`url`: the host cannot be read", FORM),
-            },
-            None => match address.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (address, None),
-            },
-        };
-        if !host.is_empty() {
-            self.parts.host = self.decoded("the host", host);
+        // Nothing is named here: the parameters do.
+        if self.parts.hosts.iter().all(String::is_empty) {
+            self.parts.hosts.clear();
         }
-        self.parts.port = port.filter(|port| !port.is_empty()).map(str::to_owned);
-    }
-
-    fn several_hosts(&mut self) {
-        // Only so that a missing host is not complained about as well.
-        self.parts.host = Some(String::new());
-        self.refuse(
-            codes::SEVERAL_HOSTS,
-            "`url` names several hosts",
-            "a replication slot lives on one server: name that one, or a name that always leads to \
-             the primary",
-        );
+        if self.parts.ports.iter().all(String::is_empty) {
+            self.parts.ports.clear();
+        }
     }
 
     fn parameter(&mut self, pair: &str) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let Some(value) = self.decoded(&format!("the parameter `{name}`"), value) else { return };
         match name {
-            "host" | "hostaddr" | "port" if value.contains(',') => self.several_hosts(),
             _ if value.is_empty() => {}
-            "host" => self.parts.host = Some(value),
-            "port" => self.parts.port = Some(value),
+            "host" => self.parts.hosts = value.split(',').map(str::to_owned).collect(),
+            "port" => self.parts.ports = value.split(',').map(str::to_owned).collect(),
+            "target_session_attrs" => match session_attrs(&value) {
+                Some(attrs) => self.parts.session_attrs = Some(attrs),
+                None => {
+                    self.bad_value(name, "any, read-write, primary, standby or prefer-standby");
+                }
+            },
             "user" => self.parts.user = Some(value),
             "password" => self.parts.password = Some(value),
             "dbname" => self.parts.database = Some(value),
@@ -284,6 +313,22 @@ impl Reader<'_> {
     }
 }
 
+/// `host:port`, either of them possibly empty; an IPv6 address stands in brackets.
+fn host_and_port(place: &str) -> Option<(&str, &str)> {
+    match place.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            if port.is_empty() { Some((host, "")) } else { Some((host, port.strip_prefix(':')?)) }
+        }
+        None => Some(place.split_once(':').unwrap_or((place, ""))),
+    }
+}
+
+fn session_attrs(value: &str) -> Option<SessionAttrs> {
+    use SessionAttrs::{Any, PreferStandby, Primary, ReadWrite, Standby};
+    [Any, ReadWrite, Primary, Standby, PreferStandby].into_iter().find(|a| a.name() == value)
+}
+
 fn ssl_mode(value: &str) -> Option<SslMode> {
     Some(match value {
         "disable" => SslMode::Disable,
@@ -296,13 +341,7 @@ fn ssl_mode(value: &str) -> Option<SslMode> {
 }
 
 fn finish(parts: Parts, folder: &Path, problems: &mut Vec<Finding>) -> Option<ConnectOptions> {
-    let port = match parts.port.as_deref().map_or(Ok(5432), str::parse) {
-        Ok(port @ 1..) => port,
-        _ => {
-            problems.push(problem(codes::URL, "`url`: the port must be between 1 and 65535", ""));
-            0
-        }
-    };
+    let ports = ports(&parts, problems);
     let mut need = |part: Option<String>, what: &str, remedy: &str| {
         if part.is_none() {
             problems.push(problem(codes::URL, format!("`url` names no {what}"), remedy));
@@ -311,7 +350,7 @@ fn finish(parts: Parts, folder: &Path, problems: &mut Vec<Finding>) -> Option<Co
     };
     let socket = "write it as postgres://user@host:5432/database, or \
         postgres://user@/database?host=/var/run/postgresql for a unix socket folder";
-    let host = need(parts.host, "host", socket);
+    need(parts.hosts.first().cloned(), "host", socket);
     let user = need(parts.user, "user", FORM);
     let database = need(parts.database, "database", FORM);
     let client = match (parts.cert, parts.key) {
@@ -340,8 +379,15 @@ fn finish(parts: Parts, folder: &Path, problems: &mut Vec<Finding>) -> Option<Co
     if !problems.is_empty() {
         return None;
     }
+    let mut targets = Vec::with_capacity(parts.hosts.len());
+    for (host, port) in parts.hosts.into_iter().zip(ports) {
+        targets.push(target(host, port, problems)?);
+    }
     Some(ConnectOptions {
-        target: target(host?, port, problems)?,
+        target: targets.first()?.clone(),
+        targets,
+        address: None,
+        session_attrs: parts.session_attrs.unwrap_or_default(),
         user: user?,
         database: database?,
         password: parts.password.map(Secret::new),
@@ -357,6 +403,38 @@ fn finish(parts: Parts, folder: &Path, problems: &mut Vec<Finding>) -> Option<Co
         url_connect_timeout: parts.connect_timeout,
         logical_decoding_work_mem: None,
     })
+}
+
+/// One port for each host.
+fn ports(parts: &Parts, problems: &mut Vec<Finding>) -> Vec<u16> {
+    let hosts = parts.hosts.len();
+    if parts.hosts.len() > 1 && parts.hosts.iter().any(String::is_empty) {
+        problems.push(problem(
+            codes::SEVERAL_HOSTS,
+            "`url` names several hosts, one of them empty",
+            "",
+        ));
+    }
+    if !matches!(parts.ports.len(), 0 | 1) && parts.ports.len() != hosts {
+        problems.push(problem(
+            codes::SEVERAL_HOSTS,
+            format!("`url` names {hosts} hosts and {} ports", parts.ports.len()),
+            "give one port for each host, or one for all",
+        ));
+    }
+    let mut ports = Vec::with_capacity(hosts);
+    for number in 0..hosts.max(1) {
+        let text = parts.ports.get(number).or_else(|| parts.ports.first());
+        match text.map(String::as_str).filter(|text| !text.is_empty()).map_or(Ok(5432), str::parse)
+        {
+            Ok(port @ 1..) => ports.push(port),
+            _ => {
+                let message = "`url`: the port must be between 1 and 65535";
+                problems.push(problem(codes::URL, message, ""));
+            }
+        }
+    }
+    ports
 }
 
 /// Settings of TLS that would have no effect are refused: somebody believes in them.
@@ -393,6 +471,19 @@ fn target(host: String, port: u16, problems: &mut Vec<Finding>) -> Option<Target
         return None;
     }
     Some(Target::Unix { folder: PathBuf::from(host), port })
+}
+
+impl ConnectOptions {
+    /// The places to connect to, for messages: `h1:5432,h2:5432`.
+    pub fn places(&self) -> String {
+        self.targets.iter().map(Target::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// For one of the places alone.
+    pub(crate) fn at(&self, target: &Target, address: Option<SocketAddr>) -> Self {
+        let targets = vec![target.clone()];
+        Self { target: target.clone(), targets, address, ..self.clone() }
+    }
 }
 
 /// The URL without the password, for messages.

@@ -125,6 +125,11 @@ impl Assembler {
         self.received
     }
 
+    /// Renders positions by this from here on.
+    pub(crate) fn render_by(&mut self, renderer: Renderer) {
+        self.renderer = renderer;
+    }
+
     /// Whether the batch holds entries.
     pub(crate) fn has_entries(&self) -> bool {
         !self.batch.entries.is_empty()

@@ -50,3 +50,11 @@ pub(crate) const MESSAGE_TOO_LARGE: Code = Code("RT2321");
 pub(crate) const NOTE_UNUSABLE: Code = Code("RT2322");
 /// The publication leaves out operations.
 pub(crate) const OPERATIONS_MISSING: Code = Code("RT2221");
+/// The role may not write heartbeats.
+pub(crate) const NO_HEARTBEAT: Code = Code("RT2340");
+/// The server will soon throw away log that the slot needs.
+pub(crate) const LOG_RUNS_OUT: Code = Code("RT2341");
+/// The server keeps more log for the slot than it would by itself.
+pub(crate) const LOG_EXTENDED: Code = Code("RT2342");
+/// The server went on on another timeline while it was read.
+pub(crate) const TIMELINE_FOLLOWED: Code = Code("RT2344");

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::codes;
+use super::pulse::Pulse;
 use crate::lsn::Lsn;
 use crate::position::PgPosition;
 use crate::wire::Writer;
@@ -38,6 +39,7 @@ pub(crate) struct Feedback {
     saved: Option<Position>,
     /// The highest confirmed LSN told.
     told: Lsn,
+    pulse: Pulse,
 }
 
 /// How often the server must hear from us, given its `wal_sender_timeout` (zero: never).
@@ -52,7 +54,9 @@ impl Feedback {
         committed: watch::Receiver<Option<Position>>,
         interval: Duration,
         confirm: Lsn,
+        pulse: Pulse,
     ) -> Self {
+        pulse.told(confirm);
         let now = Instant::now();
         Self {
             writer,
@@ -64,6 +68,7 @@ impl Feedback {
             last_sent: now.checked_sub(PROMPT).unwrap_or(now),
             saved: None,
             told: confirm,
+            pulse,
         }
     }
 
@@ -127,6 +132,7 @@ impl Feedback {
         if saved.is_some() && saved != self.saved {
             if let Some(position) = &saved {
                 self.told = self.told.max(PgPosition::parse(position)?.confirm);
+                self.pulse.told(self.told);
             }
             self.saved = saved;
         }

@@ -6,6 +6,7 @@
 mod assemble;
 pub(crate) mod codes;
 mod feedback;
+mod pulse;
 mod relations;
 mod tables;
 mod transaction;
@@ -14,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::poll_immediate;
 use rowtide_sdk::{Batch, BatchSender, Error, Origin, Result, SourceContext};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +27,7 @@ use crate::relation::RelationMessage;
 use crate::wire::{Reader, Writer, stop};
 
 pub(crate) use self::assemble::{Assembler, Filter, Step};
+pub(crate) use self::pulse::Pulse;
 pub(crate) use self::tables::Tables;
 pub(crate) use self::transaction::Progress;
 
@@ -64,6 +67,10 @@ pub(crate) struct Session {
     pub(crate) tables: Tables,
     /// The server's timeout for us; zero where it has none.
     pub(crate) wal_sender_timeout: Duration,
+    /// Where the stream shows how it stands.
+    pub(crate) pulse: Pulse,
+    /// Another renderer, once the server went on on another timeline.
+    pub(crate) renamed: watch::Receiver<Option<Renderer>>,
 }
 
 /// A server that shuts down asks again within this time of an answer.
@@ -84,6 +91,8 @@ struct Driver {
     feedback: Feedback,
     assembler: Assembler,
     tables: Tables,
+    pulse: Pulse,
+    renamed: watch::Receiver<Option<Renderer>>,
     out: BatchSender,
     shutdown: CancellationToken,
     linger: Duration,
@@ -115,6 +124,8 @@ pub(crate) async fn run(session: Session, cx: SourceContext) -> Result<()> {
         messages,
         tables,
         wal_sender_timeout,
+        pulse,
+        renamed,
     } = session;
     let assembler = Assembler::new(progress, renderer, filter, cx.limits).with_messages(messages);
     let handed_over = assembler.place();
@@ -122,9 +133,11 @@ pub(crate) async fn run(session: Session, cx: SourceContext) -> Result<()> {
     let now = Instant::now();
     let mut driver = Driver {
         reader,
-        feedback: Feedback::new(writer, cx.committed, interval, handed_over.0),
+        feedback: Feedback::new(writer, cx.committed, interval, handed_over.0, pulse.clone()),
         assembler,
         tables,
+        pulse,
+        renamed,
         out: cx.out,
         shutdown: cx.shutdown,
         linger: cx.limits.linger,
@@ -294,8 +307,14 @@ impl Driver {
                 permit = out.reserve() => break permit.ok_or_else(host_gone)?,
             }
         };
+        if self.renamed.has_changed().unwrap_or_default()
+            && let Some(renderer) = self.renamed.borrow_and_update().clone()
+        {
+            assembler.render_by(renderer);
+        }
         permit.send(take(assembler));
         self.handed_over = assembler.place();
+        self.pulse.handed_over(self.handed_over.0, self.handed_over.1.is_some());
         self.last_progress = Instant::now();
         self.is_asked = false;
         Ok(Flow::Continue)

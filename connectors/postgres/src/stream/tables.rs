@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rowtide_sdk::{KnownTable, Result, Table};
 
 use crate::config::ConnectOptions;
+use crate::error::good_before;
 use crate::relation::{RelationMessage, TableFacts, build_table, load_facts, needs_catalog};
 use crate::wire::{SqlClient, sql_client};
 
@@ -84,7 +85,8 @@ impl Tables {
         }
         let client = match self.client.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
-            None => sql_client(&self.options).await?,
+            // The stream's own login was good.
+            None => sql_client(&self.options).await.map_err(good_before)?,
         };
         let facts = load_facts(&client, message).await?;
         // One more table usually follows; at most one idle connection stays open.

@@ -14,6 +14,7 @@
 mod auth;
 mod der;
 mod frame;
+mod hosts;
 mod replication;
 mod session;
 mod sql;

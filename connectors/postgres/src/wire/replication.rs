@@ -3,6 +3,7 @@
 use rowtide_sdk::{Error, Origin, Result};
 
 use super::frame::{Body, tag};
+use super::hosts::Search;
 use super::session::{Message, Session, setting_error, unexpected};
 use super::stream::{Reader, Writer};
 use super::transport::within;
@@ -33,6 +34,7 @@ pub struct Identity {
 pub struct ReplicationConnection {
     session: Session,
     identity: Identity,
+    options: ConnectOptions,
 }
 
 /// The rows of a simple query as text; `None` is NULL.
@@ -45,13 +47,29 @@ const SETTINGS: &str = "SELECT current_setting('server_version_num'), \
     current_setting('lc_monetary')";
 
 impl ReplicationConnection {
-    /// Connects, logs in, checks the session's settings and reads the server's identity, all within
-    /// the configured time.
+    /// Connects to the first server that is what `options` ask for, logs in, checks the session's
+    /// settings and reads the server's identity, all within the configured time for each server.
     ///
     /// # Errors
-    /// RT21xx, classified: see `error.rs`.
+    /// RT21xx, classified: see `error.rs`; transient RT2343 where no server is as wanted.
     pub async fn connect(options: &ConnectOptions) -> Result<Self> {
-        within(options, Box::pin(Self::open(options))).await
+        let mut search = Search::begin(options).await;
+        while let Some((at, wanted)) = search.next() {
+            match within(&at, Box::pin(Self::open(&at))).await {
+                Ok(connection) => {
+                    if search.accepts(&at, wanted, connection.session.role()) {
+                        return Ok(connection);
+                    }
+                }
+                Err(error) => search.failed(error),
+            }
+        }
+        Err(search.error())
+    }
+
+    /// How to connect to the same server again.
+    pub fn options(&self) -> &ConnectOptions {
+        &self.options
     }
 
     async fn open(options: &ConnectOptions) -> Result<Self> {
@@ -63,7 +81,7 @@ impl ReplicationConnection {
             database: String::new(),
             server_version: 0,
         };
-        let mut connection = Self { session, identity: empty };
+        let mut connection = Self { session, identity: empty, options: options.clone() };
         let identified = connection.query("IDENTIFY_SYSTEM").await?.map_err(|refusal| {
             // Where the parameter `replication` was dropped on the way, this is ordinary SQL.
             if refusal.sqlstate == "42601" { pooled(options) } else { identifying(refusal) }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::auth;
 use super::frame::{Body, Frame, frame_at, tag};
+use super::hosts::Role;
 use super::tls::connect_error;
 use super::transport::{Transport, connect_stream};
 use crate::config::ConnectOptions;
@@ -187,6 +188,11 @@ impl Session {
                 tag => return Ok(Ok(Message { tag, body })),
             }
         }
+    }
+
+    /// What the server reported of itself at the login.
+    pub(super) fn role(&self) -> Role {
+        Role::reported(|name| self.parameters.get(name).map(String::as_str))
     }
 
     fn keep_parameter(&mut self, body: &[u8]) {

@@ -13,6 +13,7 @@ use tokio_postgres::{Client, Config};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::auth;
+use super::hosts::{Role, Search};
 use super::session::{check_reported, session_options};
 use super::tls::connect_error;
 use super::transport::{Transport, connect_stream, within};
@@ -26,6 +27,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct SqlClient {
     client: Client,
+    options: ConnectOptions,
     _task: DropGuard,
 }
 
@@ -38,6 +40,11 @@ impl Deref for SqlClient {
 }
 
 impl SqlClient {
+    /// How to connect to the same server again.
+    pub fn options(&self) -> &ConnectOptions {
+        &self.options
+    }
+
     /// For the methods that need the client exclusively (transactions).
     pub fn client_mut(&mut self) -> &mut Client {
         &mut self.client
@@ -50,10 +57,21 @@ impl SqlClient {
 /// # Errors
 /// RT21xx, classified as for [`super::ReplicationConnection::connect`].
 pub async fn sql_client(options: &ConnectOptions) -> Result<SqlClient> {
-    within(options, Box::pin(open(options))).await
+    let mut search = Search::begin(options).await;
+    while let Some((at, wanted)) = search.next() {
+        match within(&at, Box::pin(open(&at))).await {
+            Ok((client, role)) => {
+                if search.accepts(&at, wanted, role) {
+                    return Ok(client);
+                }
+            }
+            Err(error) => search.failed(error),
+        }
+    }
+    Err(search.error())
 }
 
-async fn open(options: &ConnectOptions) -> Result<SqlClient> {
+async fn open(options: &ConnectOptions) -> Result<(SqlClient, Role)> {
     let transport = connect_stream(options).await?;
     let mut config = Config::new();
     config
@@ -78,6 +96,7 @@ async fn open(options: &ConnectOptions) -> Result<SqlClient> {
     let connected = config.connect_raw(transport, Encrypted).await;
     let (client, connection) = connected.map_err(|error| login_error(options, error))?;
     check_reported(|name| connection.parameter(name))?;
+    let role = Role::reported(|name| connection.parameter(name));
 
     let gone = CancellationToken::new();
     let ending = gone.clone();
@@ -92,7 +111,8 @@ async fn open(options: &ConnectOptions) -> Result<SqlClient> {
             tracing::debug!(%error, "an SQL connection ended");
         }
     });
-    Ok(SqlClient { client, _task: gone.drop_guard() })
+    let client = SqlClient { client, options: options.clone(), _task: gone.drop_guard() };
+    Ok((client, role))
 }
 
 /// The same error that a replication connection has for the same cause.

@@ -74,7 +74,8 @@ pub(super) async fn within<T>(
     }
 }
 
-fn unreachable(options: &ConnectOptions, cause: io::Error) -> Error {
+/// That the server cannot be reached.
+pub(super) fn unreachable(options: &ConnectOptions, cause: io::Error) -> Error {
     let remedy = match &options.target {
         Target::Tcp { .. } => {
             "check host and port in `url`, listen_addresses and firewalls".to_owned()
@@ -108,9 +109,11 @@ async fn open(options: &ConnectOptions) -> Result<Transport> {
             return Ok(Transport { stream: Stream::Unix(stream), binding: None });
         }
     };
-    let mut stream = tcp(host, port, options.connect_timeout)
-        .await
-        .map_err(|error| unreachable(options, error))?;
+    let mut stream = match options.address {
+        Some(address) => connect_to(address).await,
+        None => tcp(host, port, options.connect_timeout).await,
+    }
+    .map_err(|error| unreachable(options, error))?;
     let mode = options.tls.mode;
     if mode == SslMode::Disable {
         return Ok(Transport { stream: Stream::Tcp(stream), binding: None });
@@ -140,11 +143,8 @@ async fn tcp(host: &str, port: u16, time: Duration) -> io::Result<TcpStream> {
         let now = Instant::now();
         let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
         let until = now + deadline.saturating_duration_since(now) / left;
-        match timeout_at(until, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                tune(&stream)?;
-                return Ok(stream);
-            }
+        match timeout_at(until, connect_to(*address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => failure = error,
             Err(_) => failure = io::Error::new(io::ErrorKind::TimedOut, "no answer"),
         }
@@ -152,14 +152,29 @@ async fn tcp(host: &str, port: u16, time: Duration) -> io::Result<TcpStream> {
     Err(failure)
 }
 
-/// Small feedback messages leave at once; a peer that vanished is noticed within half a minute.
+async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    tune(&stream)?;
+    Ok(stream)
+}
+
+/// After so long without an acknowledgement the peer is gone.
+#[cfg(target_os = "linux")]
+const VANISHED: Duration = Duration::from_secs(30);
+
+/// Small feedback messages leave at once; a peer that vanished is noticed within half a minute,
+/// whether or not something was being sent to it.
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(15))
         .with_interval(Duration::from_secs(5))
         .with_retries(3);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    let socket = SockRef::from(stream);
+    // What is under way counts by this limit and no longer by keepalives.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(VANISHED))?;
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Sends SSLRequest; whether the server agrees. Exactly one byte is read, so that nothing sent in

@@ -8,7 +8,8 @@ use std::time::Duration;
 use rowtide_postgres::{PgPosition, PostgresConfig, PostgresSource};
 use rowtide_sdk::{
     Batch, BatchSender, Cell, Claims, Entry, Error, Finding, Image, ImageKind, KeyLookup,
-    KnownTable, Limits, Position, Preflight, Result, Source, SourceContext, Span, batch_channel,
+    KnownTable, Limits, Position, Preflight, Reporter, Result, Source, SourceContext, Span,
+    batch_channel,
 };
 use rowtide_testkit::Postgres;
 use serde_json::json;
@@ -113,6 +114,7 @@ pub(crate) struct Setup {
     pub(crate) resume: Option<Position>,
     pub(crate) known_tables: Vec<KnownTable>,
     pub(crate) limits: Limits,
+    pub(crate) report: Reporter,
 }
 
 impl Setup {
@@ -126,7 +128,8 @@ impl Setup {
             "connect_timeout_seconds": 1,
         });
         let limits = Limits { max_event: 16 << 20, ..Limits::default() };
-        Self { config, resume: None, known_tables: Vec::new(), limits }
+        let report = Reporter::default();
+        Self { config, resume: None, known_tables: Vec::new(), limits, report }
     }
 
     pub(crate) fn set(mut self, field: &str, value: serde_json::Value) -> Self {
@@ -212,6 +215,7 @@ impl Host {
             drained: drained.clone(),
             limits: setup.limits,
             claims: Arc::new(NoClaims),
+            report: setup.report.clone(),
         };
         let task = tokio::spawn(Box::new(setup.source()).run(cx));
         Self {

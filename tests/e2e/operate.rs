@@ -1,0 +1,130 @@
+//! What an operator asks of a running process and of the server's slots.
+
+use std::net::SocketAddr;
+use std::process::Output;
+
+use rowtide::ops::http;
+use rowtide_testkit::{Postgres, postgres_versions};
+use serde_json::Value;
+
+use crate::host::{Setup, runtime, sql, value};
+
+const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY)";
+
+/// Adds an address for the ops endpoint that nobody listens on.
+fn with_ops(setup: &Setup) -> SocketAddr {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let path = setup.path("rowtide.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(path, format!("{text}ops: {{ listen: {address} }}\n")).unwrap();
+    address
+}
+
+fn ask(address: SocketAddr, path: &str) -> Result<String, String> {
+    runtime().block_on(http::get(address, path))
+}
+
+fn text(output: &Output) -> String {
+    let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    format!("{out}{err}")
+}
+
+#[test]
+fn a_running_process_tells_how_it_stands() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &["max_slot_wal_keep_size=1GB"]) else {
+            return;
+        };
+        sql(&server, TABLE);
+        let setup = Setup::to_files(&server);
+        let address = with_ops(&setup);
+        assert_eq!(setup.output(&["status"]).status.code(), Some(5), "nobody answers");
+        let mut host = setup.first_start();
+        host.until("it is ready", || ask(address, "/ready").is_ok());
+        sql(&server, "INSERT INTO t SELECT generate_series(1, 10)");
+        host.until("the events are there", || setup.count() == 10);
+        host.until("a look at the slot is reported", || {
+            let metrics = ask(address, "/metrics").unwrap();
+            let has = |line: &str| metrics.lines().any(|found| found.starts_with(line));
+            has("rowtide_events_total{connector=\"shop\"} 10")
+                && has("rowtide_source_slot_retained_bytes{connector=\"shop\"} ")
+                && has("rowtide_source_slot_safe_bytes{connector=\"shop\"} ")
+                && has("rowtide_source_slot_wal_status{connector=\"shop\",state=\"reserved\"} 1")
+                && has("rowtide_connector_state{connector=\"shop\",state=\"streaming\"} 1")
+        });
+        assert!(ask(address, "/live").unwrap().contains("shop streaming"));
+        let status: Value = serde_json::from_str(&ask(address, "/status").unwrap()).unwrap();
+        let shop = &status["connectors"][0];
+        assert_eq!(shop["events"], 10, "{status}");
+        assert_eq!(shop["position"]["slot"], "e2e", "{status}");
+
+        let shown = setup.output(&["status"]);
+        assert_eq!(shown.status.code(), Some(0));
+        let table = text(&shown);
+        for part in ["shop", "streaming", "slot_retained_bytes", "reserved"] {
+            assert!(table.contains(part), "{part} is not in\n{table}");
+        }
+        // While the server is away the process lives and is not ready.
+        let mut server = server;
+        server.halt(true);
+        host.until("it is not ready", || ask(address, "/ready").is_err());
+        assert!(ask(address, "/live").is_ok());
+        let shown = setup.output(&["status", "--json"]);
+        assert_eq!(shown.status.code(), Some(5));
+        server.resume();
+        host.until("it is ready again", || ask(address, "/ready").is_ok());
+        assert_eq!(host.stop(), Some(0));
+    }
+}
+
+#[test]
+fn an_address_in_use_is_refused_before_anything_starts() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let setup = Setup::to_files(&server);
+    let address = with_ops(&setup);
+    let _taken = std::net::TcpListener::bind(address).unwrap();
+    let (status, log) = setup.run_to_end();
+    assert_eq!(status, Some(2), "{log}");
+    assert!(log.contains("RT1030") && log.contains(&address.to_string()), "{log}");
+    assert_eq!(value(&server, "SELECT count(*) FROM pg_replication_slots"), "0");
+}
+
+#[test]
+fn slots_are_listed_and_dropped_with_care() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        sql(&server, TABLE);
+        sql(&server, "SELECT pg_create_physical_replication_slot('other', true)");
+        let setup = Setup::to_files(&server);
+        let mut host = setup.first_start();
+        let listed = text(&setup.output(&["slot", "list"]));
+        let line = |name: &str| listed.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(line("e2e").contains("pgoutput") && line("e2e").ends_with("shop"), "{listed}");
+        assert!(line("e2e").contains("process "), "{listed}");
+        assert!(line("other").contains("physical") && line("other").ends_with('-'), "{listed}");
+
+        let drop = |arguments: &[&str]| {
+            let arguments = [&["slot", "drop", "--connector", "shop"], arguments].concat();
+            let done = setup.output(&arguments);
+            (done.status.code(), text(&done))
+        };
+        let slots = || value(&server, "SELECT count(*) FROM pg_replication_slots");
+        let (status, said) = drop(&["--yes"]);
+        assert!(status == Some(3) && said.contains("RT2118"), "{said}");
+        assert_eq!(host.stop(), Some(0));
+
+        let (status, said) = drop(&[]);
+        assert!(status == Some(0) && said.contains("nothing was changed"), "{said}");
+        assert!(said.contains("RT2204"), "{said}");
+        let (status, said) = drop(&["--slot", "absent", "--yes"]);
+        assert!(status == Some(3) && said.contains("RT2119"), "{said}");
+        assert_eq!(slots(), "2");
+        let (status, said) = drop(&["--slot", "other", "--yes"]);
+        assert!(status == Some(0) && !said.contains("RT2204"), "{said}");
+        assert_eq!(slots(), "1");
+        let (status, said) = drop(&["--yes"]);
+        assert_eq!((status, slots().as_str()), (Some(0), "0"), "{said}");
+        let (status, log) = setup.run_to_end();
+        assert!(status == Some(3) && log.contains("RT2204"), "{log}");
+    }
+}
