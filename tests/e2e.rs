@@ -10,6 +10,8 @@
 
 #[path = "e2e/check.rs"]
 mod check;
+#[path = "e2e/comings.rs"]
+mod comings;
 #[path = "e2e/host.rs"]
 mod host;
 #[path = "e2e/kafka.rs"]

@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rowtide_sdk::Code;
@@ -15,6 +16,7 @@ use super::interpolate::Looked;
 use super::kinds::Kinds;
 use super::problem::{Problem, Step, TreePath, suggestion};
 use super::raw::{OrderedMap, RawConfig, RawConnector, RawLogs, RawOps};
+use super::renew::Written;
 use super::{Config, ConnectorConfig, Logs, connector};
 
 /// The contracts by the place that names them: the JSON read, or why it could not be.
@@ -24,6 +26,8 @@ pub(super) type Contracts = HashMap<TreePath, Result<Value, (Code, String)>>;
 #[derive(Debug)]
 pub(super) struct Tree<'a> {
     pub(super) root: Value,
+    /// As it was before references were resolved.
+    pub(super) written: Arc<Written>,
     /// The folder of the configuration file.
     pub(super) folder: &'a Path,
     /// Places whose values came from an interpolation.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::checks::{Checker, entries, template_problem};
 use super::problem::{Problem, TreePath};
 use super::raw::{OrderedMap, RawConnector, RawRouting, RawTable};
+use super::renew::Renewal;
 use super::{
     ConnectorConfig, Mask, Routing, SinkConfig, Snapshot, SourceConfig, TableConfig, Validation,
 };
@@ -27,11 +28,11 @@ impl Checker<'_> {
         raw: RawConnector,
         path: &TreePath,
     ) -> Option<ConnectorConfig> {
-        let source = self.source(raw.source, &path.key("source"));
+        let source = self.source(&name, raw.source, &path.key("source"));
         let snapshot =
             raw.snapshot.and_then(|value| self.section::<Snapshot>(value, &path.key("snapshot")));
         let tables = self.tables(raw.tables, &path.key("tables"));
-        let sink = self.sink(raw.sink, &path.key("sink"));
+        let sink = self.sink(&name, raw.sink, &path.key("sink"));
         let validation = self.validation(raw.validation, &path.key("validation"));
         let (sink, routing) = sink?;
         Some(ConnectorConfig {
@@ -45,12 +46,22 @@ impl Checker<'_> {
         })
     }
 
-    fn source(&mut self, raw: Option<Value>, path: &TreePath) -> Option<SourceConfig> {
+    fn source(
+        &mut self,
+        connector: &str,
+        raw: Option<Value>,
+        path: &TreePath,
+    ) -> Option<SourceConfig> {
         let mut settings = map(raw)?;
         let name = Self::kind_of(&mut settings)?;
         let kind = self.kinds.sources.iter().find(|kind| kind.name == name)?;
-        match (kind.parse)(Value::Object(settings), self.tree.folder) {
-            Ok(factory) => Some(SourceConfig { kind: kind.name, factory }),
+        match (kind.parse)(Value::Object(settings.clone()), self.tree.folder) {
+            Ok(factory) => {
+                let (written, place) = (&self.tree.written, (connector, "source"));
+                let made = (settings, &factory);
+                let renewal = Renewal::of(written, place, &[], kind.parse, made);
+                Some(SourceConfig { kind: kind.name, factory, renewal })
+            }
             Err(problems) => {
                 self.setting_problems(problems, path);
                 None
@@ -58,7 +69,12 @@ impl Checker<'_> {
         }
     }
 
-    fn sink(&mut self, raw: Option<Value>, path: &TreePath) -> Option<(SinkConfig, Routing)> {
+    fn sink(
+        &mut self,
+        connector: &str,
+        raw: Option<Value>,
+        path: &TreePath,
+    ) -> Option<(SinkConfig, Routing)> {
         let mut settings = map(raw)?;
         let mut common = Map::new();
         for field in COMMON_SINK_FIELDS {
@@ -69,8 +85,13 @@ impl Checker<'_> {
         let routing = self.routing(common, path);
         let name = Self::kind_of(&mut settings)?;
         let kind = self.kinds.sinks.iter().find(|kind| kind.name == name)?;
-        match (kind.parse)(Value::Object(settings), self.tree.folder) {
-            Ok(factory) => Some((SinkConfig { kind: kind.name, factory }, routing?)),
+        match (kind.parse)(Value::Object(settings.clone()), self.tree.folder) {
+            Ok(factory) => {
+                let (written, place) = (&self.tree.written, (connector, "sink"));
+                let made = (settings, &factory);
+                let renewal = Renewal::of(written, place, &COMMON_SINK_FIELDS, kind.parse, made);
+                Some((SinkConfig { kind: kind.name, factory, renewal }, routing?))
+            }
             Err(problems) => {
                 self.setting_problems(problems, path);
                 None

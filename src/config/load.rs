@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use rowtide_sdk::Code;
 use serde_json::Value;
@@ -9,6 +10,7 @@ use serde_json::Value;
 use super::checks::{Contracts, Tree};
 use super::interpolate::{Lookup, interpolate};
 use super::problem::{Problem, Problems, TreePath};
+use super::renew::Written;
 use super::{Config, Kinds, checks, layers, schema, verdict};
 
 /// The environment as the configuration sees it.
@@ -90,10 +92,17 @@ pub fn load_text(
     let (variables, mut problems) = layers::environment_tree(environment, &file, &document);
     let mut root = layers::merge(file, variables)?;
 
+    let written = Arc::new(Written {
+        tree: root.clone(),
+        schema: document.clone(),
+        environment: environment.clone(),
+        folder: folder.to_owned(),
+    });
     let interpolated = interpolate(&mut root, &document, &Lookup { environment, folder });
     problems.extend(interpolated.problems);
     let mut tree = Tree {
         root,
+        written,
         folder,
         interpolated: interpolated.places,
         failed: interpolated.failed,

@@ -19,6 +19,7 @@ mod load;
 mod navigate;
 mod problem;
 mod raw;
+mod renew;
 mod schema;
 mod verdict;
 
@@ -37,6 +38,7 @@ pub use kinds::{
 };
 pub use load::{Environment, load, load_text};
 pub use problem::{Problem, Problems};
+pub use renew::Renewal;
 pub use schema::{document as schema_document, text as schema_text};
 
 /// The whole configuration, validated.
@@ -87,6 +89,18 @@ pub struct SourceConfig {
     pub kind: &'static str,
     /// Builds and checks it.
     pub factory: Arc<dyn SourceFactory>,
+    /// Reads the files that its settings refer to anew.
+    pub renewal: Option<Arc<Renewal<dyn SourceFactory>>>,
+}
+
+impl SourceConfig {
+    /// [`SourceConfig::factory`], by what the files that its settings refer to hold now.
+    ///
+    /// # Errors
+    /// Transient, where one of them cannot be read or used.
+    pub fn renewed(&self) -> rowtide_sdk::Result<Arc<dyn SourceFactory>> {
+        self.renewal.as_ref().map_or_else(|| Ok(Arc::clone(&self.factory)), |it| it.renewed())
+    }
 }
 
 /// A sink as configured; [`SinkFactory::build`] makes a fresh one for each run.
@@ -96,6 +110,18 @@ pub struct SinkConfig {
     pub kind: &'static str,
     /// Builds and checks it.
     pub factory: Arc<dyn SinkFactory>,
+    /// Reads the files that its settings refer to anew.
+    pub renewal: Option<Arc<Renewal<dyn SinkFactory>>>,
+}
+
+impl SinkConfig {
+    /// [`SinkConfig::factory`], by what the files that its settings refer to hold now.
+    ///
+    /// # Errors
+    /// Transient, where one of them cannot be read or used.
+    pub fn renewed(&self) -> rowtide_sdk::Result<Arc<dyn SinkFactory>> {
+        self.renewal.as_ref().map_or_else(|| Ok(Arc::clone(&self.factory)), |it| it.renewed())
+    }
 }
 
 /// Whether existing rows are read before the log.

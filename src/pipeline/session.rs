@@ -71,8 +71,8 @@ async fn open(job: &Job) -> Result<Opened, Error> {
         memory: share(job),
         max_event: job.config.max_event,
     };
-    let source = job.connector.source.factory.build(&cx)?;
-    let mut sink = job.connector.sink.factory.build(&cx)?;
+    let source = job.connector.source.renewed()?.build(&cx)?;
+    let mut sink = job.connector.sink.renewed()?.build(&cx)?;
     let held = tokio::select! {
         held = sink.open() => held?,
         () = job.shutdown.cancelled() => return Err(stopped_while_opening()),

@@ -415,10 +415,14 @@ fn job(world: &Shared, state_dir: &std::path::Path, shutdown: &CancellationToken
     let factory = Arc::new(SharedWorld(Arc::clone(world)));
     let connector = ConnectorConfig {
         name: "shop".to_owned(),
-        source: SourceConfig { kind: "simulated", factory: Arc::clone(&factory) as _ },
+        source: SourceConfig {
+            kind: "simulated",
+            factory: Arc::clone(&factory) as _,
+            renewal: None,
+        },
         snapshot: Snapshot::Never,
         tables: Vec::new(),
-        sink: SinkConfig { kind: "simulated", factory },
+        sink: SinkConfig { kind: "simulated", factory, renewal: None },
         routing: Routing {
             topic_template: "{name}.{schema}.{table}".to_owned(),
             headers: Headers::None,

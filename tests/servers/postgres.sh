@@ -8,6 +8,8 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 usage() {
   cat >&2 <<'TEXT'
 usage: postgres.sh start VERSION DIR [options] [setting=value …]
+       postgres.sh replica OF DIR [--owner PID] [setting=value …]
+                                        a standby that streams from the running server OF
        postgres.sh stop DIR             stops the server and removes its data
        postgres.sh halt [--crash] DIR   stops the server, keeps data and port
        postgres.sh resume DIR           starts a halted server again
@@ -18,6 +20,8 @@ usage: postgres.sh start VERSION DIR [options] [setting=value …]
   --client-cert                    TLS, and a client certificate of the user is demanded too
   --hba LINE                       a pg_hba.conf line placed before the others; repeatable
   --owner PID                      stop by itself when that process is gone
+A replica begins as a copy of OF, which is stopped and started again for it (its PID changes); it has
+no slots, and uses the physical slot "replica" of OF once that is created.
 VERSION is 14 to 18. Prints VERSION, PORT, SOCKET (folder), PID, URL, LOG, DATA and, with TLS, CA,
 OTHER_CA, CLIENT_CERT, CLIENT_KEY as NAME=VALUE lines; the same are in DIR/env.
 TEXT
@@ -137,7 +141,7 @@ write_env() {
 
 start() {
   local version=$1 dir=$2 auth=trust password=postgres tls=off hba='' owner=''
-  local home pg port socket setting settings=()
+  local home pg port socket settings=()
   shift 2
   while [ $# -gt 0 ]; do
     case "$1" in
@@ -159,22 +163,13 @@ start() {
   home=$(make_home "$dir")
   state_set "$dir" "VERSION=$version" "HOME=$home"
   pg=$(reachable_server "$home" "$version")
-  socket="$home"
-  if [ ${#socket} -gt 80 ]; then
-    # The path of a unix socket is limited to 107 bytes.
-    socket=$(mktemp -d /tmp/rowtide-pg.XXXXXX)
-    ! is_root || chown nobody "$socket"
-    chmod 755 "$socket"
-  fi
+  socket=$(make_socket "$home")
   port=$(free_port)
   state_set "$dir" "PG=$pg" "SOCKET=$socket" "PORT=$port"
   init_data "$pg" "$home" "$password" "$auth" "$dir/log" || abandon "$dir" "initdb failed"
   write_hba "$home/data/pg_hba.conf" "$auth" "$tls" "$hba"
   write_settings "$home/data/postgresql.conf" "$socket" "$port" "$tls" "$auth"
-  for setting in ${settings[@]+"${settings[@]}"}; do
-    printf "%s = '%s'\n" "${setting%%=*}" "$(printf '%s' "${setting#*=}" | sed "s/'/''/g")" \
-      >>"$home/data/postgresql.conf"
-  done
+  write_more_settings "$home/data/postgresql.conf" ${settings[@]+"${settings[@]}"}
   if [ "$tls" != off ]; then
     make_tls "$dir/tls"
     cp "$dir/tls/server.crt" "$dir/tls/server.key" "$dir/tls/ca.crt" "$home/data/"
@@ -183,6 +178,68 @@ start() {
   run_server "$dir" || abandon "$dir" "PostgreSQL $version did not start"
   [ -z "$owner" ] || watch_owner "$owner" "$here/postgres.sh" "$dir"
   cat "$dir/env"
+}
+
+# replica OF DIR: of the same version and with the same settings, but for its own.
+replica() {
+  local of=$1 dir=$2 owner='' version home pg port socket from setting settings=()
+  shift 2
+  while [ $# -gt 0 ]; do
+    case "$1" in
+      --owner) owner=$2 && shift ;;
+      *=*) settings+=("$1") ;;
+      *) usage ;;
+    esac
+    shift
+  done
+  [ -e "$of/state" ] || die "no server in $of"
+  dir=$(server_dir "$dir")
+  [ ! -e "$dir/state" ] || die "a server was already started in $dir: stop it first"
+  version=$(state_get "$of" VERSION)
+  from="$(state_get "$of" HOME)/data"
+  home=$(make_home "$dir")
+  state_set "$dir" "VERSION=$version" "HOME=$home"
+  pg=$(reachable_server "$home" "$version")
+  socket=$(make_socket "$home")
+  port=$(free_port)
+  state_set "$dir" "PG=$pg" "SOCKET=$socket" "PORT=$port"
+  # A copy of a server that was stopped cleanly needs no backup.
+  halt "$of"
+  cp -a "$from" "$home/data"
+  rm -rf "$home/data/pg_replslot/"* "$home/data/postmaster.pid"
+  resume "$of" >/dev/null
+  settings=("port=$port" "unix_socket_directories=$socket" "hot_standby=on"
+    "primary_conninfo=host=$(state_get "$of" SOCKET) port=$(state_get "$of" PORT) user=postgres \
+dbname=postgres application_name=replica" "primary_slot_name=replica" "hot_standby_feedback=on"
+    "wal_retrieve_retry_interval=200ms" "wal_receiver_status_interval=1s"
+    ${settings[@]+"${settings[@]}"})
+  write_more_settings "$home/data/postgresql.conf" "${settings[@]}"
+  : >"$home/data/standby.signal"
+  ! is_root || chown nobody "$home/data/standby.signal"
+  run_server "$dir" || abandon "$dir" "the replica did not start"
+  [ -z "$owner" ] || watch_owner "$owner" "$here/postgres.sh" "$dir"
+  cat "$dir/env"
+}
+
+# write_more_settings FILE setting=value…: quoted as the server reads them.
+write_more_settings() {
+  local file=$1 setting
+  shift
+  for setting in "$@"; do
+    printf "%s = '%s'\n" "${setting%%=*}" "$(printf '%s' "${setting#*=}" | sed "s/'/''/g")" >>"$file"
+  done
+}
+
+# make_socket HOME: prints a folder for the unix socket.
+make_socket() {
+  local socket=$1
+  if [ ${#socket} -gt 80 ]; then
+    # The path of a unix socket is limited to 107 bytes.
+    socket=$(mktemp -d /tmp/rowtide-pg.XXXXXX)
+    ! is_root || chown nobody "$socket"
+    chmod 755 "$socket"
+  fi
+  printf '%s\n' "$socket"
 }
 
 # init_data PG HOME PASSWORD AUTH LOG
@@ -241,7 +298,7 @@ resume() {
 
 command=${1:-}
 case "$command" in
-  start) [ $# -ge 3 ] || usage ;;
+  start | replica) [ $# -ge 3 ] || usage ;;
   stop | resume | env) [ $# -eq 2 ] || usage ;;
   halt) [ $# -ge 2 ] || usage ;;
   *) usage ;;

@@ -113,6 +113,21 @@ impl Postgres {
         }
     }
 
+    /// Starts a standby that streams from this server, which is stopped and started again for it.
+    /// `args` are settings (`sync_replication_slots=on`). It uses the physical slot `replica` once that
+    /// is created here.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub fn replica(&mut self, args: &[&str]) -> Self {
+        let of = self.folder().to_string_lossy().into_owned();
+        let Some(served) = Served::start_as("replica", "postgres.sh", &[&of], args) else {
+            panic!("a replica cannot be started where its primary was")
+        };
+        self.served.again(&["env"]);
+        Self { served }
+    }
+
     /// Stops the server and keeps its data and port: a fast shutdown, or a crash.
     pub fn halt(&mut self, crash: bool) {
         self.served.again(if crash { &["halt", "--crash"] } else { &["halt"] });

@@ -44,7 +44,17 @@ impl Served {
     /// `SCRIPT start BEFORE… FOLDER --owner PID ARGS…`; `None` after a loud line where that fails,
     /// a panic with `CI=true`.
     pub(crate) fn start(script: &str, before: &[&str], args: &[&str]) -> Option<Self> {
-        match Self::try_start(script, before, args) {
+        Self::start_as("start", script, before, args)
+    }
+
+    /// As [`Served::start`] with another command than `start`.
+    pub(crate) fn start_as(
+        command: &str,
+        script: &str,
+        before: &[&str],
+        args: &[&str],
+    ) -> Option<Self> {
+        match Self::try_start(command, script, before, args) {
             Ok(served) => Some(served),
             Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => {
                 panic!("a server for this test could not be started: {why}")
@@ -56,7 +66,12 @@ impl Served {
         }
     }
 
-    fn try_start(script: &str, before: &[&str], args: &[&str]) -> Result<Self, String> {
+    fn try_start(
+        command: &str,
+        script: &str,
+        before: &[&str],
+        args: &[&str],
+    ) -> Result<Self, String> {
         let script = script_path(script);
         let folder = tempfile::Builder::new()
             .prefix("rowtide-test-")
@@ -64,7 +79,7 @@ impl Served {
             .map_err(|error| error.to_string())?;
         let owner = std::process::id().to_string();
         let path = folder.path().to_string_lossy().into_owned();
-        let mut all = vec!["start"];
+        let mut all = vec![command];
         all.extend(before);
         all.extend([path.as_str(), "--owner", owner.as_str()]);
         all.extend(args);
