@@ -181,11 +181,11 @@ class Bench:
             counted = sum(
                 self.kafka.end_offset(topic, partition)
                 for topic, partitions in self.kafka.topics().items()
-                if topic.startswith(f"{rowtide.name}.")
+                if topic.startswith(f"{rowtide.name}.public.")
                 for partition in range(partitions)
             )
         elif sink == "jsonl":
-            files = (rowtide.folder / "events").glob("*/*.jsonl")
+            files = (rowtide.folder / "events").glob(f"{rowtide.name}.public.*/*.jsonl")
             counted = sum(count_lines(file) for file in files)
         else:
             # The newest line with a count is the one of the end.

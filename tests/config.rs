@@ -387,6 +387,22 @@ fn problems_of_connectors_have_their_codes_and_places() {
         (with_parts("{ type: stdout, topic: '{tabel}' }", ""), "RT1016 connectors.shop.sink.topic"),
         (with_parts("{ type: stdout, topic: 'a/b' }", ""), "RT1016 connectors.shop.sink.topic"),
         (with_parts("{ type: stdout, topic: '' }", ""), "RT1016 connectors.shop.sink.topic"),
+        (
+            with_parts(stdout, "    schema_changes: { topic: '{name}.{table}' }"),
+            "RT1016 connectors.shop.schema_changes.topic",
+        ),
+        (
+            with_parts(stdout, "    schema_changes: { topic: '{name}.dead_letter' }"),
+            "RT1016 connectors.shop.schema_changes.topic",
+        ),
+        (
+            with_parts(stdout, "    schema_changes: { dir: '' }"),
+            "RT1006 connectors.shop.schema_changes.dir",
+        ),
+        (
+            with_parts(stdout, "    schema_changes: { folder: x }"),
+            "RT1003 connectors.shop.schema_changes.folder",
+        ),
         (with_parts("{ type: kafka, brokers: ' ' }", ""), "RT1018 connectors.shop.sink.brokers"),
         (
             with_parts("{ type: kafka, brokers: b:1, batch_bytes: 0 }", ""),

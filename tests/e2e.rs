@@ -12,6 +12,8 @@
 mod check;
 #[path = "e2e/comings.rs"]
 mod comings;
+#[path = "e2e/evolution.rs"]
+mod evolution;
 #[path = "e2e/host.rs"]
 mod host;
 #[path = "e2e/kafka.rs"]
@@ -24,6 +26,8 @@ mod operate;
 mod refusals;
 #[path = "e2e/restarts.rs"]
 mod restarts;
+#[path = "e2e/story.rs"]
+mod story;
 #[path = "e2e/together.rs"]
 mod together;
 #[path = "e2e/types.rs"]

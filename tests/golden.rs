@@ -1,5 +1,6 @@
 //! Golden transcripts: for each case the SQL that was run, the messages that a real PostgreSQL sent
-//! for it (`connectors/postgres/tests/golden`), and the envelopes they become. Offline.
+//! for it (`connectors/postgres/tests/golden`), and the envelopes they become, with the schema changes
+//! between them. Offline.
 //!
 //! `BLESS=1` rewrites the envelopes; read the difference before committing it.
 #![allow(
@@ -14,9 +15,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use jsonschema::Validator;
 use rowtide::config::{Headers, Routing, TableConfig, Tombstones, Validation};
 use rowtide::envelope::{
-    ENVELOPE_SCHEMA_JSON, Encoder, MESSAGE_SCHEMA_JSON, Plan, PlanContext, TableRoute,
+    ENVELOPE_SCHEMA_JSON, Encoder, MESSAGE_SCHEMA_JSON, Plan, PlanContext, SCHEMA_CHANGE_JSON,
+    TableRoute,
 };
 use rowtide::schema::{HostState, Versions};
 use rowtide_postgres::MessageSelection;
@@ -97,16 +100,22 @@ impl Host {
             }
             let projection = Plan::projection(table, &config, true).unwrap();
             let subject = format!("shop.{}.{}", table.schema, table.name);
-            let (version, _) = self.versions.assign(&subject, table, &projection).unwrap();
+            let changes = "shop.schema_changes";
+            let assigned = self.versions.assign(&subject, table, &projection, Some(changes));
+            let assigned = assigned.unwrap();
             let cx = PlanContext {
                 name: "shop",
                 info: rowtide_postgres::info(),
                 config: &config,
                 routing: &self.routing,
             };
-            let route = TableRoute { topic: subject.into(), info: TopicInfo { compacts: false } };
+            let route = TableRoute {
+                topic: subject.into(),
+                info: TopicInfo { compacts: false },
+                schema_changes: Some(changes.into()),
+            };
             let table = std::sync::Arc::clone(table);
-            self.encoder.learn(Plan::new(&cx, table, &projection, version, route).unwrap());
+            self.encoder.learn(Plan::new(&cx, table, &projection, &assigned, route).unwrap());
         }
         let encoded = self.encoder.encode(batch, &BufferPool::default()).unwrap();
         String::from_utf8(encoded.data).unwrap()
@@ -125,16 +134,46 @@ fn encoded(case: &str, messages: Option<&MessageSelection>, limits: Limits) -> S
     batches.iter().map(|batch| host.encode(batch)).collect()
 }
 
+/// The published schemas of what can be in a stream.
+struct Published {
+    event: Validator,
+    message: Validator,
+    schema_change: Validator,
+}
+
+impl Published {
+    fn new() -> Self {
+        let validator = |schema: &str| {
+            let schema: Value = serde_json::from_str(schema).unwrap();
+            jsonschema::options().build(&schema).unwrap()
+        };
+        Self {
+            event: validator(ENVELOPE_SCHEMA_JSON),
+            message: validator(MESSAGE_SCHEMA_JSON),
+            schema_change: validator(SCHEMA_CHANGE_JSON),
+        }
+    }
+
+    /// Whether a line is what it claims to be.
+    fn hold(&self, line: &str) -> bool {
+        let record: Value = serde_json::from_str(line).unwrap();
+        let validator = match record["op"].as_str() {
+            Some("m") => &self.message,
+            Some(_) => &self.event,
+            None => &self.schema_change,
+        };
+        validator.is_valid(&record)
+    }
+}
+
 #[test]
 fn recorded_messages_become_the_committed_envelopes() {
-    let schema: Value = serde_json::from_str(ENVELOPE_SCHEMA_JSON).unwrap();
-    let validator = jsonschema::options().build(&schema).unwrap();
+    let published = Published::new();
     for case in CASES {
         let path = folder().join(format!("tests/golden/{case}.envelopes.jsonl"));
         let got = envelopes(case, Limits::default());
         for line in got.lines() {
-            let event: Value = serde_json::from_str(line).unwrap();
-            assert!(validator.is_valid(&event), "{case}: {line}");
+            assert!(published.hold(line), "{case}: {line}");
         }
         if std::env::var_os("BLESS").is_some() {
             fs::write(&path, &got).unwrap();
@@ -149,18 +188,12 @@ fn recorded_messages_become_the_committed_envelopes() {
 
 #[test]
 fn recorded_messages_of_applications_become_the_committed_events() {
-    let validator = |schema: &str| {
-        let schema: Value = serde_json::from_str(schema).unwrap();
-        jsonschema::options().build(&schema).unwrap()
-    };
-    let (row, message) = (validator(ENVELOPE_SCHEMA_JSON), validator(MESSAGE_SCHEMA_JSON));
+    let published = Published::new();
     let all: MessageSelection = serde_json::from_str("{}").unwrap();
     let path = folder().join("tests/golden/logical_message.with_messages.jsonl");
     let got = encoded("logical_message", Some(&all), Limits::default());
     for line in got.lines() {
-        let event: Value = serde_json::from_str(line).unwrap();
-        let validator = if event["op"] == "m" { &message } else { &row };
-        assert!(validator.is_valid(&event), "{line}");
+        assert!(published.hold(line), "{line}");
     }
     if std::env::var_os("BLESS").is_some() {
         fs::write(&path, &got).unwrap();

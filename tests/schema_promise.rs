@@ -10,7 +10,7 @@
 )]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rowtide::offsets::{FileStore, saved};
 use rowtide::schema::HostState;
@@ -26,6 +26,9 @@ fn read(path: &Path) -> Value {
 /// Makes every described object refuse fields the schema does not name.
 fn close(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
+    for definition in object.get_mut("$defs").and_then(Value::as_object_mut).into_iter().flatten() {
+        close(definition.1);
+    }
     if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
         properties.values_mut().for_each(close);
         object.insert("additionalProperties".to_owned(), Value::Bool(false));
@@ -35,17 +38,17 @@ fn close(schema: &mut Value) {
     }
 }
 
-#[test]
-fn every_frozen_example_validates() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/envelope/v1");
-    let open = read(&folder.join("envelope.schema.json"));
+/// The examples in a folder of `schemas`, each checked against the schema and its closed twin.
+fn valid_examples(folder: &str, schema: &str) -> Vec<(PathBuf, Value)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas").join(folder);
+    let open = read(&folder.join(schema));
     let mut closed = open.clone();
     close(&mut closed);
     let validators = [
         jsonschema::options().build(&open).unwrap(),
         jsonschema::options().build(&closed).unwrap(),
     ];
-    let mut ops = Vec::new();
+    let mut examples = Vec::new();
     for entry in fs::read_dir(folder.join("examples")).unwrap() {
         let path = entry.unwrap().path();
         let example = read(&path);
@@ -54,9 +57,17 @@ fn every_frozen_example_validates() {
                 validator.iter_errors(&example).map(|error| error.to_string()).collect();
             assert!(errors.is_empty(), "{}: {errors:?}", path.display());
         }
-        ops.push(example["op"].as_str().unwrap().to_owned());
+        examples.push((path, example));
     }
-    ops.sort();
+    examples
+}
+
+#[test]
+fn every_frozen_example_validates() {
+    let examples = valid_examples("envelope/v1", "envelope.schema.json");
+    let mut ops: Vec<&str> =
+        examples.iter().map(|(_, example)| example["op"].as_str().unwrap()).collect();
+    ops.sort_unstable();
     ops.dedup();
     assert_eq!(ops, ["c", "d", "r", "t", "u"], "an example for every op");
 }
@@ -98,6 +109,58 @@ fn every_frozen_message_validates() {
 }
 
 #[test]
+fn every_frozen_schema_change_validates() {
+    let examples = valid_examples("schema-change/v1", "schema-change.schema.json");
+    let mut seen: Vec<&str> =
+        examples.iter().map(|(_, example)| example["compatibility"].as_str().unwrap()).collect();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen, ["breaking", "compatible", "initial"]);
+    for (path, example) in &examples {
+        // What they hold are schemas, and they describe the columns that are listed.
+        for part in ["row", "key_image"] {
+            assert!(jsonschema::draft202012::meta::is_valid(&example[part]), "{}", path.display());
+            jsonschema::validator_for(&example[part]).unwrap();
+        }
+        let columns = example["columns"].as_array().unwrap();
+        let names: Vec<&String> =
+            example["row"]["properties"].as_object().unwrap().keys().collect();
+        assert!(columns.iter().map(|column| column["name"].as_str().unwrap()).eq(names));
+        let breaking =
+            example["reasons"].as_array().unwrap().iter().any(|reason| reason["breaking"] == true);
+        assert_eq!(breaking, example["compatibility"] == "breaking", "{}", path.display());
+    }
+}
+
+#[test]
+fn the_schema_of_changes_refuses_what_breaks_the_promise() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/schema-change/v1");
+    let schema = read(&folder.join("schema-change.schema.json"));
+    let validator = jsonschema::options().build(&schema).unwrap();
+    let example = read(&folder.join("examples/compatible.json"));
+    for field in schema["required"].as_array().unwrap() {
+        let mut broken = example.clone();
+        broken.as_object_mut().unwrap().remove(field.as_str().unwrap());
+        assert!(!validator.is_valid(&broken), "without {field}");
+    }
+    for (field, value) in [
+        ("previous_version", Value::Null),
+        ("reasons", serde_json::json!([])),
+        ("compatibility", "initial".into()),
+        ("id", "shop:0/1:0".into()),
+    ] {
+        let mut broken = example.clone();
+        broken[field] = value;
+        assert!(!validator.is_valid(&broken), "{field}");
+    }
+    // A reader of this minor version reads later ones.
+    let mut later = example;
+    later["reasons"][0] = serde_json::json!({ "kind": "more", "breaking": false, "than": 1 });
+    later["new"] = true.into();
+    assert!(validator.is_valid(&later));
+}
+
+#[test]
 fn the_schemas_refuse_what_breaks_the_promise() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/envelope/v1");
     let validator =
@@ -126,7 +189,7 @@ fn position_validators() -> [jsonschema::Validator; 3] {
     })
 }
 
-fn position_folder() -> std::path::PathBuf {
+fn position_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/position/v1")
 }
 

@@ -204,7 +204,7 @@ look_at_files() {
   if [ "$sink" = kafka ]; then
     look "$data/consumed.jsonl"
   else
-    look "$data"/events/*/*.jsonl
+    look "$data"/events/shop.*.*/*.jsonl
   fi
 }
 
@@ -249,12 +249,13 @@ say_where() {
     echo "  head -n 1 $sample | jq ."
   else
     mkdir -p "$data/events"
-    sample=$(find "$data/events" -name '*.jsonl' -size +0 | sort | tail -n 1)
+    sample=$(find "$data/events" -path '*/shop.*.*/*.jsonl' -size +0 | sort | tail -n 1)
     echo "They are in $data/events, one folder per topic:"
     find "$data/events" -mindepth 1 -maxdepth 1 -type d | sort | sed 's/^/  /'
     [ -z "$sample" ] || echo "Look at one:  head -n 1 $sample | jq ."
   fi
-  echo "Each line is an event of schemas/envelope/v1/envelope.schema.json."
+  echo "Each line is an event of schemas/envelope/v1/envelope.schema.json; the schemas of the tables are"
+  echo "in shop.schema_changes."
   echo "Rowtide's own log: $data/rowtide.log"
 }
 

@@ -8,7 +8,7 @@ use super::output::Out;
 use super::{Exit, fit, runtime};
 use crate::config::{BuildContext, Config, ConnectorConfig};
 use crate::offsets;
-use crate::pipeline::{ClaimRegistry, ConnectorClaims};
+use crate::pipeline::{ClaimRegistry, ConnectorClaims, SchemaFiles};
 use crate::schema::HostState;
 
 /// Prints every finding of every connector, errors first.
@@ -63,6 +63,9 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
     // The sink sees it, but the table's settings (or the topic's) mend it.
     let (keyless, sink) = sink.into_iter().partition(|found| found.code == KEYLESS_COMPACTED);
     findings.extend::<Vec<Finding>>(keyless);
+    if let Some(dir) = &connector.schema_changes.dir {
+        findings.extend(SchemaFiles::new(dir).check().err().as_ref().map(Finding::from));
+    }
     Found { state, source, tables: findings, sink }
 }
 

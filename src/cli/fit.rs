@@ -1,5 +1,6 @@
-//! Whether a connector's settings fit the tables it would capture: columns, contracts, topics.
+//! Whether a connector's settings fit the tables it would capture: columns, contracts, topics, schemas.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rowtide_sdk::{Code, Finding, Severity, Table, TopicSpec};
@@ -7,8 +8,10 @@ use serde_json::Value;
 
 use crate::config::{ConnectorConfig, OnViolation, TableConfig};
 use crate::envelope::Plan;
-use crate::pipeline::{MESSAGES, Topics, keyless, message_spec, topic_spec};
-use crate::schema::{KEY_NOT_LOGGED, is_always_present};
+use crate::pipeline::{
+    MESSAGES, SCHEMA_CHANGES, Topics, keyless, message_spec, schema_topic_spec, topic_spec,
+};
+use crate::schema::{KEY_NOT_LOGGED, is_always_present, subject_collision};
 
 /// Looks at every table; also gives the topics that would be written to. No I/O happens here.
 pub(super) fn check(
@@ -17,11 +20,18 @@ pub(super) fn check(
     max_event: usize,
 ) -> (Vec<Finding>, Vec<TopicSpec>) {
     let mut findings = unmatched(connector, tables);
+    findings.extend(shared_subjects(connector, tables));
     let mut topics = Topics::new(&connector.name, &connector.routing.topic_template);
     let mut specs = Vec::new();
     if let Some(template) = connector.source.factory.message_topic() {
         match topics.reserve(&template, MESSAGES) {
             Ok(topic) => specs.push(message_spec(&topic, max_event)),
+            Err(error) => findings.push(Finding::from(&error)),
+        }
+    }
+    if let Some(topic) = &connector.schema_changes.topic {
+        match topics.reserve(topic, SCHEMA_CHANGES) {
+            Ok(topic) => specs.push(schema_topic_spec(&topic, max_event)),
             Err(error) => findings.push(Finding::from(&error)),
         }
     }
@@ -52,6 +62,22 @@ pub(super) fn check(
         specs.push(topic_spec(&topics.dead_letters(), max_event));
     }
     (findings, specs)
+}
+
+/// Tables that would share a schema subject, because a name holds a dot.
+fn shared_subjects(connector: &ConnectorConfig, tables: &[Arc<Table>]) -> Vec<Finding> {
+    let mut owners: HashMap<String, &Table> = HashMap::new();
+    let mut findings = Vec::new();
+    for table in tables {
+        let subject = crate::envelope::subject(&connector.name, table);
+        let names = (table.schema.as_str(), table.name.as_str());
+        if let Some(other) = owners.get(&subject) {
+            let error = subject_collision(&subject, (&other.schema, &other.name), names);
+            findings.push(Finding::from(&error));
+        }
+        owners.insert(subject, table);
+    }
+    findings
 }
 
 /// Settings that apply to no table.

@@ -17,7 +17,7 @@ use super::kinds::Kinds;
 use super::problem::{Problem, Step, TreePath, suggestion};
 use super::raw::{OrderedMap, RawConfig, RawConnector, RawLogs, RawOps};
 use super::renew::Written;
-use super::{Config, ConnectorConfig, Logs, connector};
+use super::{Config, ConnectorConfig, Logs};
 
 /// The contracts by the place that names them: the JSON read, or why it could not be.
 pub(super) type Contracts = HashMap<TreePath, Result<Value, (Code, String)>>;
@@ -380,9 +380,11 @@ impl Checker<'_> {
     }
 }
 
-/// Whether a topic template can be rendered: only known placeholders, only legal characters.
-pub(super) fn template_problem(template: &str) -> Option<(String, Option<String>)> {
-    const KNOWN: [&str; 4] = connector::PLACEHOLDERS;
+/// Whether a topic template can be rendered: only these placeholders, only legal characters.
+pub(super) fn template_problem(
+    template: &str,
+    placeholders: &[&str],
+) -> Option<(String, Option<String>)> {
     if template.is_empty() {
         return Some(("the topic is empty".to_owned(), None));
     }
@@ -398,9 +400,12 @@ pub(super) fn template_problem(template: &str) -> Option<(String, Option<String>
         let Some((name, tail)) = after.split_once('}') else {
             return Some(("a placeholder is not closed".to_owned(), None));
         };
-        if !KNOWN.contains(&name) {
-            let near = suggestion(name, KNOWN).map(|near| format!("Did you mean {{{near}}}?"));
-            let known = "Known: {name}, {db}, {schema}, {table}.".to_owned();
+        if !placeholders.contains(&name) {
+            let known = placeholders.iter().copied();
+            let near = suggestion(name, known).map(|near| format!("Did you mean {{{near}}}?"));
+            let known: Vec<String> =
+                placeholders.iter().map(|placeholder| format!("{{{placeholder}}}")).collect();
+            let known = format!("Known: {}.", known.join(", "));
             return Some(("an unknown placeholder".to_owned(), near.or(Some(known))));
         }
         rest = tail;
@@ -414,17 +419,20 @@ pub(super) fn entries(map: Option<OrderedMap<Value>>) -> Vec<(String, Value)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::connector::PLACEHOLDERS;
     use super::*;
 
     #[test]
     fn templates() {
         for good in ["{name}.{schema}.{table}", "all", "{db}-{table}_x"] {
-            assert_eq!(template_problem(good), None, "{good}");
+            assert_eq!(template_problem(good, &PLACEHOLDERS), None, "{good}");
         }
         for bad in ["", "a b", "{name", "{tabel}", "{name}}", "{}", "a/b"] {
-            assert!(template_problem(bad).is_some(), "{bad}");
+            assert!(template_problem(bad, &PLACEHOLDERS).is_some(), "{bad}");
         }
-        let (_, remedy) = template_problem("{tabel}").unwrap();
+        let (_, remedy) = template_problem("{tabel}", &PLACEHOLDERS).unwrap();
         assert_eq!(remedy.as_deref(), Some("Did you mean {table}?"));
+        let (_, remedy) = template_problem("{schema}", &["name"]).unwrap();
+        assert_eq!(remedy.as_deref(), Some("Known: {name}."));
     }
 }

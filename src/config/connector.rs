@@ -1,6 +1,7 @@
 //! The checks of one connector.
 
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rowtide_sdk::Code;
@@ -8,11 +9,15 @@ use serde_json::{Map, Value};
 
 use super::checks::{Checker, entries, template_problem};
 use super::problem::{Problem, TreePath};
-use super::raw::{OrderedMap, RawConnector, RawRouting, RawTable};
+use super::raw::{OrderedMap, RawConnector, RawRouting, RawSchemaChanges, RawTable};
 use super::renew::Renewal;
 use super::{
-    ConnectorConfig, Mask, Routing, SinkConfig, Snapshot, SourceConfig, TableConfig, Validation,
+    ConnectorConfig, Mask, Routing, SchemaChanges, SinkConfig, Snapshot, SourceConfig, TableConfig,
+    Validation,
 };
+
+/// Kafka's own limit.
+pub(crate) const TOPIC_LEN_MAX: usize = 249;
 
 /// The placeholders of a topic template.
 pub(super) const PLACEHOLDERS: [&str; 4] = ["name", "db", "schema", "table"];
@@ -34,6 +39,8 @@ impl Checker<'_> {
         let tables = self.tables(raw.tables, &path.key("tables"));
         let sink = self.sink(&name, raw.sink, &path.key("sink"));
         let validation = self.validation(raw.validation, &path.key("validation"));
+        let schema_changes =
+            self.schema_changes(&name, raw.schema_changes, &path.key("schema_changes"));
         let (sink, routing) = sink?;
         Some(ConnectorConfig {
             name,
@@ -43,7 +50,35 @@ impl Checker<'_> {
             sink,
             routing,
             validation,
+            schema_changes,
         })
+    }
+
+    fn schema_changes(
+        &mut self,
+        connector: &str,
+        raw: Option<Value>,
+        path: &TreePath,
+    ) -> SchemaChanges {
+        let raw: RawSchemaChanges =
+            raw.and_then(|value| self.section(value, path)).unwrap_or_default();
+        let template = raw.topic.as_deref().unwrap_or("{name}.schema_changes");
+        let topic = template.replace("{name}", connector);
+        if let Some((message, remedy)) = template_problem(template, &["name"]) {
+            let mut problem = Problem::new(Code("RT1016"), path.key("topic"), message);
+            problem.remedy = remedy;
+            self.report(problem);
+        } else if topic == format!("{connector}.dead_letter") {
+            let message = "the topic is that of the dead letters";
+            self.report(Problem::new(Code("RT1016"), path.key("topic"), message));
+        } else if topic.len() > TOPIC_LEN_MAX || topic == "." || topic == ".." {
+            let message = "a topic has 1 to 249 characters and is neither . nor ..";
+            self.report(Problem::new(Code("RT1016"), path.key("topic"), message));
+        }
+        SchemaChanges {
+            topic: raw.enabled.unwrap_or(true).then_some(topic),
+            dir: raw.dir.map(PathBuf::from),
+        }
     }
 
     fn source(
@@ -102,7 +137,7 @@ impl Checker<'_> {
     fn routing(&mut self, common: Map<String, Value>, path: &TreePath) -> Option<Routing> {
         let raw: RawRouting = self.section(Value::Object(common), path)?;
         let topic_template = raw.topic.unwrap_or_else(|| "{name}.{schema}.{table}".to_owned());
-        if let Some((message, remedy)) = template_problem(&topic_template) {
+        if let Some((message, remedy)) = template_problem(&topic_template, &PLACEHOLDERS) {
             let mut problem = Problem::new(Code("RT1016"), path.key("topic"), message);
             problem.remedy = remedy;
             self.report(problem);

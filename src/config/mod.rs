@@ -32,6 +32,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(crate) use connector::TOPIC_LEN_MAX;
 pub use kinds::{
     BuildContext, KindSchema, Kinds, Parse, Proposal, ServerSlot, SettingProblem, SinkFactory,
     SinkKind, SourceFactory, SourceKind, Wanted,
@@ -80,6 +81,17 @@ pub struct ConnectorConfig {
     pub routing: Routing,
     /// How many events are validated.
     pub validation: Validation,
+    /// Where changes of the row schemas are told.
+    pub schema_changes: SchemaChanges,
+}
+
+/// Where changes of the row schemas are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaChanges {
+    /// The topic that gets a record for every new version; `None` where none is written.
+    pub topic: Option<String>,
+    /// The folder that gets a file for every version.
+    pub dir: Option<PathBuf>,
 }
 
 /// A source as configured; [`SourceFactory::build`] makes a fresh one for each run.

@@ -87,6 +87,24 @@ pub(super) struct RawConnector {
     /// How many events are validated: `always`, `sample:N` (one in N) or `off`. Default always.
     #[schemars(with = "Option<String>", regex(pattern = "^(always|off|sample:[1-9][0-9]{0,9})$"))]
     pub(super) validation: Option<Value>,
+    /// Where changes of the tables' schemas are told.
+    #[schemars(with = "Option<RawSchemaChanges>")]
+    pub(super) schema_changes: Option<Value>,
+}
+
+/// Where changes of the tables' schemas are told.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "SchemaChanges")]
+pub(super) struct RawSchemaChanges {
+    /// Whether a record is written to the topic for every new version. Default true.
+    pub(super) enabled: Option<bool>,
+    /// The topic, with the placeholder `{name}` (the connector). Default `{name}.schema_changes`.
+    pub(super) topic: Option<String>,
+    /// A folder that gets the JSON Schema of every version as a file:
+    /// `<dir>/<subject>/<version>.schema.json`. Default: none.
+    #[schemars(length(min = 1))]
+    pub(super) dir: Option<String>,
 }
 
 /// Settings of one table.

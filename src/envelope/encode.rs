@@ -14,6 +14,7 @@ use super::image::{Cells, ImageNotes, at, key_differs, write_image, write_key, w
 use super::message::{MessagePlan, MessageScene, MessageSettings};
 use super::plan::Plan;
 use super::scene::Scene;
+use super::schema_change::Settings;
 use super::violation::{DEFECT, Violation, too_large, unlogged, violation};
 use crate::config::{Headers, OnViolation, Validation};
 use crate::schema::{
@@ -36,6 +37,8 @@ pub struct Encoded {
     pub events: u64,
     /// Dead letters among them.
     pub dead_letters: u64,
+    /// Schema changes among them.
+    pub schema_changes: u64,
 }
 
 /// One envelope to be written: a change, or one half of a key change.
@@ -63,10 +66,8 @@ pub struct Encoder {
 #[derive(Debug)]
 struct Core {
     name: Arc<str>,
-    write_position: PositionWriter,
-    headers: Headers,
+    settings: Settings,
     validation: Validation,
-    max_event: usize,
     dead_letter_topic: Arc<str>,
     envelope: TextValidator,
     /// Where the source hands messages over.
@@ -95,10 +96,8 @@ impl Encoder {
             })?;
         let core = Core {
             name: name.into(),
-            write_position,
-            headers,
+            settings: Settings { write_position, headers, max_event },
             validation,
-            max_event,
             dead_letter_topic,
             envelope: schema::compile(&schema, "the envelope's schema")?,
             messages: None,
@@ -149,6 +148,7 @@ impl Encoder {
             records: Vec::with_capacity(batch.entries.len()),
             events: 0,
             dead_letters: 0,
+            schema_changes: 0,
         };
         let slots: Vec<usize> = batch
             .tables
@@ -185,8 +185,11 @@ impl Core {
     ) -> Result<(), Error> {
         self.seen = self.seen.wrapping_add(1);
         let is_validated = self.is_validated();
-        let settings =
-            MessageSettings { headers: self.headers, max_event: self.max_event, is_validated };
+        let settings = MessageSettings {
+            headers: self.settings.headers,
+            max_event: self.settings.max_event,
+            is_validated,
+        };
         let tx = batch.txs.get(message.change.tx as usize).ok_or_else(broken_batch)?;
         let plan = self.messages.as_mut().ok_or_else(broken_batch)?;
         let record = plan.encode(&MessageScene { batch, message, tx }, settings, out)?;
@@ -204,6 +207,12 @@ impl Core {
         out: &mut JsonWriter,
         encoded: &mut Encoded,
     ) -> Result<(), Error> {
+        if let Some(announcement) = plan.announcement.take() {
+            let mut record = announcement.write(scene, &self.settings, out)?;
+            record.topic = topic_index(&mut encoded.topics, &announcement.topic);
+            encoded.records.push(record);
+            encoded.schema_changes = encoded.schema_changes.saturating_add(1);
+        }
         if let Entry::Poisoned(poisoned) = entry {
             let Poisoned { code, ref reason, remedy, .. } = **poisoned;
             let violation = Violation { code, reason: reason.clone(), remedy };
@@ -240,8 +249,8 @@ impl Core {
             }
         };
         let bytes = out.len().saturating_sub(start);
-        let checked = if bytes > self.max_event {
-            Err((too_large(bytes, self.max_event), Kept::Nothing))
+        let checked = if bytes > self.settings.max_event {
+            Err((too_large(bytes, self.settings.max_event), Kept::Nothing))
         } else {
             self.check(plan, emission, &written, out).map_err(|violation| {
                 let event = out.as_bytes().get(start..).unwrap_or_default();
@@ -322,7 +331,7 @@ impl Core {
         write_names(plan, "unchanged", &self.notes.unchanged, out);
         write_names(plan, "raw_json", &self.notes.raw_json, out);
         out.raw(&plan.source);
-        (self.write_position)(out, tx, change, &batch.text);
+        (self.settings.write_position)(out, tx, change, &batch.text);
         scene.tail(out);
         written.end = at(out);
         Ok(written)
@@ -467,7 +476,7 @@ impl Core {
     }
 
     fn record_headers(&self, plan: &Plan, op: Op, written: &Written) -> Option<Box<RecordHeaders>> {
-        let all = match self.headers {
+        let all = match self.settings.headers {
             Headers::None => return None,
             Headers::Id => None,
             Headers::All => Some(AllHeaders {
@@ -515,7 +524,7 @@ impl Core {
             reason = %violation.reason, "event goes to the dead letters"
         );
         let start = at(out);
-        write_dead_letter(self.write_position, plan, scene, &id, violation, kept, out);
+        write_dead_letter(self.settings.write_position, plan, scene, &id, violation, kept, out);
         let end = at(out);
         out.byte(b'\n');
         encoded.dead_letters = encoded.dead_letters.saturating_add(1);

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use rowtide_sdk::{Decode, Error, Identity, JsonWriter, Origin, SourceInfo, Table, TopicInfo};
 
 use super::ENVELOPE_VERSION;
+use super::schema_change::Announcement;
 use crate::config::{Mask, OnViolation, Routing, TableConfig, Tombstones};
 use crate::schema::{
-    self, KEY_NOT_LOGGED, KEY_NOT_SHOWN, Projection, RowSchema, SchemaVersion, TextValidator,
+    self, Assigned, KEY_NOT_LOGGED, KEY_NOT_SHOWN, Projection, RowSchema, TextValidator,
     UNKNOWN_COLUMN,
 };
 
@@ -32,6 +33,8 @@ pub struct TableRoute {
     pub topic: Arc<str>,
     /// What the sink knows of it.
     pub info: TopicInfo,
+    /// The topic of the schema changes, where they are told.
+    pub schema_changes: Option<Arc<str>>,
 }
 
 /// One column of a plan.
@@ -71,6 +74,8 @@ pub struct Plan {
     pub(super) key_image: TextValidator,
     /// The shapes whose first event passed the whole schemas, one bit each.
     pub(super) proven_shapes: u32,
+    /// What is to be told before the first event.
+    pub(super) announcement: Option<Box<Announcement>>,
 }
 
 /// `{name}.{schema}.{table}` of the schema subject: real names, never sanitised.
@@ -217,11 +222,11 @@ impl Plan {
         cx: &PlanContext<'_>,
         table: Arc<Table>,
         projection: &Projection,
-        version: SchemaVersion,
+        assigned: &Assigned,
         route: TableRoute,
     ) -> Result<Self, Error> {
         let subject = subject(cx.name, &table);
-        let schema = RowSchema::derive(&subject, &table, projection);
+        let schema = &assigned.schema;
         let residual = match RowSchema::residual(&table, projection) {
             Some(residual) => Some((
                 schema::compile(&residual.schema, "the residual row schema")?,
@@ -235,7 +240,12 @@ impl Plan {
             }
             None => None,
         };
-        let version = version.to_string();
+        let version = assigned.version.to_string();
+        let announcement =
+            assigned.change.as_ref().zip(route.schema_changes).map(|(change, topic)| {
+                let place = (topic, subject.as_str());
+                Box::new(Announcement::new(cx, &table, projection, assigned, change, place))
+            });
         Ok(Self {
             columns: columns(&table, projection),
             names: table.columns.iter().map(|column| column.name.as_str().into()).collect(),
@@ -254,6 +264,7 @@ impl Plan {
             row: schema::compile(&schema.row, &subject)?,
             key_image: schema::compile(&schema.key_image, &subject)?,
             proven_shapes: 0,
+            announcement,
             subject: subject.into(),
             version: version.into(),
             topic: route.topic,
@@ -301,11 +312,24 @@ fn head(name: &str) -> Box<[u8]> {
 
 fn source(cx: &PlanContext<'_>, table: &Table, subject: &str, version: &str) -> Box<[u8]> {
     let mut out = JsonWriter::default();
-    out.raw(b",\"schema\":{\"subject\":");
+    out.raw(b",\"schema\":");
+    write_reference(subject, version, &mut out);
+    write_source(cx, table, &mut out);
+    out.into_inner().into_boxed_slice()
+}
+
+/// Writes `{"subject":…,"version":…}`.
+pub(super) fn write_reference(subject: &str, version: &str, out: &mut JsonWriter) {
+    out.raw(b"{\"subject\":");
     out.string(subject);
     out.raw(b",\"version\":");
     out.string(version);
-    out.raw(b"},\"source\":{\"connector\":");
+    out.byte(b'}');
+}
+
+/// Writes the source block from its comma to `"position":`.
+pub(super) fn write_source(cx: &PlanContext<'_>, table: &Table, out: &mut JsonWriter) {
+    out.raw(b",\"source\":{\"connector\":");
     out.string(cx.info.connector);
     for (field, value) in
         [("name", cx.name), ("db", &table.db), ("schema", &table.schema), ("table", &table.name)]
@@ -316,5 +340,4 @@ fn source(cx: &PlanContext<'_>, table: &Table, subject: &str, version: &str) -> 
         out.string(value);
     }
     out.raw(b",\"position\":");
-    out.into_inner().into_boxed_slice()
 }

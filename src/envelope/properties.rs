@@ -17,7 +17,7 @@ use super::{ENVELOPE_SCHEMA_JSON, Encoded, Encoder, Plan, PlanContext, TableRout
 use crate::config::{
     Headers, Mask, OnViolation, Routing, TableConfig, Tombstones, Unchanged, Validation,
 };
-use crate::schema::{RowSchema, SchemaVersion};
+use crate::schema::{HostState, RowSchema, Versions};
 
 fn write_position(
     out: &mut JsonWriter,
@@ -48,9 +48,15 @@ fn bench(table: &Arc<Table>, config: &TableConfig, validation: Validation) -> Be
     let cx = PlanContext { name: "shop", info, config, routing: &routing };
     let projection = Plan::projection(table, config, true).unwrap();
     let schema = RowSchema::derive("shop.public.t", table, &projection);
-    let route = TableRoute { topic: "shop.public.t".into(), info: TopicInfo { compacts: false } };
-    let version = SchemaVersion { major: 1, minor: 0 };
-    let plan = Plan::new(&cx, Arc::clone(table), &projection, version, route).unwrap();
+    let route = TableRoute {
+        topic: "shop.public.t".into(),
+        info: TopicInfo { compacts: false },
+        schema_changes: None,
+    };
+    let subject = super::subject("shop", table);
+    let mut versions = Versions::new(HostState::default()).unwrap();
+    let assigned = versions.assign(&subject, table, &projection, None).unwrap();
+    let plan = Plan::new(&cx, Arc::clone(table), &projection, &assigned, route).unwrap();
     let mut encoder = Encoder::new(
         "shop",
         write_position,

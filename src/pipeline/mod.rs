@@ -18,6 +18,7 @@ mod commit;
 mod plans;
 mod progress;
 mod pump;
+mod schema_files;
 mod session;
 #[cfg(test)]
 mod simulation;
@@ -36,7 +37,10 @@ use crate::config::{Config, ConnectorConfig};
 use crate::ops::board::{Board, ConnectorBoard};
 pub use claims::ClaimRegistry;
 pub(crate) use claims::ConnectorClaims;
-pub(crate) use plans::{MESSAGES, RECORD_OVERHEAD, keyless, message_spec, topic_spec};
+pub(crate) use plans::{
+    MESSAGES, RECORD_OVERHEAD, SCHEMA_CHANGES, keyless, message_spec, schema_topic_spec, topic_spec,
+};
+pub(crate) use schema_files::SchemaFiles;
 pub(crate) use topics::Topics;
 
 /// How one connector ended.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use rowtide_sdk::{Code, Error, Origin, Sink, SourceInfo, Table, TopicSpec};
 
+use super::schema_files::SchemaFiles;
 use super::topics::Topics;
 use crate::config::{ConnectorConfig, OnViolation, TableConfig};
 use crate::envelope::{Plan, PlanContext, TableRoute};
-use crate::schema::{Projection, Versions};
+use crate::schema::{Assigned, Compatibility, Projection, Versions};
 
 /// What a record needs beside its value: key, headers and the broker's own framing.
 pub(crate) const RECORD_OVERHEAD: usize = 64 * 1024;
@@ -40,6 +41,7 @@ pub(crate) fn topic_spec(topic: &Arc<str>, max_event: usize) -> TopicSpec {
         name: Arc::clone(topic),
         max_record_bytes: max_event.saturating_add(RECORD_OVERHEAD),
         keyless: None,
+        keeps_newest: false,
     }
 }
 
@@ -50,6 +52,14 @@ pub(crate) const MESSAGES: &str = "the messages of applications";
 /// keeps the newest record of a key would lose the others.
 pub(crate) fn message_spec(topic: &Arc<str>, max_event: usize) -> TopicSpec {
     TopicSpec { keyless: Some("a logical message".into()), ..topic_spec(topic, max_event) }
+}
+
+/// What the topic of the schema changes holds.
+pub(crate) const SCHEMA_CHANGES: &str = "the schema changes";
+
+/// What is asked of the topic of the schema changes: it is read from its start.
+pub(crate) fn schema_topic_spec(topic: &Arc<str>, max_event: usize) -> TopicSpec {
+    TopicSpec { keeps_newest: true, ..topic_spec(topic, max_event) }
 }
 
 /// The table's name where its events have no key.
@@ -65,9 +75,12 @@ pub(crate) struct Planner {
     max_event: usize,
     topics: Topics,
     pub(crate) versions: Versions,
+    files: Option<SchemaFiles>,
     has_dead_letters: bool,
     /// The topic of messages, where the source hands some over; and whether it is ready.
     messages: Option<(Arc<str>, bool)>,
+    /// The topic of the schema changes, where they are told; and whether it is ready.
+    schema_changes: Option<(Arc<str>, bool)>,
 }
 
 impl Planner {
@@ -86,14 +99,20 @@ impl Planner {
             Some(template) => Some((topics.reserve(&template, MESSAGES)?, false)),
             None => None,
         };
+        let schema_changes = match &connector.schema_changes.topic {
+            Some(topic) => Some((topics.reserve(topic, SCHEMA_CHANGES)?, false)),
+            None => None,
+        };
         Ok(Self {
             topics,
+            files: connector.schema_changes.dir.as_deref().map(SchemaFiles::new),
             connector: connector.clone(),
             info,
             max_event,
             versions,
             has_dead_letters: false,
             messages,
+            schema_changes,
         })
     }
 
@@ -146,9 +165,19 @@ impl Planner {
             self.has_dead_letters = true;
         }
         let subject = crate::envelope::subject(&self.connector.name, table);
-        let (version, is_new) = self.versions.assign(&subject, table, &projection)?;
-        if is_new {
-            tracing::info!(subject, version = %version, columns = table.columns.len(), "new schema version");
+        let schema_changes = self.schema_changes.as_ref().map(|(topic, _)| Arc::clone(topic));
+        let assigned =
+            self.versions.assign(&subject, table, &projection, schema_changes.as_deref())?;
+        log_version(&subject, &assigned);
+        if assigned.change.is_some()
+            && let Some((topic, is_ready)) =
+                self.schema_changes.as_mut().filter(|(_, ready)| !ready)
+        {
+            sink.prepare(&schema_topic_spec(topic, self.max_event)).await?;
+            *is_ready = true;
+        }
+        if let Some(files) = &self.files {
+            files.keep(&subject, assigned.version, &assigned.schema).await?;
         }
         if projection.key.is_empty() {
             tracing::warn!(
@@ -162,7 +191,8 @@ impl Planner {
             config: &config,
             routing: &self.connector.routing,
         };
-        Plan::new(&cx, Arc::clone(table), &projection, version, TableRoute { topic, info })
+        let route = TableRoute { topic, info, schema_changes };
+        Plan::new(&cx, Arc::clone(table), &projection, &assigned, route)
     }
 
     /// Refuses a table that was captured under another name whose settings do not hold under the new
@@ -189,6 +219,20 @@ impl Planner {
             )));
         }
         Ok(())
+    }
+}
+
+/// Logs a version that is new.
+fn log_version(subject: &str, assigned: &Assigned) {
+    let Some(change) = assigned.change.as_ref().filter(|_| assigned.is_new) else { return };
+    let version = assigned.version;
+    let reasons: Vec<&str> = change.reasons.iter().map(|reason| reason.what.kind()).collect();
+    let reasons = reasons.join(", ");
+    if change.compatibility == Compatibility::Breaking {
+        tracing::warn!(subject, %version, reasons, "new schema version that may break consumers");
+    } else {
+        let compatibility = change.compatibility.name();
+        tracing::info!(subject, %version, compatibility, reasons, "new schema version");
     }
 }
 

@@ -19,6 +19,7 @@ use super::commit::{CommitEnd, CommitTask, TASK_GONE};
 use super::plans::Planner;
 use super::progress::Progress;
 use super::pump::{Pump, Stopped};
+use super::schema_files::SchemaFiles;
 use super::{Job, RAW_BATCHES};
 use crate::config::BuildContext;
 use crate::envelope::Encoder;
@@ -71,6 +72,9 @@ async fn open(job: &Job) -> Result<Opened, Error> {
         memory: share(job),
         max_event: job.config.max_event,
     };
+    if let Some(dir) = &job.connector.schema_changes.dir {
+        SchemaFiles::new(dir).open()?;
+    }
     let source = job.connector.source.renewed()?.build(&cx)?;
     let mut sink = job.connector.sink.renewed()?.build(&cx)?;
     let held = tokio::select! {

@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use rowtide_sdk::{Code, Error, Origin, Table};
 
+use crate::config::TOPIC_LEN_MAX;
 use crate::schema::TOPIC_COLLISION;
 
 /// RT5012: a topic name is not legal.
 const BAD_TOPIC: Code = Code("RT5012");
-
-/// Kafka's own limit.
-const TOPIC_LEN_MAX: usize = 249;
 
 /// Names topics and refuses two tables that would share one.
 #[derive(Debug)]

@@ -1,18 +1,23 @@
 //! Row schemas: derived from tables, versioned, and checked without building a tree.
 //!
 //! ```text
-//! Table ─► Projection (visible columns, masks) ─► RowSchema ─► version (major.minor)
+//! Table ─► Projection (visible columns, masks) ─► RowSchema ─► version (major.minor), what changed
 //!                                                    └──────► residual check per row
 //! ```
 
+mod change;
 mod node;
+mod record;
 mod row;
 mod version;
 
+pub use change::{Compatibility, Reason, VersionChange, What};
 pub use node::{RowView, TextJson, TextNode};
-pub(crate) use row::is_always_present;
+pub(crate) use record::{identity_name, key_names, mask_name};
 pub use row::{ColumnView, Projection, ResidualSchema, RowSchema};
-pub use version::{HostState, SchemaVersion, Versions};
+pub(crate) use row::{is_always_logged, is_always_present, is_never_null};
+pub(crate) use version::subject_collision;
+pub use version::{Assigned, HostState, SchemaVersion, Versions};
 
 use rowtide_sdk::{Code, Error, Origin};
 
@@ -37,6 +42,9 @@ pub const KEY_NOT_SHOWN: Code = Code("RT5014");
 pub const UNKNOWN_COLUMN: Code = Code("RT5007");
 /// RT5008: two tables map to one topic.
 pub const TOPIC_COLLISION: Code = Code("RT5008");
+
+/// RT5030: two tables have one schema subject.
+pub const SUBJECT_COLLISION: Code = Code("RT5030");
 
 /// Compiles a schema for text instances.
 ///

@@ -76,7 +76,7 @@ impl RowSchema {
         let properties = |identity_only: bool| -> Map<String, Value> {
             visible()
                 .filter(|(column, _)| !identity_only || column.is_identity)
-                .map(|(column, view)| (column.name.clone(), property(column, view)))
+                .map(|(column, view)| (column.name.clone(), property(table, column, view)))
                 .collect()
         };
         let required: Vec<&str> = visible()
@@ -114,7 +114,7 @@ impl RowSchema {
 }
 
 /// Whether every row image carries the column.
-pub(super) fn is_always_logged(table: &Table, column: &Column) -> bool {
+pub(crate) fn is_always_logged(table: &Table, column: &Column) -> bool {
     table.identity == Identity::Full || !column.may_be_unchanged
 }
 
@@ -139,6 +139,13 @@ fn or_placeholder(schema: Value, view: &ColumnView) -> Value {
     }
 }
 
+/// Whether the log proves that the column is never null: it is of the key, or of the index, that
+/// identifies rows. Of other columns nullability changes without a sign in the log, and under FULL
+/// the catalog alone knows the key.
+pub(crate) fn is_never_null(table: &Table, column: &Column) -> bool {
+    matches!(table.identity, Identity::Default | Identity::Index) && column.is_identity
+}
+
 fn object(subject: &str, part: &str, properties: &Map<String, Value>, required: &[&str]) -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -150,18 +157,32 @@ fn object(subject: &str, part: &str, properties: &Map<String, Value>, required: 
     })
 }
 
-/// The schema of one column's value, null included: nullability changes without a sign in the log.
-fn property(column: &Column, view: &ColumnView) -> Value {
+/// The schema of one column's value, null included unless the log rules it out.
+fn property(table: &Table, column: &Column, view: &ColumnView) -> Value {
     let mut schema = match view.mask {
         Some(Mask::Sha256) => json!({ "type": ["string", "null"], "pattern": "^[0-9a-f]{64}$" }),
         Some(Mask::Redact) => json!({ "type": ["string", "null"], "enum": ["***", null] }),
         None => nullable(&column.form),
     };
+    if is_never_null(table, column) {
+        without_null(&mut schema);
+    }
     schema = or_placeholder(schema, view);
     if let Some(object) = schema.as_object_mut() {
         object.insert("x-rowtide-type".to_owned(), Value::from(column.type_name.as_str()));
     }
     schema
+}
+
+/// Takes null out of the types that a schema names.
+fn without_null(schema: &mut Value) {
+    let Some(types) = schema.get_mut("type") else { return };
+    if let Value::Array(names) = types {
+        names.retain(|name| name != "null");
+        if let [only] = names.as_slice() {
+            *types = only.clone();
+        }
+    }
 }
 
 fn nullable(form: &Form) -> Value {

@@ -3,18 +3,19 @@
 //! A version is assigned when the first event of a new table version is encoded. Whether it is new is
 //! decided by comparing fingerprints with the newest version of the subject, and nothing else: the
 //! state is saved atomically with the position of the batch that first used it, so a replay starts
-//! from the state as of its position and assigns the same versions again.
+//! from the state as of its position and assigns, and tells, the same versions again.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use rowtide_sdk::{Code, Column, Error, Form, Identity, KnownTable, Origin, StringKind, Table};
+use rowtide_sdk::{Code, Error, KnownTable, Origin, Table};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use super::row::{ColumnView, Projection, is_always_logged};
-use crate::config::Mask;
+use super::SUBJECT_COLLISION;
+use super::change::{Compatibility, VersionChange};
+use super::record::VersionRecord;
+use super::row::{Projection, RowSchema};
 
 /// RT4005: the saved host state cannot be read.
 const BAD_STATE: Code = Code("RT4005");
@@ -50,48 +51,6 @@ impl TryFrom<String> for SchemaVersion {
             (Ok(major), Ok(minor)) => Ok(Self { major, minor }),
             _ => Err("a version is major.minor"),
         }
-    }
-}
-
-/// One column as it was when its version was assigned.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct ColumnRecord {
-    name: String,
-    #[serde(rename = "type")]
-    type_name: String,
-    /// The JSON form, lengths left out: what decides whether consumers break.
-    form: String,
-    required: bool,
-}
-
-/// The newest version of one subject.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct VersionRecord {
-    version: SchemaVersion,
-    fingerprint: String,
-    schema: String,
-    table: String,
-    facts: String,
-    key: Vec<String>,
-    columns: Vec<ColumnRecord>,
-    /// Every [`Table::incarnation`] that went by this name, the newest last.
-    #[serde(default)]
-    incarnations: Vec<u64>,
-}
-
-/// So many incarnations of one name are remembered.
-const INCARNATIONS_MAX: usize = 256;
-
-impl VersionRecord {
-    /// Notes that a table goes by this name; whether that is new.
-    fn incarnate(&mut self, incarnation: u64) -> bool {
-        if self.incarnations.contains(&incarnation) {
-            return false;
-        }
-        self.incarnations.push(incarnation);
-        let surplus = self.incarnations.len().saturating_sub(INCARNATIONS_MAX);
-        self.incarnations.drain(..surplus);
-        true
     }
 }
 
@@ -175,191 +134,121 @@ impl Versions {
         Arc::clone(&self.rendered)
     }
 
-    /// The other names, by schema and table, under which this very table was captured before.
-    pub fn other_names<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let is_other = |record: &&VersionRecord| {
+    /// The other subjects under which this very table was captured before.
+    fn others<'a>(
+        &'a self,
+        table: &'a Table,
+    ) -> impl Iterator<Item = (&'a String, &'a VersionRecord)> {
+        self.state.schemas.iter().filter(|(_, record)| {
             record.incarnations.contains(&table.incarnation)
                 && (record.schema != table.schema || record.table != table.name)
-        };
-        let records = self.state.schemas.values().filter(is_other);
-        records.map(|record| (record.schema.as_str(), record.table.as_str()))
+        })
     }
 
-    /// The version of a table, and whether it is new: the subject's newest one where the fingerprint
-    /// is the same, else the next.
+    /// The other names, by schema and table, under which this very table was captured before.
+    pub fn other_names<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.others(table).map(|(_, record)| (record.schema.as_str(), record.table.as_str()))
+    }
+
+    /// Assigns the version of a table: the subject's newest one where the fingerprint is the same,
+    /// else the next. `topic` is where changes are told, where they are.
     ///
     /// # Errors
-    /// Fatal where the new state cannot be rendered.
+    /// `RT5030`, fatal, where another table has the subject; where the new state cannot be rendered.
     pub fn assign(
         &mut self,
         subject: &str,
         table: &Table,
         projection: &Projection,
-    ) -> Result<(SchemaVersion, bool), Error> {
-        let mut record = VersionRecord {
-            version: SchemaVersion { major: 1, minor: 0 },
-            fingerprint: fingerprint(table, projection),
-            schema: table.schema.clone(),
-            table: table.name.clone(),
-            facts: table.facts.clone(),
-            key: projection.key.iter().map(|&index| column_name(table, index)).collect(),
-            columns: columns(table, projection),
-            incarnations: Vec::new(),
+        topic: Option<&str>,
+    ) -> Result<Assigned, Error> {
+        let schema = RowSchema::derive(subject, table, projection);
+        let mut record = VersionRecord::of(table, projection, &schema);
+        let Some(newest) = self.state.schemas.get_mut(subject) else {
+            let from = self.others(table).map(|(subject, _)| subject.clone()).collect();
+            record.incarnate(table.incarnation);
+            record.told = topic.map(str::to_owned);
+            let change = Some(VersionChange::initial(from));
+            self.state.schemas.insert(subject.to_owned(), record);
+            self.rendered = self.state.render()?;
+            let version = SchemaVersion { major: 1, minor: 0 };
+            return Ok(Assigned { version, schema, is_new: true, change });
         };
-        if let Some(newest) = self.state.schemas.get_mut(subject) {
+        if newest.schema != table.schema || newest.table != table.name {
+            let known = (newest.schema.as_str(), newest.table.as_str());
+            return Err(subject_collision(subject, known, (&table.schema, &table.name)));
+        }
+        let is_told = topic.is_none_or(|topic| newest.told.as_deref() == Some(topic));
+        if newest.fingerprint == record.fingerprint {
+            let version = newest.version;
             let is_new_table = newest.incarnate(table.incarnation);
-            if newest.fingerprint == record.fingerprint {
-                let version = newest.version;
-                if is_new_table {
-                    self.rendered = self.state.render()?;
-                }
-                return Ok((version, false));
+            if !is_told {
+                newest.told = topic.map(str::to_owned);
             }
-            record.incarnations.clone_from(&newest.incarnations);
-            let SchemaVersion { major, minor } = newest.version;
-            record.version = if breaks(newest, &record) {
-                SchemaVersion { major: major.saturating_add(1), minor: 0 }
-            } else {
-                SchemaVersion { major, minor: minor.saturating_add(1) }
-            };
+            if is_new_table || !is_told {
+                self.rendered = self.state.render()?;
+            }
+            let change = (!is_told).then(|| VersionChange::initial(Vec::new()));
+            return Ok(Assigned { version, schema, is_new: false, change });
         }
+        let change = VersionChange::between(newest, &record);
+        let SchemaVersion { major, minor } = newest.version;
+        record.version = if change.compatibility == Compatibility::Breaking {
+            SchemaVersion { major: major.saturating_add(1), minor: 0 }
+        } else {
+            SchemaVersion { major, minor: minor.saturating_add(1) }
+        };
+        record.incarnations = std::mem::take(&mut newest.incarnations);
         record.incarnate(table.incarnation);
+        record.told = topic.map(str::to_owned);
         let version = record.version;
-        self.state.schemas.insert(subject.to_owned(), record);
+        *newest = record;
         self.rendered = self.state.render()?;
-        Ok((version, true))
+        Ok(Assigned { version, schema, is_new: true, change: Some(change) })
     }
 }
 
-fn column_name(table: &Table, index: usize) -> String {
-    table.columns.get(index).map(|column| column.name.clone()).unwrap_or_default()
+/// A table's version, as assigned.
+#[derive(Debug, Clone)]
+pub struct Assigned {
+    /// The version.
+    pub version: SchemaVersion,
+    /// Its schemas.
+    pub schema: RowSchema,
+    /// Whether it was assigned just now.
+    pub is_new: bool,
+    /// What is to be told of it: it is new, or its topic was not told of it so far.
+    pub change: Option<VersionChange>,
 }
 
-/// Everything that shapes what consumers see of the table's rows.
-fn fingerprint(table: &Table, projection: &Projection) -> String {
-    let mut hash = Sha256::new();
-    let mut part = |text: &str| {
-        hash.update(text.len().to_le_bytes());
-        hash.update(text.as_bytes());
-    };
-    part(&table.incarnation.to_string());
-    part(match table.identity {
-        Identity::Default => "default",
-        Identity::Full => "full",
-        Identity::Index => "index",
-        Identity::Nothing => "nothing",
-    });
-    part(&format!("{:?}", projection.key));
-    for (column, view) in table.columns.iter().zip(&projection.columns) {
-        part(&column.name);
-        part(&column.type_name);
-        part(&form_without_lengths(&column.form));
-        part(&format!("{:?}", declared_length(&column.form)));
-        part(&format!(
-            "{} {} {} {} {}",
-            column.is_identity,
-            column.may_be_unchanged,
-            view.visible,
-            view.in_key,
-            view.mask.map_or("", mask_name)
-        ));
-        // Only where there is one: the fingerprints of other tables stay what they were.
-        if let Some(text) = &view.placeholder {
-            part(text);
-        }
-    }
-    let digest = hash.finalize();
-    let mut text = String::with_capacity(digest.len().saturating_mul(2));
-    for byte in digest {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
-}
-
-fn columns(table: &Table, projection: &Projection) -> Vec<ColumnRecord> {
-    table
-        .columns
-        .iter()
-        .zip(&projection.columns)
-        .filter(|(_, view)| view.visible)
-        .map(|(column, view)| ColumnRecord {
-            name: column.name.clone(),
-            type_name: column.type_name.clone(),
-            form: form_of(column, view),
-            required: view.placeholder.is_some() || is_always_logged(table, column),
-        })
-        .collect()
-}
-
-/// What a consumer sees of a column, as stable text.
-fn form_of(column: &Column, view: &ColumnView) -> String {
-    let form = match view.mask {
-        Some(mask) => mask_name(mask).to_owned(),
-        None => form_without_lengths(&column.form),
-    };
-    match &view.placeholder {
-        Some(text) => format!("{form} or {text:?}"),
-        None => form,
-    }
-}
-
-/// The form as stable text: what is saved must read the same to every later build.
-fn form_without_lengths(form: &Form) -> String {
-    match form {
-        Form::Boolean => "boolean".to_owned(),
-        Form::Integer { min, max } => format!("integer {min}..{max}"),
-        Form::Float => "float".to_owned(),
-        Form::String(kind) => kind.name().to_owned(),
-        Form::Json => "json".to_owned(),
-        Form::Array(element) => format!("array({})", form_without_lengths(element)),
-        Form::Object(fields) => {
-            let fields: Vec<String> = fields
-                .iter()
-                .map(|(name, form)| format!("{name:?} {}", form_without_lengths(form)))
-                .collect();
-            format!("object({})", fields.join(", "))
-        }
-        Form::Map => "map".to_owned(),
-    }
-}
-
-fn mask_name(mask: Mask) -> &'static str {
-    match mask {
-        Mask::Sha256 => "masked sha256",
-        Mask::Redact => "masked redact",
-    }
-}
-
-/// The length that text is declared with, deep in the form.
-fn declared_length(form: &Form) -> Option<u32> {
-    match form {
-        Form::String(StringKind::Text { max_chars }) => *max_chars,
-        Form::Array(element) => declared_length(element),
-        _ => None,
-    }
-}
-
-/// Whether a consumer of the old version can fail on rows of the new one: a column went away, took
-/// another form or may now be absent, or the key changed.
-fn breaks(old: &VersionRecord, new: &VersionRecord) -> bool {
-    old.key != new.key
-        || old.columns.iter().any(|column| {
-            new.columns.iter().find(|other| other.name == column.name).is_none_or(|other| {
-                other.form != column.form || (column.required && !other.required)
-            })
-        })
+/// The refusal of two tables, each by schema and name, that have one subject.
+pub(crate) fn subject_collision(subject: &str, one: (&str, &str), other: (&str, &str)) -> Error {
+    let message = format!(
+        "the table {:?} of schema {:?} and the table {:?} of schema {:?} both have the schema \
+         subject {subject}",
+        one.1, one.0, other.1, other.0
+    );
+    Error::fatal(Origin::Config, SUBJECT_COLLISION, message)
+        .with_remedy("leave one of them out by `source.tables.exclude`, or rename it")
 }
 
 #[cfg(test)]
 mod tests {
+    use rowtide_sdk::{Form, Identity, StringKind};
+
+    use super::super::record::INCARNATIONS_MAX;
     use super::*;
     use crate::config::{TableConfig, Unchanged};
     use crate::envelope::testing::{table, text_column};
 
-    fn assign(versions: &mut Versions, table: &Table) -> (String, bool) {
+    fn told(versions: &mut Versions, table: &Table, topic: Option<&str>) -> Assigned {
         let projection = Projection::new(table, &TableConfig::default(), table.primary_key.clone());
-        let (version, is_new) = versions.assign("shop.public.t", table, &projection).unwrap();
-        (version.to_string(), is_new)
+        versions.assign("shop.public.t", table, &projection, topic).unwrap()
+    }
+
+    fn assign(versions: &mut Versions, table: &Table) -> (String, bool) {
+        let assigned = told(versions, table, None);
+        (assigned.version.to_string(), assigned.is_new)
     }
 
     #[test]
@@ -394,7 +283,7 @@ mod tests {
         let mut assign = |unchanged| {
             let config = TableConfig { unchanged, ..TableConfig::default() };
             let projection = Projection::new(&t, &config, t.primary_key.clone());
-            versions.assign("shop.public.t", &t, &projection).unwrap().0.to_string()
+            versions.assign("shop.public.t", &t, &projection, None).unwrap().version.to_string()
         };
         let placeholder = |text: &str| Unchanged::Placeholder(text.to_owned());
         assert_eq!(assign(Unchanged::Omit), "1.0");
@@ -421,6 +310,55 @@ mod tests {
         let stranger = Table { incarnation: 99, ..renamed };
         assert_eq!(versions.other_names(&stranger).count(), 0);
         assign(&mut versions, &first);
+    }
+
+    #[test]
+    fn a_topic_is_told_of_every_version_once() {
+        let mut versions = Versions::new(HostState::default()).unwrap();
+        let mut t = table("t", vec![text_column("id")]);
+        assert!(told(&mut versions, &t, None).change.is_some(), "new, for the log");
+        assert!(told(&mut versions, &t, None).change.is_none());
+        // A topic is set later, and then another one.
+        for topic in ["a", "b"] {
+            let change = told(&mut versions, &t, Some(topic)).change.unwrap();
+            assert_eq!((change.previous, change.compatibility), (None, Compatibility::Initial));
+            let state = HostState::parse(&versions.rendered()).unwrap();
+            versions = Versions::new(state).unwrap();
+            assert!(told(&mut versions, &t, Some(topic)).change.is_none());
+        }
+        t.columns.push(text_column("a"));
+        let change = told(&mut versions, &t, Some("b")).change.unwrap();
+        assert_eq!(change.previous.unwrap().to_string(), "1.0");
+        t.columns.push(text_column("b"));
+        told(&mut versions, &t, None);
+        let change = told(&mut versions, &t, Some("b")).change.unwrap();
+        assert_eq!(change.previous, None, "the topic was off when the version came");
+    }
+
+    #[test]
+    fn a_renamed_table_names_its_earlier_subjects() {
+        let mut versions = Versions::new(HostState::default()).unwrap();
+        let first = table("t", vec![text_column("id")]);
+        assign(&mut versions, &first);
+        let renamed = Table { name: "u".to_owned(), ..first };
+        let projection = Projection::new(&renamed, &TableConfig::default(), vec![0]);
+        let assigned = versions.assign("shop.public.u", &renamed, &projection, None).unwrap();
+        let reasons = serde_json::to_value(assigned.change.unwrap().reasons).unwrap();
+        let expected = serde_json::json!([
+            { "kind": "table_renamed", "from": ["shop.public.t"], "breaking": false }
+        ]);
+        assert_eq!(reasons, expected);
+    }
+
+    #[test]
+    fn two_tables_never_share_a_subject() {
+        let mut versions = Versions::new(HostState::default()).unwrap();
+        let one = Table { schema: "a".to_owned(), ..table("b.c", vec![text_column("id")]) };
+        let two = Table { schema: "a.b".to_owned(), name: "c".to_owned(), ..one.clone() };
+        let projection = Projection::new(&one, &TableConfig::default(), vec![0]);
+        versions.assign("shop.a.b.c", &one, &projection, None).unwrap();
+        let error = versions.assign("shop.a.b.c", &two, &projection, None).unwrap_err();
+        assert_eq!(error.code(), SUBJECT_COLLISION);
     }
 
     #[test]

@@ -178,3 +178,41 @@ fn a_table_without_a_key_on_a_compacted_topic_is_reported() {
     assert_eq!(status, Some(2), "{text}");
     assert!(text.contains(told) && text.matches("RT5013").count() == 1, "{text}");
 }
+
+/// The folder of the schemas, and the topic of their changes.
+#[test]
+fn where_schema_changes_go_is_looked_at() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let Some(kafka) = Kafka::start(&[]) else { return };
+    sql(&server, "CREATE TABLE t (id int PRIMARY KEY)");
+    let setup = Setup::new();
+    let write = |more: &str| {
+        let connector = format!(
+            "    schema_changes: {{ dir: {}{more} }}\n",
+            setup.path("blocked/schemas").display()
+        );
+        let sink = format!("{{ type: kafka, brokers: \"{}\" }}", kafka.brokers());
+        setup.write(&Options { url: server.url(), source: "", sink, connector: &connector });
+    };
+    write("");
+    let (status, text) = checked(&setup);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(
+        text.contains("topic shop.schema_changes does not exist and will be created"),
+        "{text}"
+    );
+    assert!(!setup.path("blocked").exists(), "a check makes nothing");
+    write(", enabled: false");
+    let (_, text) = checked(&setup);
+    assert!(!text.contains("shop.schema_changes"), "{text}");
+    crate::host::block(&setup.path("blocked"));
+    both(&setup, "RT5031", 2);
+    assert_eq!(value(&server, "SELECT count(*) FROM pg_replication_slots"), "0");
+    write(", topic: shop.public.t");
+    let (status, text) = checked(&setup);
+    assert_eq!(status, Some(2), "{text}");
+    assert!(
+        text.contains("error RT5008") && text.contains("topic of the schema changes"),
+        "{text}"
+    );
+}

@@ -14,6 +14,9 @@ use tempfile::TempDir;
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The topic of the schema changes.
+const SCHEMA_CHANGES: &str = "shop.schema_changes";
+
 /// A folder with a configuration in it.
 pub(crate) struct Setup {
     pub(crate) folder: TempDir,
@@ -41,6 +44,22 @@ impl Setup {
         let sink = setup.jsonl();
         setup.write(&Options { url: server.url(), source: "", sink, connector: "" });
         setup
+    }
+
+    /// A configuration from the server's tables to standard output, with nothing else set but these
+    /// lines of the source and of the connector.
+    pub(crate) fn to_lines(server: &Postgres, source: &str, connector: &str) -> Self {
+        let setup = Self::new();
+        let sink = "{ type: stdout }".to_owned();
+        setup.write(&Options { url: server.url(), source, sink, connector });
+        setup
+    }
+
+    /// Every whole line that was printed, by all runs.
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("lines")).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Starts for the first time, and waits until changes are captured.
@@ -76,13 +95,9 @@ impl Setup {
 
     pub(crate) fn start(&self) -> Running {
         let log = fs::File::create(self.path("log")).unwrap();
-        let child = self
-            .command(&["run"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let lines = fs::File::options().create(true).append(true).open(self.path("lines")).unwrap();
+        let child =
+            self.command(&["run"]).stdin(Stdio::null()).stdout(lines).stderr(log).spawn().unwrap();
         Running { child, log: self.path("log") }
     }
 
@@ -99,6 +114,17 @@ impl Setup {
 
     /// The envelopes of all topics in the folder, by topic.
     pub(crate) fn events(&self) -> BTreeMap<String, Vec<Value>> {
+        let mut topics = self.records();
+        topics.remove(SCHEMA_CHANGES);
+        topics
+    }
+
+    /// The schema changes in the folder.
+    pub(crate) fn schema_changes(&self) -> Vec<Value> {
+        self.records().remove(SCHEMA_CHANGES).unwrap_or_default()
+    }
+
+    fn records(&self) -> BTreeMap<String, Vec<Value>> {
         let mut topics = BTreeMap::new();
         let Ok(entries) = fs::read_dir(self.path("out")) else { return topics };
         for entry in entries {
@@ -195,6 +221,17 @@ pub(crate) fn sql(server: &Postgres, statements: &str) {
     runtime().block_on(async {
         let client = server.client("postgres").await;
         client.batch_execute(statements).await.unwrap();
+    });
+}
+
+/// Runs statements one by one, each a transaction of its own unless they say otherwise. None may hold
+/// a semicolon.
+pub(crate) fn sql_each(server: &Postgres, statements: &str) {
+    runtime().block_on(async {
+        let client = server.client("postgres").await;
+        for statement in statements.split(';') {
+            client.batch_execute(statement).await.unwrap();
+        }
     });
 }
 

@@ -96,6 +96,44 @@ fn changes_arrive_keyed_in_order_with_tombstones_and_headers() {
     }
 }
 
+/// Told in order in one partition that compacts, keyed so that every version stays.
+#[test]
+fn schema_changes_have_a_topic_of_their_own() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let Some(kafka) = Kafka::start(&[]) else { return };
+    sql(&server, "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)");
+    let setup = Setup::new();
+    let sink = sink(kafka.brokers(), ", headers: all, topics: { partitions: 3 }");
+    setup.write(&Options { url: server.url(), source: "", sink, connector: "" });
+    let mut host = setup.first_start();
+    crate::host::sql_each(
+        &server,
+        "INSERT INTO t VALUES (1); INSERT INTO u VALUES (1); ALTER TABLE t ADD a int;
+         INSERT INTO t VALUES (2, 2); ALTER TABLE u DROP id; TRUNCATE u",
+    );
+    let seen = consume(kafka.brokers(), "shop.schema_changes", 4);
+    assert_eq!(host.stop(), Some(0), "{}", host.log());
+    let keys: Vec<&str> = seen.iter().map(|record| record.key.as_deref().unwrap()).collect();
+    let key = |table, version| {
+        format!("{{\"subject\":\"shop.public.{table}\",\"version\":\"{version}\"}}")
+    };
+    assert_eq!(keys, [key("t", "1.0"), key("u", "1.0"), key("t", "1.1"), key("u", "2.0")]);
+    assert!(seen.iter().all(|record| record.partition == 0));
+    for record in &seen {
+        let change = record.value.as_ref().unwrap();
+        let key: Value = serde_json::from_str(record.key.as_ref().unwrap()).unwrap();
+        assert_eq!(change["schema"], key);
+        assert_eq!(record.headers["id"], change["id"].as_str().unwrap());
+        assert_eq!(record.headers["op"], "schema");
+    }
+    let (status, text) = {
+        let output = setup.output(&["check"]);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    assert_eq!(status, Some(0), "{text}");
+    assert!(!text.contains("deletes old records"), "{text}");
+}
+
 #[test]
 fn a_broker_outage_loses_and_reorders_nothing() {
     let Some(server) = Postgres::start("15", &[]) else { return };

@@ -77,7 +77,7 @@ class Setup:
         """What arrived."""
         if self.kafka:
             return collect.from_kafka(self.kafka, f"{self.name}.public.")
-        return collect.from_jsonl(self.folder / "events")
+        return collect.from_jsonl(self.folder / "events", f"{self.name}.public.")
 
     def close(self):
         """Ends everything."""

@@ -39,11 +39,13 @@ def _partition(kafka, topic, partition):
         raise RuntimeError(f"the consumer of {stream} failed")
 
 
-def from_jsonl(folder):
-    """(stream, None, value) of every committed line of a folder of the jsonl sink."""
+def from_jsonl(folder, prefix):
+    """(stream, None, value) of every committed line of such topics in a folder of the jsonl sink."""
     folder = Path(folder)
     manifest = json.loads((folder / "manifest.json").read_text())
     for topic, mark in sorted(manifest["topics"].items()):
+        if not topic.startswith(prefix):
+            continue
         for segment in sorted((folder / topic).glob("*.jsonl"), key=lambda file: int(file.stem)):
             left = mark["length"] if int(segment.stem) == mark["segment"] else None
             if int(segment.stem) > mark["segment"]:

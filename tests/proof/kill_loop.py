@@ -118,7 +118,7 @@ class Run:
         """What arrived."""
         if self.kafka:
             return collect.from_kafka(self.kafka, f"{NAME}.public.")
-        return collect.from_jsonl(self.folder / "events")
+        return collect.from_jsonl(self.folder / "events", f"{NAME}.public.")
 
     def limits(self):
         """What may come again."""

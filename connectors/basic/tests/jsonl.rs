@@ -402,8 +402,12 @@ async fn a_position_is_set_outside_a_run() {
 async fn topics_are_checked_before_use() {
     let temp = tempfile::tempdir().unwrap();
     let mut open = Open::new(config(temp.path())).await;
-    let spec =
-        |name: &str| TopicSpec { name: Arc::from(name), max_record_bytes: 1 << 20, keyless: None };
+    let spec = |name: &str| TopicSpec {
+        name: Arc::from(name),
+        max_record_bytes: 1 << 20,
+        keyless: None,
+        keeps_newest: false,
+    };
     assert!(!open.sink.prepare(&spec("shop.public.orders")).await.unwrap().compacts);
     assert_eq!(open.sink.prepare(&spec("lock")).await.unwrap_err().code().0, "RT3506");
     open.submit(support::batch(&["../outside"], &[(0, Some("{}"))])).await;

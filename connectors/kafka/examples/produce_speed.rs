@@ -134,8 +134,12 @@ impl Run {
         let topics: Vec<Arc<str>> =
             (0..env("KINDS", 1)).map(|n| Arc::from(format!("{name}.{n}"))).collect();
         for name in &topics {
-            let spec =
-                TopicSpec { name: Arc::clone(name), max_record_bytes: 1 << 20, keyless: None };
+            let spec = TopicSpec {
+                name: Arc::clone(name),
+                max_record_bytes: 1 << 20,
+                keyless: None,
+                keeps_newest: false,
+            };
             sink.prepare(&spec).await.unwrap();
         }
         let prepared = started.elapsed();

@@ -87,8 +87,8 @@ async fn look_at_topic(
             message: format!("topic {topic} does not exist and will be created"),
             remedy: None,
         });
-        let policy = config.topics.config.get("cleanup.policy");
-        let compacts = policy.is_some_and(|policy| policy.as_str().contains("compact"));
+        let policy = config.topics.config.get(topics::POLICY);
+        let compacts = policy.is_some_and(|policy| policy.as_str().contains(topics::COMPACT));
         findings.extend(keyless(spec, compacts));
         return Ok(());
     }
@@ -96,6 +96,7 @@ async fn look_at_topic(
         Found::Settings(settings) => {
             findings.extend(keyless(spec, settings.compacts));
             weaknesses(topic, &settings, findings);
+            findings.extend(forgets(spec, &settings));
             topics::verify_size(config, spec, &settings)?;
         }
         Found::Untold(why) => findings.push(Finding {
@@ -109,6 +110,7 @@ async fn look_at_topic(
         }),
     }
     if let (Some(stated), Partitions::Ready(count)) = (config.topics.partitions, partitions)
+        && !spec.keeps_newest
         && i64::from(stated) != i64::from(count)
     {
         findings.push(Finding {
@@ -127,6 +129,20 @@ async fn look_at_topic(
 /// Records without keys on a topic that compacts.
 fn keyless(spec: &TopicSpec, compacts: bool) -> Option<Finding> {
     spec.check(TopicInfo { compacts }).err().as_ref().map(Finding::from)
+}
+
+/// A topic that is read from its start, and does not keep its records.
+fn forgets(spec: &TopicSpec, settings: &TopicSettings) -> Option<Finding> {
+    let topic = &spec.name;
+    (spec.keeps_newest && settings.deletes).then(|| Finding {
+        severity: Severity::Warning,
+        code: codes::TOPIC_WEAK,
+        message: format!("topic {topic} deletes old records, but it is read from its start"),
+        remedy: Some(format!(
+            "kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name \
+             {topic} --add-config cleanup.policy=compact"
+        )),
+    })
 }
 
 /// Settings that let acknowledged records disappear.

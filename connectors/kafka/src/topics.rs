@@ -24,6 +24,11 @@ const NEW_TOPIC_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two looks at a topic that is being created.
 const ELECTION_STEP: Duration = Duration::from_millis(20);
 
+/// The setting that tells what becomes of old records.
+pub(crate) const POLICY: &str = "cleanup.policy";
+/// Its value for keeping the newest record of each key.
+pub(crate) const COMPACT: &str = "compact";
+
 /// The settings of a topic that matter to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct TopicSettings {
@@ -31,6 +36,8 @@ pub(crate) struct TopicSettings {
     pub(crate) max_message_bytes: Option<usize>,
     /// `cleanup.policy` names `compact`.
     pub(crate) compacts: bool,
+    /// `cleanup.policy` names `delete`, and there is a limit of time or size.
+    pub(crate) deletes: bool,
     /// `min.insync.replicas`.
     pub(crate) min_insync_replicas: Option<u32>,
     /// `unclean.leader.election.enable`.
@@ -101,7 +108,11 @@ impl Admin {
         spec: &TopicSpec,
     ) -> Result<(), Failure> {
         let stated = &config.topics;
-        let partitions = stated.partitions.map_or(-1, |n| i32::try_from(n).unwrap_or(i32::MAX));
+        let partitions = match stated.partitions {
+            _ if spec.keeps_newest => 1,
+            Some(count) => i32::try_from(count).unwrap_or(i32::MAX),
+            None => -1,
+        };
         let copies = stated.replication_factor.map_or(-1, i32::from);
         let replication = TopicReplication::Fixed(copies);
         let mut topic = NewTopic::new(&spec.name, partitions, replication);
@@ -110,7 +121,12 @@ impl Admin {
             topic = topic.set("max.message.bytes", &max_message_bytes);
         }
         for (key, value) in &stated.config {
-            topic = topic.set(key, value.as_str());
+            if !(spec.keeps_newest && key == POLICY) {
+                topic = topic.set(key, value.as_str());
+            }
+        }
+        if spec.keeps_newest {
+            topic = topic.set(POLICY, COMPACT);
         }
         let what = format!("creating topic {}", spec.name);
         let answers = self.0.create_topics([&topic], &options()).await;
@@ -144,7 +160,9 @@ fn settings(found: &ConfigResource) -> TopicSettings {
     let text = |name| found.get(name).and_then(|entry| entry.value.as_deref());
     TopicSettings {
         max_message_bytes: text("max.message.bytes").and_then(|n| n.parse().ok()),
-        compacts: text("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
+        compacts: text(POLICY).is_some_and(|policy| policy.contains(COMPACT)),
+        deletes: text(POLICY).is_some_and(|policy| policy.contains("delete"))
+            && !["retention.ms", "retention.bytes"].iter().all(|limit| text(limit) == Some("-1")),
         min_insync_replicas: text("min.insync.replicas").and_then(|n| n.parse().ok()),
         unclean_election: text("unclean.leader.election.enable") == Some("true"),
     }
@@ -283,7 +301,12 @@ mod tests {
     use super::*;
 
     fn spec(max_record_bytes: usize) -> TopicSpec {
-        TopicSpec { name: Arc::from("shop.orders"), max_record_bytes, keyless: None }
+        TopicSpec {
+            name: Arc::from("shop.orders"),
+            max_record_bytes,
+            keyless: None,
+            keeps_newest: false,
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rowtide_kafka::{KafkaLimits, codes};
-use rowtide_sdk::{AllHeaders, Class, Severity, Sink};
+use rowtide_sdk::{AllHeaders, Class, Finding, Severity, Sink, TopicSpec};
 use rowtide_testkit::Kafka;
 
 /// Everything that was logged, at debug level.
@@ -106,6 +106,7 @@ async fn created_topics_have_what_is_stated(kafka: &Kafka) {
     assert!(harness.prepare("made.compact").await.unwrap().compacts);
     assert!(harness.prepare("made.compact").await.unwrap().compacts);
     harness.close().await.unwrap();
+    topics_that_are_read_from_their_start(kafka).await;
 
     let mut harness = Harness::open(config(kafka.brokers(), "")).await;
     assert!(!harness.prepare("made.plain").await.unwrap().compacts);
@@ -122,6 +123,28 @@ async fn created_topics_have_what_is_stated(kafka: &Kafka) {
     let metadata =
         admin(kafka).inner().fetch_metadata(Some("made.compact"), Duration::from_secs(10)).unwrap();
     assert_eq!(metadata.topics()[0].partitions().len(), 3);
+}
+
+/// They compact and have one partition, whatever is stated for the others.
+async fn topics_that_are_read_from_their_start(kafka: &Kafka) {
+    let spec = |topic| TopicSpec { keeps_newest: true, ..spec(topic) };
+    let stated = r#""topics":{"partitions":3,"config":{"cleanup.policy":"delete"}}"#;
+    let stated = config(kafka.brokers(), stated);
+    let mut harness = Harness::open(stated.clone()).await;
+    assert!(harness.sink.prepare(&spec("made.history")).await.unwrap().compacts);
+    harness.close().await.unwrap();
+    let metadata =
+        admin(kafka).inner().fetch_metadata(Some("made.history"), Duration::from_secs(10)).unwrap();
+    assert_eq!(metadata.topics()[0].partitions().len(), 1);
+    create(kafka, "made.forgetful", 1, &[("cleanup.policy", "delete")]).await;
+    let specs = ["made.history", "made.forgetful"].map(spec);
+    let findings = rowtide_kafka::check(&stated, limits(), &specs).await;
+    let deletes = |finding: &&Finding| finding.message.contains("deletes old records");
+    let deletes: Vec<&Finding> = findings.iter().filter(deletes).collect();
+    assert_eq!(deletes.len(), 1, "{findings:?}");
+    assert!(deletes[0].message.contains("made.forgetful"), "{findings:?}");
+    let changed = |finding: &Finding| finding.code == codes::PARTITIONS_CHANGED;
+    assert!(!findings.iter().any(changed), "{findings:?}");
 }
 
 async fn unfit_topics_are_refused(kafka: &Kafka) {

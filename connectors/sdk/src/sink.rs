@@ -23,6 +23,9 @@ pub struct TopicSpec {
     /// The table whose records have no key, where that is known; none may go to a topic that
     /// compacts.
     pub keyless: Option<Arc<str>>,
+    /// Whether the newest record of every key is to be kept for ever, in the order of all records:
+    /// a topic that is read from its start.
+    pub keeps_newest: bool,
 }
 
 impl TopicSpec {
@@ -266,6 +269,7 @@ mod tests {
             name: "t".into(),
             max_record_bytes: 1,
             keyless: keyless.map(Arc::from),
+            keeps_newest: false,
         };
         let error = spec(Some("public.t")).check(TopicInfo { compacts: true }).unwrap_err();
         assert_eq!(error.code(), KEYLESS_COMPACTED);

@@ -109,7 +109,12 @@ impl Harness {
 }
 
 pub(crate) fn spec(topic: &str) -> TopicSpec {
-    TopicSpec { name: Arc::from(topic), max_record_bytes: MAX_RECORD, keyless: None }
+    TopicSpec {
+        name: Arc::from(topic),
+        max_record_bytes: MAX_RECORD,
+        keyless: None,
+        keeps_newest: false,
+    }
 }
 
 /// A batch of records with keys and values.

@@ -1,0 +1,245 @@
+//! What is saved of a subject's newest schema version: enough to tell what the next one changes.
+
+use rowtide_sdk::{Column, Form, Identity, Table};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::row::{ColumnView, Projection, RowSchema, is_always_logged, is_never_null};
+use super::version::SchemaVersion;
+use crate::config::Mask;
+
+/// One column as it was when its version was assigned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ColumnRecord {
+    pub(super) name: String,
+    #[serde(rename = "type")]
+    pub(super) type_name: String,
+    /// The JSON form, lengths left out: what decides whether consumers break.
+    pub(super) form: String,
+    /// Whether every row image carries it.
+    pub(super) required: bool,
+    /// Whether the log's row identity holds it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) identity: bool,
+    /// Whether the log proves that it is never null.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) not_null: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// The newest version of one subject. Fields that came later are absent from older states.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct VersionRecord {
+    pub(super) version: SchemaVersion,
+    pub(super) fingerprint: String,
+    pub(super) schema: String,
+    pub(super) table: String,
+    pub(super) facts: String,
+    pub(super) key: Vec<String>,
+    pub(super) columns: Vec<ColumnRecord>,
+    /// Every [`Table::incarnation`] that went by this name, the newest last.
+    #[serde(default)]
+    pub(super) incarnations: Vec<u64>,
+    /// The one that the version is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) incarnation: Option<u64>,
+    /// The row identity by its name in the published record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) identity: Option<String>,
+    /// The topic that the version was told to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) told: Option<String>,
+}
+
+/// So many incarnations of one name are remembered.
+pub(super) const INCARNATIONS_MAX: usize = 256;
+
+impl VersionRecord {
+    /// The record of a table as version 1.0.
+    pub(super) fn of(table: &Table, projection: &Projection, schema: &RowSchema) -> Self {
+        let key = key_names(table, projection);
+        Self {
+            version: SchemaVersion { major: 1, minor: 0 },
+            fingerprint: fingerprint(table, &key, schema),
+            schema: table.schema.clone(),
+            table: table.name.clone(),
+            facts: table.facts.clone(),
+            key,
+            columns: columns(table, projection),
+            incarnations: Vec::new(),
+            incarnation: Some(table.incarnation),
+            identity: Some(identity_name(table.identity).to_owned()),
+            told: None,
+        }
+    }
+
+    /// Notes that a table goes by this name; whether that is new.
+    pub(super) fn incarnate(&mut self, incarnation: u64) -> bool {
+        if self.incarnations.contains(&incarnation) {
+            return false;
+        }
+        self.incarnations.push(incarnation);
+        let surplus = self.incarnations.len().saturating_sub(INCARNATIONS_MAX);
+        self.incarnations.drain(..surplus);
+        true
+    }
+}
+
+/// The name of a row identity in saved states and published records.
+pub(crate) fn identity_name(identity: Identity) -> &'static str {
+    match identity {
+        Identity::Default => "default",
+        Identity::Full => "full",
+        Identity::Index => "index",
+        Identity::Nothing => "nothing",
+    }
+}
+
+/// The names of the entity key's columns, in key order.
+pub(crate) fn key_names(table: &Table, projection: &Projection) -> Vec<String> {
+    let name = |index: &usize| table.columns.get(*index).map(|column| column.name.clone());
+    projection.key.iter().filter_map(name).collect()
+}
+
+/// Everything that shapes what consumers see of the table's rows: one version, one schema, byte by
+/// byte.
+fn fingerprint(table: &Table, key: &[String], schema: &RowSchema) -> String {
+    let mut hash = Sha256::new();
+    let mut part = |text: &str| {
+        hash.update(text.len().to_le_bytes());
+        hash.update(text.as_bytes());
+    };
+    part(&table.incarnation.to_string());
+    part(identity_name(table.identity));
+    part(&key.len().to_string());
+    key.iter().for_each(|name| part(name));
+    part(&schema.row.to_string());
+    part(&schema.key_image.to_string());
+    let digest = hash.finalize();
+    let mut text = String::with_capacity(digest.len().saturating_mul(2));
+    for byte in digest {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+fn columns(table: &Table, projection: &Projection) -> Vec<ColumnRecord> {
+    table
+        .columns
+        .iter()
+        .zip(&projection.columns)
+        .filter(|(_, view)| view.visible)
+        .map(|(column, view)| ColumnRecord {
+            name: column.name.clone(),
+            type_name: column.type_name.clone(),
+            form: form_of(column, view),
+            required: view.placeholder.is_some() || is_always_logged(table, column),
+            identity: table.identity == Identity::Full || column.is_identity,
+            not_null: is_never_null(table, column),
+        })
+        .collect()
+}
+
+/// What a consumer sees of a column, as stable text.
+fn form_of(column: &Column, view: &ColumnView) -> String {
+    let form = match view.mask {
+        Some(mask) => format!("{MASKED}{}", mask_name(mask)),
+        None => form_without_lengths(&column.form),
+    };
+    match &view.placeholder {
+        Some(text) => format!("{form}{OR}{text:?}"),
+        None => form,
+    }
+}
+
+/// The form as stable text: what is saved must read the same to every later build.
+fn form_without_lengths(form: &Form) -> String {
+    match form {
+        Form::Boolean => "boolean".to_owned(),
+        Form::Integer { min, max } => format!("{INTEGER}{min}..{max}"),
+        Form::Float => "float".to_owned(),
+        Form::String(kind) => kind.name().to_owned(),
+        Form::Json => "json".to_owned(),
+        Form::Array(element) => format!("array({})", form_without_lengths(element)),
+        Form::Object(fields) => {
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|(name, form)| format!("{name:?} {}", form_without_lengths(form)))
+                .collect();
+            format!("object({})", fields.join(", "))
+        }
+        Form::Map => "map".to_owned(),
+    }
+}
+
+/// What the form of integers begins with.
+const INTEGER: &str = "integer ";
+/// What the form of a masked column begins with.
+const MASKED: &str = "masked ";
+/// What stands before the placeholder of a column that has one. Such a column has a form of one word,
+/// or is masked.
+const OR: &str = " or ";
+
+/// What the form of a column is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FormParts<'a> {
+    /// The form alone.
+    pub(super) form: &'a str,
+    /// The mask's name in the configuration, or `none`.
+    pub(super) mask: &'a str,
+    /// The placeholder in quotes, or `none`.
+    pub(super) placeholder: &'a str,
+}
+
+impl<'a> FormParts<'a> {
+    /// The parts of what [`ColumnRecord::form`] holds.
+    pub(super) fn of(text: &'a str) -> Self {
+        let (form, placeholder) = match text.split_once(OR) {
+            Some((form, placeholder)) if !form.contains('(') => (form, placeholder),
+            _ => (text, "none"),
+        };
+        Self { form, mask: form.strip_prefix(MASKED).unwrap_or("none"), placeholder }
+    }
+}
+
+/// Whether a reader of values of the form `old` can read those of the form `new`: the same one, or
+/// integers from within its bounds.
+pub(super) fn is_within(old: &str, new: &str) -> bool {
+    let bounds = |form: &str| {
+        let (min, max) = form.strip_prefix(INTEGER)?.split_once("..")?;
+        Some((min.parse::<i128>().ok()?, max.parse::<i128>().ok()?))
+    };
+    old == new
+        || bounds(old).zip(bounds(new)).is_some_and(|(old, new)| new.0 >= old.0 && new.1 <= old.1)
+}
+
+/// A mask's name in the configuration.
+pub(crate) fn mask_name(mask: Mask) -> &'static str {
+    match mask {
+        Mask::Sha256 => "sha256",
+        Mask::Redact => "redact",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_are_taken_apart_and_compared() {
+        let (small, big) = ("integer -32768..32767", "integer -2147483648..2147483647");
+        assert!(is_within(big, small) && is_within(big, big) && !is_within(small, big));
+        let parts = |form, mask, placeholder| FormParts { form, mask, placeholder };
+        assert_eq!(FormParts::of("json"), parts("json", "none", "none"));
+        assert_eq!(FormParts::of("text or \"a or b\""), parts("text", "none", "\"a or b\""));
+        let masked = FormParts::of("masked sha256 or \"x\"");
+        assert_eq!(masked, parts("masked sha256", "sha256", "\"x\""));
+        let object = "object(\"a or b\" text)";
+        assert_eq!(FormParts::of(object), parts(object, "none", "none"));
+        assert!(!is_within("text", "uuid") && !is_within("integer 0..", "integer 0..1"));
+    }
+}
