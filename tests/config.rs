@@ -33,6 +33,8 @@ connectors:
       slot: rowtide_shop
       publication: rowtide_shop
       tables: { include: ["public.*"], exclude: ["public.tmp_*"] }
+      streaming: on
+      spool: { dir: /var/tmp/rowtide, max: 50GiB }
     snapshot: never
     tables:
       public.orders:

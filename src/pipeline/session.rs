@@ -34,6 +34,10 @@ const DRAIN_AFTER_ERROR: Duration = Duration::from_secs(5);
 const SOURCE_GOODBYE: Duration = Duration::from_secs(3);
 /// The least memory a connector's share may be.
 const MEMORY_MIN: usize = 1024 * 1024;
+/// The most memory for what a source sets aside.
+const SPOOL_MEMORY_MAX: usize = 4 * 1024 * 1024;
+/// The folder in the state folder below which sources set aside what they may not hand over yet.
+const SPOOL: &str = "spool";
 
 /// How a run ended.
 pub(crate) struct SessionEnd {
@@ -107,7 +111,7 @@ fn share(job: &Job) -> usize {
 }
 
 async fn stream(job: &Job, opened: Opened) -> SessionEnd {
-    let limits = Limits { max_event: job.config.max_event, ..Limits::default() };
+    let limits = limits(job, opened.source.as_ref());
     let (out, received, spent) = batch_channel(CHANNEL_BATCHES);
     let resume = opened.checkpoint.map(|checkpoint| checkpoint.position);
     let (committed, committed_seen) = watch::channel(resume.clone());
@@ -125,6 +129,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         limits,
         claims: Arc::clone(&claims) as Arc<dyn rowtide_sdk::Claims>,
         report: job.board.report().clone(),
+        scratch: job.config.state_dir.join(SPOOL).join(&job.connector.name),
     };
     let (planner, encoder) = match encoding(job, opened.source.info(), opened.state) {
         Ok(made) => made,
@@ -198,10 +203,18 @@ fn encoding(job: &Job, info: SourceInfo, state: HostState) -> Result<(Planner, E
     Ok((planner, encoder))
 }
 
-/// What the raw batches leave of the connector's share for encoded records.
+/// What a source must keep to. What it sets aside it may hold in memory as far as that is good for
+/// writing to disk in large pieces.
+fn limits(job: &Job, source: &dyn Source) -> Limits {
+    let spool_memory = if source.spools() { (share(job) / 8).min(SPOOL_MEMORY_MAX) } else { 0 };
+    Limits { max_event: job.config.max_event, spool_memory, ..Limits::default() }
+}
+
+/// What the raw batches and what is set aside leave of the connector's share for encoded records.
 fn encoded_memory(job: &Job, limits: Limits) -> usize {
     let raw = RAW_BATCHES.saturating_mul(limits.batch_bytes);
-    share(job).saturating_sub(raw).max(MEMORY_MIN / 2)
+    let left = share(job).saturating_sub(raw).saturating_sub(limits.spool_memory);
+    left.max(MEMORY_MIN / 2)
 }
 
 /// A task that ends with its handle: a session that is dropped leaves nothing running.

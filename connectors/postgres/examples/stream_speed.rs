@@ -53,6 +53,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         limits: Limits::default(),
         claims: Arc::new(NoClaims),
         report: Reporter::default(),
+        scratch: std::env::temp_dir().join(format!("stream_speed.{}", std::process::id())),
     };
     let started = Instant::now();
     let task = tokio::spawn(Box::new(source).run(cx));

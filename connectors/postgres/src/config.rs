@@ -2,6 +2,7 @@
 
 mod heartbeat;
 mod messages;
+mod streaming;
 mod tables;
 mod time;
 mod url;
@@ -15,9 +16,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::codes;
+use crate::stream::codes::STREAMED_MESSAGES;
 
 pub use heartbeat::{Heartbeat, HeartbeatInterval, Off};
 pub use messages::{MessageFilter, MessageSelection};
+pub use streaming::{ByteSize, SpoolConfig, Streaming};
 pub use tables::{TableFilter, TableSelection};
 pub use time::Time;
 pub(crate) use url::describe;
@@ -64,9 +67,15 @@ pub struct PostgresConfig {
     #[serde(default = "default_connect_timeout")]
     #[schemars(range(min = 1, max = 600))]
     pub connect_timeout_seconds: u16,
-    /// Memory that the server may use to decode for this connector before it spills to its disk,
-    /// such as `256MB`. More of it makes large transactions cheaper for the server. The server's own
-    /// setting where it is not given.
+    /// When the server sends the changes of large transactions.
+    #[serde(default)]
+    pub streaming: Streaming,
+    /// Where open transactions are set aside with `streaming: on`.
+    #[serde(default)]
+    pub spool: SpoolConfig,
+    /// Memory that the server may use to decode for this connector before it spills to its disk (or,
+    /// with `streaming: on`, sends on), such as `256MB`. More of it makes large transactions cheaper
+    /// for the server. The server's own setting where it is not given.
     #[serde(default)]
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,8}(kB|MB|GB)$"))]
     pub logical_decoding_work_mem: Option<String>,
@@ -242,6 +251,15 @@ impl PostgresConfig {
         if !self.heartbeat.is_sound() {
             let message = "`heartbeat.interval` must be between 100ms and 1h";
             problems.push(problem(codes::SETTING, message, ""));
+        }
+        if self.streaming == Streaming::On && self.messages.is_some() {
+            problems.push(problem(
+                STREAMED_MESSAGES,
+                "`streaming: on` and `messages` exclude each other: the server does not say which \
+                 subtransaction a streamed message belongs to, so that messages of a rolled back \
+                 savepoint would be delivered",
+                "set `streaming: off`, or leave `messages` out",
+            ));
         }
         if self.logical_decoding_work_mem.as_deref().is_some_and(|size| !is_memory_size(size)) {
             problems.push(problem(

@@ -6,7 +6,8 @@
 //! [`PostgresSource`] verifies and prepares everything (`server`, `slot`, `publication`) and hands
 //! the connection to `stream`: `assemble` takes the bytes apart in place, with `pgoutput` for the
 //! messages, `relations` for the tables and `transaction` for the place in the log; `feedback` tells
-//! the server what is saved. Nothing in `assemble`, `pgoutput`, `transaction` and `position` does
+//! the server what is saved. Transactions that are streamed before they are complete are set aside in
+//! `spool` and `folder`. Nothing in `assemble`, `pgoutput`, `spool`, `transaction` and `position` does
 //! I/O.
 
 mod adopt;
@@ -34,9 +35,10 @@ pub mod wire;
 
 pub use adopt::{describe, drop_slot_and_publication, position_at, position_at_slot};
 pub use config::{
-    ChannelBinding, ConnectOptions, Heartbeat, HeartbeatInterval, MessageFilter, MessageSelection,
-    Off, Operation, OriginFilter, PostgresConfig, PublicationManagement, Roots, SessionAttrs,
-    SslMode, TableFilter, TableSelection, Target, Time, TlsOptions,
+    ByteSize, ChannelBinding, ConnectOptions, Heartbeat, HeartbeatInterval, MessageFilter,
+    MessageSelection, Off, Operation, OriginFilter, PostgresConfig, PublicationManagement, Roots,
+    SessionAttrs, SpoolConfig, SslMode, Streaming, TableFilter, TableSelection, Target, Time,
+    TlsOptions,
 };
 pub use describe::tables;
 pub use lsn::{Lsn, NotAnLsn};

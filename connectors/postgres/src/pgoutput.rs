@@ -1,9 +1,11 @@
 //! The messages of pgoutput, protocol version 1, text format ("Logical Replication Message Formats"
-//! in the PostgreSQL manual).
+//! in the PostgreSQL manual). What version 2 adds is in [`streamed`].
 //!
 //! Parsing is in two steps, so that a change can be counted, skipped or refused by its head alone:
 //! [`parse`] reads a message's head, and [`RowChange::images`] the tuples of a row change as spans.
 //! Nothing here does I/O, allocates per row, or panics on any bytes.
+
+pub mod streamed;
 
 use rowtide_sdk::{Cell, Image, ImageKind, Op, Span};
 

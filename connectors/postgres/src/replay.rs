@@ -14,7 +14,7 @@ use crate::message::MessageRules;
 use crate::position::{History, Renderer};
 use crate::relation::{TableFacts, build_table};
 use crate::stream::codes;
-use crate::stream::{Assembler, Progress, Step};
+use crate::stream::{Assembler, Progress, Spool, Step};
 
 /// One recorded message: where it stands in the log and the message itself, without the streaming
 /// protocol's header.
@@ -56,8 +56,10 @@ pub fn replay(
         }
         None => None,
     };
-    let mut assembler =
-        Assembler::new(progress, renderer, Box::new(|_, _| true), limits).with_messages(rules);
+    // Never so much that anything would go to disk.
+    let spool = Some(Spool::new(usize::MAX));
+    let mut assembler = Assembler::new(progress, renderer, Box::new(|_, _| true), limits, spool)
+        .with_messages(rules);
     let mut batches = Vec::new();
     for recorded in messages {
         write_frame(recorded, assembler.buffer())?;
@@ -71,7 +73,7 @@ pub fn replay(
                     let table = Arc::new(build_table(database, &message, &facts));
                     assembler.learn(message, table);
                 }
-                Step::Reply | Step::Ended => {}
+                Step::Reply | Step::Ended | Step::Spill | Step::Fill(_) | Step::Forget(..) => {}
             }
         }
     }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::config::{
-    ConnectOptions, OriginFilter, PostgresConfig, PublicationManagement, TableFilter,
+    ConnectOptions, OriginFilter, PostgresConfig, PublicationManagement, Streaming, TableFilter,
 };
 use crate::error::{codes as refusals, good_before};
 use crate::guard::{Guard, Memory};
@@ -23,7 +23,7 @@ use crate::publication::{self, Members};
 use crate::server::{self, Server};
 use crate::slot::{self, Slot};
 use crate::sql::{Sql, ident};
-use crate::stream::{self, Progress, Pulse, Session, Tables, codes};
+use crate::stream::{self, Folder, Progress, Pulse, Session, Tables, codes};
 use crate::wire::{ReplicationConnection, sql_client};
 
 /// How often the publication is brought in step with the tables.
@@ -108,7 +108,8 @@ impl PostgresSource {
         }
     }
 
-    /// A fingerprint of what shapes the raw sequence of changes.
+    /// A fingerprint of what shapes the raw sequence of changes. Streaming does not: the same changes
+    /// are counted alike.
     pub(crate) fn fingerprint(&self) -> String {
         let mut shape = format!("pgoutput proto_version=1 publication={}", self.config.publication);
         // Only what was asked for is named: positions of those who did not ask stay what they were.
@@ -130,9 +131,14 @@ impl PostgresSource {
             OriginFilter::Any => "",
             OriginFilter::None => ", origin 'none'",
         };
+        let version = match self.config.streaming {
+            Streaming::Off => "proto_version '1'",
+            // Later versions bring two-phase commit, and streams that several workers apply.
+            Streaming::On => "proto_version '2', streaming 'on'",
+        };
         format!(
             "START_REPLICATION SLOT {} LOGICAL {from} \
-             (proto_version '1', publication_names '{publication}'{messages}{origin})",
+             ({version}, publication_names '{publication}'{messages}{origin})",
             ident(&self.config.slot)
         )
     }
@@ -171,11 +177,28 @@ impl PostgresSource {
             "leave `origin` out, and use `source.origin` of the events to tell them apart",
         ))
     }
+
+    /// The folder for streamed transactions, where they are asked for. Only who holds the slot may
+    /// empty it.
+    fn spool(&self, cx: &SourceContext) -> Result<Option<Folder>> {
+        if self.config.streaming == Streaming::Off {
+            return Ok(None);
+        }
+        let dir = match &self.config.spool.dir {
+            Some(dir) => dir.join(&cx.name),
+            None => cx.scratch.clone(),
+        };
+        Folder::open(dir, self.config.spool.max.map(|max| max.0)).map(Some)
+    }
 }
 
 impl Source for PostgresSource {
     fn info(&self) -> SourceInfo {
         info()
+    }
+
+    fn spools(&self) -> bool {
+        self.config.streaming == Streaming::On
     }
 
     fn run(self: Box<Self>, cx: SourceContext) -> BoxFuture<'static, Result<()>> {
@@ -264,6 +287,7 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
     };
     let (reader, writer) =
         connection.start_replication(&source.start_command(progress.place().0)).await?;
+    let folder = source.spool(cx)?;
     tracing::info!(lsn = %progress.place().0, slot = source.config.slot, "streaming");
     let filter = source.filter.clone();
     let (rename, renamed) = watch::channel(None);
@@ -279,6 +303,7 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
         wal_sender_timeout: server.wal_sender_timeout(),
         pulse: pulse.clone(),
         renamed,
+        folder,
     };
     let guard = Guard {
         source: source.clone(),

@@ -22,3 +22,6 @@ mod refusals;
 #[cfg(test)]
 #[path = "stream/resume.rs"]
 mod resume;
+#[cfg(test)]
+#[path = "stream/streamed.rs"]
+mod streamed;

@@ -1,5 +1,6 @@
 //! What a source is, and what the host gives it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,10 @@ pub struct Limits {
     pub linger: Duration,
     /// One event's raw bytes at most; a larger one is [`crate::Entry::Poisoned`].
     pub max_event: usize,
+    /// Bytes in memory, at most, of what a source sets aside until it may be handed over; what is
+    /// above goes to [`SourceContext::scratch`]. Zero for a source that does not say
+    /// [`Source::spools`].
+    pub spool_memory: usize,
 }
 
 impl Default for Limits {
@@ -46,6 +51,7 @@ impl Default for Limits {
             batch_rows: 4096,
             linger: Duration::from_millis(1),
             max_event: 16 * 1024 * 1024,
+            spool_memory: 0,
         }
     }
 }
@@ -95,6 +101,9 @@ pub struct SourceContext {
     pub claims: Arc<dyn Claims>,
     /// Where the source says that it streams, and how its side stands.
     pub report: Reporter,
+    /// A folder for what the source sets aside while it runs, made by the source if it needs it. It is
+    /// this connector's alone, and what is in it is worth nothing to the next run.
+    pub scratch: PathBuf,
 }
 
 /// A source: owns its connection, keepalives and pace.
@@ -105,6 +114,12 @@ pub struct SourceContext {
 pub trait Source: Send {
     /// The constant facts.
     fn info(&self) -> SourceInfo;
+
+    /// Whether the source sets aside what it may not hand over yet, and wants memory for it:
+    /// [`Limits::spool_memory`].
+    fn spools(&self) -> bool {
+        false
+    }
 
     /// Reads the log from `cx.resume` until told to stop.
     fn run(self: Box<Self>, cx: SourceContext) -> BoxFuture<'static, Result<()>>;

@@ -110,6 +110,21 @@ fn bad_urls_are_refused_with_their_code_and_without_the_password() {
 }
 
 #[test]
+fn streamed_messages_are_refused() {
+    let settings = |messages: bool, streaming: &str| {
+        let mut settings = serde_json::json!({
+            "url": "postgres://u@h/db", "slot": "s", "publication": "p", "streaming": streaming
+        });
+        if messages {
+            settings["messages"] = serde_json::json!({});
+        }
+        serde_json::from_value::<PostgresConfig>(settings).unwrap().problems(Path::new("."))
+    };
+    assert_eq!(codes_of(&settings(true, "on")), [crate::stream::codes::STREAMED_MESSAGES]);
+    assert!(settings(true, "off").is_empty() && settings(false, "on").is_empty());
+}
+
+#[test]
 fn all_problems_are_returned_together() {
     let config: PostgresConfig = serde_json::from_value(serde_json::json!({
         "url": "postgres://h:x/?sslmode=no", "slot": "Bad-Slot", "publication": "",

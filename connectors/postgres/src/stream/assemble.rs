@@ -2,19 +2,24 @@
 //!
 //! The read buffer is the batch: bytes from the socket are appended to [`Batch::bytes`], whole
 //! frames are parsed in place, and rows become spans into it. When a batch leaves, the unparsed tail
-//! is copied to the next one's buffer.
+//! is copied to the next one's buffer. A streamed transaction that commits is replayed through the same
+//! buffer (see `streamed`).
 //!
 //! Protocol: "Streaming Replication Protocol" (XLogData, keepalive) and "Message Formats" (CopyData)
 //! in the PostgreSQL manual.
 
 mod messages;
+mod streamed;
 
 use std::sync::Arc;
 
 use rowtide_sdk::{Batch, Change, Entry, Error, Limits, Op, Origin, Poisoned, Result, Table};
 
+pub(crate) use self::streamed::Fill;
+use self::streamed::Replay;
 use super::codes;
 use super::relations::{Relations, Wanted};
+use super::spool::Spool;
 use super::transaction::Progress;
 use crate::lsn::Lsn;
 use crate::message::MessageRules;
@@ -43,6 +48,13 @@ pub(crate) enum Step {
     Reply,
     /// The server has ended the stream.
     Ended,
+    /// Memory holds too much of streamed transactions: move what [`Assembler::largest`] gives to
+    /// disk.
+    Spill,
+    /// Append more of a transaction's file to [`Assembler::buffer`] and call [`Assembler::filled`].
+    Fill(Fill),
+    /// Remove the file of a streamed transaction, of this many bytes.
+    Forget(u32, u64),
 }
 
 /// Chooses the tables whose changes are handed over, by schema and name.
@@ -66,6 +78,14 @@ pub(crate) struct Assembler {
     limits: Limits,
     /// The newest LSN that the server has named.
     received: Lsn,
+    /// How many descriptions of tables the server has sent.
+    described: u64,
+    /// The number of the description that [`Step::Describe`] gave.
+    describing: u64,
+    /// Streamed transactions, where they were asked for.
+    spool: Option<Spool>,
+    /// The streamed transaction that is being handed over.
+    replay: Option<Replay>,
 }
 
 fn not_understood(what: impl std::fmt::Display, at: Lsn) -> Error {
@@ -78,12 +98,14 @@ fn not_understood(what: impl std::fmt::Display, at: Lsn) -> Error {
 }
 
 impl Assembler {
-    /// Starts at `progress` with an empty batch.
+    /// Starts at `progress` with an empty batch. `spool` is there where transactions are streamed
+    /// before they are complete.
     pub(crate) fn new(
         progress: Progress,
         renderer: Renderer,
         filter: Filter,
         limits: Limits,
+        spool: Option<Spool>,
     ) -> Self {
         let limits = Limits {
             // Spans are 32 bits wide, and a message has at most one gigabyte.
@@ -104,6 +126,10 @@ impl Assembler {
             messages: None,
             limits,
             received: Lsn(0),
+            described: 0,
+            describing: 0,
+            spool,
+            replay: None,
         };
         assembler.make_room();
         assembler
@@ -158,12 +184,19 @@ impl Assembler {
             if self.discard > 0 && !self.throw_away() {
                 return Ok(Step::More);
             }
+            let is_replaying = self.replay.is_some();
             // Out of the batch while parsing, so that messages can borrow it.
             let bytes = std::mem::take(&mut self.batch.bytes);
-            let step = self.parse(&bytes);
+            let step = if is_replaying { self.records(&bytes) } else { self.parse(&bytes) };
             self.batch.bytes = bytes;
             match step? {
                 Step::More if self.discard > 0 => {}
+                Step::More if is_replaying => {
+                    if let Some(step) = self.refill()? {
+                        return Ok(step);
+                    }
+                }
+                Step::More if self.replay.is_some() => self.begin_replay(),
                 Step::More => return Ok(self.more()),
                 step => return Ok(step),
             }
@@ -214,7 +247,7 @@ impl Assembler {
                 .ok()
                 .and_then(|len| len.checked_sub(4))
                 .ok_or_else(|| not_understood("a frame without a length", self.received))?;
-            if tag == tag::COPY_DATA && body_len > self.limits.max_event {
+            if tag == tag::COPY_DATA && body_len > self.limits.max_event + self.segment_overhead() {
                 return self.oversized(rest, FRAME_HEADER + body_len);
             }
             let Some(body) = body.get(..body_len) else {
@@ -234,6 +267,11 @@ impl Assembler {
             tag::COPY_DATA => match body.split_first() {
                 Some((b'w', xlog)) => {
                     let (start, message) = self.xlog_data(xlog)?;
+                    if self.spool.is_some()
+                        && let Some(step) = self.streamed(message, start)?
+                    {
+                        return Ok(step);
+                    }
                     self.message(message, start)
                 }
                 Some((b'k', keepalive)) => self.keepalive(keepalive),
@@ -272,7 +310,9 @@ impl Assembler {
         let (wal_end, reply) =
             parts.ok_or_else(|| not_understood("a keepalive too short", self.received))?;
         self.received = self.received.max(wal_end);
-        self.progress.idle(wal_end);
+        if self.segment().is_none() {
+            self.progress.idle(wal_end);
+        }
         Ok((reply == 1).then_some(Step::Reply))
     }
 
@@ -287,7 +327,11 @@ impl Assembler {
                 self.received = self.received.max(commit.end_lsn);
                 self.progress.commit(commit).map_err(misplaced)?;
             }
-            Message::Relation(relation) => return Ok(self.relation(relation)),
+            Message::Relation(relation) => {
+                let number = self.described;
+                self.described += 1;
+                return Ok(self.relation(relation, number));
+            }
             Message::Truncate(truncate) => self.truncate(&truncate, at)?,
             Message::Origin(name) => self.progress.origin(name).map_err(misplaced)?,
             Message::Logical(message) => self.logical(&message, at)?,
@@ -296,20 +340,22 @@ impl Assembler {
         Ok(None)
     }
 
-    fn relation(&mut self, message: RelationMessage) -> Option<Step> {
-        if self.relations.is_known(&message) {
+    /// Takes a description in; the server had sent `number` others before it.
+    fn relation(&mut self, message: RelationMessage, number: u64) -> Option<Step> {
+        if self.relations.is_known(&message, number) {
             return None;
         }
         if (self.filter)(&message.schema, &message.name) {
+            self.describing = number;
             return Some(Step::Describe(message));
         }
-        self.relations.learn(message, None);
+        self.relations.learn(message, number, None);
         None
     }
 
     /// Keeps the table made of a [`Step::Describe`].
     pub(crate) fn learn(&mut self, message: RelationMessage, table: Arc<Table>) {
-        self.relations.learn(message, Some(table));
+        self.relations.learn(message, self.describing, Some(table));
     }
 
     #[inline]
@@ -367,26 +413,38 @@ impl Assembler {
 
     /// A frame above the limit: its head says whose change it is, the rest is never held.
     fn oversized(&mut self, rest: &[u8], frame: usize) -> Result<Step> {
-        let head = rest.get(..CHANGE_HEAD).and_then(|head| {
+        let needed = CHANGE_HEAD + self.segment_overhead();
+        let head = rest.get(..needed).and_then(|head| {
             let (_, body) = head.split_first_chunk::<FRAME_HEADER>()?;
             body.split_first()
         });
         let Some((&kind, xlog)) = head else {
-            self.wanted = CHANGE_HEAD;
+            self.wanted = needed;
             return Ok(Step::More);
         };
         if kind != b'w' {
             return Err(not_understood("a large CopyData of unknown kind", self.received));
         }
         let (at, message) = self.xlog_data(xlog)?;
-        match message.split_first() {
-            Some((b'I' | b'U' | b'D', _)) => self.poison(message, frame, at)?,
-            Some((b'M', _)) if !self.oversized_logical(rest, frame, at)? => return Ok(Step::More),
-            Some((b'M', _)) => {}
-            _ => return Err(not_understood("a large message that is no row change", at)),
+        if self.segment().is_some() {
+            self.set_oversized_aside(message, frame, at)?;
+        } else if message.first() != Some(&b'M') {
+            self.oversized_message(message, frame, at)?;
+        } else if !self.oversized_logical(rest, frame, at)? {
+            return Ok(Step::More);
         }
         self.discard = frame;
         Ok(Step::More)
+    }
+
+    /// A message above the limit, of which only the beginning is there.
+    fn oversized_message(&mut self, message: &[u8], frame: usize, at: Lsn) -> Result<()> {
+        match message.split_first() {
+            Some((b'I' | b'U' | b'D', _)) => self.poison(message, frame, at),
+            Some((b'M', _)) if self.messages.is_none() => Ok(()),
+            Some((b'M', _)) => Err(self.message_too_large(frame, at)),
+            _ => Err(not_understood("a large message that is no row change", at)),
+        }
     }
 
     fn poison(&mut self, message: &[u8], frame: usize, at: Lsn) -> Result<()> {
@@ -427,7 +485,10 @@ impl Assembler {
 
     /// The bytes after the last whole frame; `None` in the middle of one being thrown away.
     pub(crate) fn into_unread(self) -> Option<Vec<u8>> {
-        let Self { batch: Batch { mut bytes, .. }, parsed, discard, .. } = self;
+        let Self { batch: Batch { mut bytes, .. }, parsed, discard, replay, .. } = self;
+        if let Some(replay) = replay {
+            return Some(replay.into_unread());
+        }
         bytes.drain(..parsed.min(bytes.len()));
         (discard == 0).then_some(bytes)
     }

@@ -6,8 +6,10 @@
 mod assemble;
 pub(crate) mod codes;
 mod feedback;
+mod folder;
 mod pulse;
 mod relations;
+mod spool;
 mod tables;
 mod transaction;
 
@@ -26,8 +28,10 @@ use crate::position::{InTx, Renderer};
 use crate::relation::RelationMessage;
 use crate::wire::{Reader, Writer, stop};
 
-pub(crate) use self::assemble::{Assembler, Filter, Step};
+pub(crate) use self::assemble::{Assembler, Fill, Filter, Step};
+pub(crate) use self::folder::Folder;
 pub(crate) use self::pulse::Pulse;
+pub(crate) use self::spool::Spool;
 pub(crate) use self::tables::Tables;
 pub(crate) use self::transaction::Progress;
 
@@ -71,6 +75,8 @@ pub(crate) struct Session {
     pub(crate) pulse: Pulse,
     /// Another renderer, once the server went on on another timeline.
     pub(crate) renamed: watch::Receiver<Option<Renderer>>,
+    /// Where streamed transactions are set aside, where they were asked for.
+    pub(crate) folder: Option<Folder>,
 }
 
 /// A server that shuts down asks again within this time of an answer.
@@ -87,6 +93,8 @@ enum Flow {
 }
 
 struct Driver {
+    /// First, so that it is unlocked before the slot is.
+    folder: Option<Folder>,
     reader: Reader,
     feedback: Feedback,
     assembler: Assembler,
@@ -126,8 +134,11 @@ pub(crate) async fn run(session: Session, cx: SourceContext) -> Result<()> {
         wal_sender_timeout,
         pulse,
         renamed,
+        folder,
     } = session;
-    let assembler = Assembler::new(progress, renderer, filter, cx.limits).with_messages(messages);
+    let spool = folder.as_ref().map(|_| Spool::new(cx.limits.spool_memory));
+    let assembler = Assembler::new(progress, renderer, filter, cx.limits, spool);
+    let assembler = assembler.with_messages(messages);
     let handed_over = assembler.place();
     let interval = feedback::interval(wal_sender_timeout);
     let now = Instant::now();
@@ -138,6 +149,7 @@ pub(crate) async fn run(session: Session, cx: SourceContext) -> Result<()> {
         tables,
         pulse,
         renamed,
+        folder,
         out: cx.out,
         shutdown: cx.shutdown,
         linger: cx.limits.linger,
@@ -164,6 +176,12 @@ pub(crate) fn host_gone() -> Error {
     Error::transient(Origin::Host, codes::HOST_GONE, "the pipeline behind the source is gone")
 }
 
+/// Streamed transactions came that were not asked for.
+fn no_folder() -> Error {
+    let message = "a transaction is streamed although that was not asked for";
+    Error::fatal(Origin::Source, codes::NOT_UNDERSTOOD, message)
+}
+
 impl Driver {
     async fn step(&mut self) -> Result<Flow> {
         match self.assembler.advance()? {
@@ -172,6 +190,9 @@ impl Driver {
             Step::Full => self.flush().await,
             Step::Describe(message) => self.describe(message).await,
             Step::Reply => self.reply(),
+            Step::Spill => self.spill(),
+            Step::Fill(fill) => self.fill(fill).await,
+            Step::Forget(xid, len) => self.forget(xid, len),
             Step::Ended => Err(Error::transient(
                 Origin::Source,
                 codes::STREAM_ENDED,
@@ -337,6 +358,47 @@ impl Driver {
         };
         assembler.learn(message, made);
         Ok(Flow::Continue)
+    }
+
+    /// Moves what memory has no room for to disk.
+    fn spill(&mut self) -> Result<Flow> {
+        while let Some((xid, blocks)) = self.assembler.largest() {
+            self.folder()?.append(xid, &blocks)?;
+            self.assembler.spilled(blocks);
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// Brings more of a transaction that is being replayed. A resumed one may be long before any of
+    /// its changes is handed over, so the server is kept informed here too.
+    async fn fill(&mut self, fill: Fill) -> Result<Flow> {
+        if self.shutdown.is_cancelled() {
+            return Ok(Flow::Stop);
+        }
+        if poll_immediate(self.feedback.due()).await.is_some() {
+            self.feedback.send(self.assembler.received(), false).await?;
+        }
+        self.assembler.received_at(now_us());
+        let Fill { xid, at, max } = fill;
+        let Self { assembler, folder, .. } = self;
+        let buffer = assembler.buffer();
+        let before = buffer.len();
+        folder.as_mut().ok_or_else(no_folder)?.read(xid, at, buffer, max)?;
+        let bytes = buffer.len().saturating_sub(before);
+        assembler.filled(bytes);
+        // Lets the runtime learn what time it is.
+        tokio::task::yield_now().await;
+        Ok(Flow::Continue)
+    }
+
+    /// Removes the file of a transaction that is over.
+    fn forget(&mut self, xid: u32, len: u64) -> Result<Flow> {
+        self.folder()?.remove(xid, len)?;
+        Ok(Flow::Continue)
+    }
+
+    fn folder(&mut self) -> Result<&mut Folder> {
+        self.folder.as_mut().ok_or_else(no_folder)
     }
 
     /// The server asks for a status. It does so when it has not heard from us for long, and again

@@ -1,6 +1,12 @@
 //! The tables the server has described in this session, by oid.
+//!
+//! The server keeps one description per table and sends it when it has changed since it was last
+//! sent, to every streamed transaction anew. So what came last is in force, also where it came inside
+//! a streamed transaction, from that one's commit on. Inside the replay of such a transaction its own
+//! descriptions are in force, which may be older.
 
 use std::collections::HashMap;
+use std::collections::hash_map;
 use std::sync::Arc;
 
 use rowtide_sdk::Table;
@@ -12,6 +18,8 @@ use crate::relation::{RelationMessage, needs_catalog};
 pub(crate) struct Relation {
     /// What the server said.
     message: RelationMessage,
+    /// How many descriptions it had sent before.
+    number: u64,
     /// The table, where its changes are wanted.
     table: Option<Arc<Table>>,
     /// Its index in [`rowtide_sdk::Batch::tables`], in the batch of this number.
@@ -27,6 +35,26 @@ pub(crate) struct Relations {
     last: Option<(u32, usize)>,
     /// The number of the batch at hand.
     batch: u64,
+    /// Tables by oid that the transaction which is being replayed describes as they were before.
+    newer: HashMap<u32, Relation>,
+    /// Whether a transaction is being replayed.
+    is_replaying: bool,
+}
+
+/// The place of a table that is in no batch.
+const UNSEEN: (u64, u32) = (u64::MAX, 0);
+
+/// Keeps the description that was sent last.
+fn keep_newest(entry: hash_map::Entry<'_, u32, Relation>, relation: Relation) {
+    match entry {
+        hash_map::Entry::Occupied(mut kept) if kept.get().number < relation.number => {
+            kept.insert(relation);
+        }
+        hash_map::Entry::Occupied(_) => {}
+        hash_map::Entry::Vacant(place) => {
+            place.insert(relation);
+        }
+    }
 }
 
 /// A table as a row change needs it.
@@ -44,21 +72,35 @@ pub(crate) enum Wanted {
 }
 
 impl Relations {
-    /// Whether the server has just said again what it said before of a table that is known, and
-    /// nothing beside the message describes the table.
-    pub(crate) fn is_known(&self, message: &RelationMessage) -> bool {
-        self.by_oid
-            .get(&message.oid)
-            .and_then(|&number| self.all.get(number))
-            .is_some_and(|relation| relation.message == *message && !needs_catalog(message))
+    /// Whether the server says again what it said before of a table that is known, and nothing beside
+    /// the message describes the table. `number` is how many descriptions it had sent before.
+    pub(crate) fn is_known(&mut self, message: &RelationMessage, number: u64) -> bool {
+        let known = self.by_oid.get(&message.oid).and_then(|&at| self.all.get_mut(at));
+        let Some(known) = known.filter(|known| known.message == *message) else { return false };
+        let is_known = !needs_catalog(message);
+        if is_known {
+            known.number = known.number.max(number);
+        }
+        is_known
     }
 
-    /// Keeps a table's description; `table` is absent where its changes are not wanted.
-    pub(crate) fn learn(&mut self, message: RelationMessage, table: Option<Arc<Table>>) {
+    /// Keeps a table's description; `table` is absent where its changes are not wanted, and `number`
+    /// is how many descriptions the server had sent before.
+    pub(crate) fn learn(
+        &mut self,
+        message: RelationMessage,
+        number: u64,
+        table: Option<Arc<Table>>,
+    ) {
         let oid = message.oid;
-        let relation = Relation { message, table, slot: (u64::MAX, 0) };
-        match self.by_oid.get(&oid).and_then(|&number| self.all.get_mut(number)) {
-            Some(known) => *known = relation,
+        let relation = Relation { message, number, table, slot: UNSEEN };
+        match self.by_oid.get(&oid).and_then(|&at| self.all.get_mut(at)) {
+            Some(known) => {
+                let before = std::mem::replace(known, relation);
+                if self.is_replaying && before.number > number {
+                    keep_newest(self.newer.entry(oid), before);
+                }
+            }
             None => {
                 self.by_oid.insert(oid, self.all.len());
                 self.all.push(relation);
@@ -96,6 +138,22 @@ impl Relations {
         tables.push(Arc::clone(relation.table.as_ref()?));
         relation.slot = (self.batch, slot);
         Some(slot)
+    }
+
+    /// A transaction is replayed from here on.
+    pub(crate) fn begin_replay(&mut self) {
+        self.is_replaying = true;
+    }
+
+    /// The replay is over: what the server said last is in force.
+    pub(crate) fn end_replay(&mut self) {
+        self.is_replaying = false;
+        for (oid, newer) in self.newer.drain() {
+            let relation = self.by_oid.get(&oid).and_then(|&at| self.all.get_mut(at));
+            if let Some(relation) = relation.filter(|relation| relation.number < newer.number) {
+                *relation = Relation { slot: UNSEEN, ..newer };
+            }
+        }
     }
 
     /// `schema.name` of a wanted table, for messages.

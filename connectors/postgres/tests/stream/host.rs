@@ -1,7 +1,7 @@
 //! A stand-in for the host: takes batches, keeps what they say in plain form, and says that their
 //! positions are saved.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,6 +115,8 @@ pub(crate) struct Setup {
     pub(crate) known_tables: Vec<KnownTable>,
     pub(crate) limits: Limits,
     pub(crate) report: Reporter,
+    /// The folder for what is set aside.
+    pub(crate) scratch: PathBuf,
 }
 
 impl Setup {
@@ -129,7 +131,8 @@ impl Setup {
         });
         let limits = Limits { max_event: 16 << 20, ..Limits::default() };
         let report = Reporter::default();
-        Self { config, resume: None, known_tables: Vec::new(), limits, report }
+        let scratch = server.folder().join("spool").join(database);
+        Self { config, resume: None, known_tables: Vec::new(), limits, report, scratch }
     }
 
     pub(crate) fn set(mut self, field: &str, value: serde_json::Value) -> Self {
@@ -216,6 +219,7 @@ impl Host {
             limits: setup.limits,
             claims: Arc::new(NoClaims),
             report: setup.report.clone(),
+            scratch: setup.scratch.clone(),
         };
         let task = tokio::spawn(Box::new(setup.source()).run(cx));
         Self {

@@ -129,7 +129,7 @@ impl Assembler {
         Ok(true)
     }
 
-    fn message_too_large(&self, frame: usize, at: Lsn) -> Error {
+    pub(super) fn message_too_large(&self, frame: usize, at: Lsn) -> Error {
         Error::poison(
             Origin::Source,
             codes::MESSAGE_TOO_LARGE,

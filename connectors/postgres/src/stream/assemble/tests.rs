@@ -1,5 +1,8 @@
 //! Recorded messages, cut anywhere: framing, transactions, resuming, limits.
 
+mod streamed;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,18 +71,29 @@ fn recorded(jsonl: &str) -> Vec<u8> {
 }
 
 fn limits(batch_bytes: usize, batch_rows: usize) -> Limits {
-    Limits { batch_bytes, batch_rows, linger: Duration::ZERO, max_event: 1 << 20 }
+    Limits {
+        batch_bytes,
+        batch_rows,
+        linger: Duration::ZERO,
+        max_event: 1 << 20,
+        ..Limits::default()
+    }
 }
 
-fn assembler(limits: Limits, progress: Progress) -> Assembler {
+fn assembler_renderer() -> Renderer {
     let history = History {
         system: "1".to_owned(),
         timeline: 1,
         database: "shop".to_owned(),
         database_oid: 5,
     };
-    let renderer = Renderer::new(&history, "slot", "ab").unwrap();
-    Assembler::new(progress, renderer, Box::new(|_, name| name != "unwanted"), limits)
+    Renderer::new(&history, "slot", "ab").unwrap()
+}
+
+fn assembler(limits: Limits, progress: Progress) -> Assembler {
+    let renderer = assembler_renderer();
+    let spool = Some(Spool::new(limits.spool_memory));
+    Assembler::new(progress, renderer, Box::new(|_, name| name != "unwanted"), limits, spool)
 }
 
 fn from_start(limits: Limits) -> Assembler {
@@ -153,10 +167,21 @@ struct Run {
     positions: Vec<(usize, PgPosition)>,
     replies: usize,
     largest_buffer: usize,
+    /// How often something went to disk.
+    spills: usize,
+    /// The streamed transactions that are on disk at the end.
+    disk: HashMap<u32, Vec<u8>>,
 }
 
 fn run(assembler: &mut Assembler, stream: &[u8], pieces: &[usize], flush_always: bool) -> Run {
-    let mut run = Run { entries: Vec::new(), positions: Vec::new(), replies: 0, largest_buffer: 0 };
+    let mut run = Run {
+        entries: Vec::new(),
+        positions: Vec::new(),
+        replies: 0,
+        largest_buffer: 0,
+        spills: 0,
+        disk: HashMap::new(),
+    };
     let take = |assembler: &mut Assembler, run: &mut Run| {
         let batch = assembler.take(Batch::default());
         entries(&batch, &mut run.entries);
@@ -190,6 +215,23 @@ fn run(assembler: &mut Assembler, stream: &[u8], pieces: &[usize], flush_always:
             }
             Step::Reply => run.replies += 1,
             Step::Ended => panic!("ended"),
+            Step::Spill => {
+                while let Some((xid, blocks)) = assembler.largest() {
+                    let file = run.disk.entry(xid).or_default();
+                    file.extend(blocks.pieces().flatten());
+                    assembler.spilled(blocks);
+                    run.spills += 1;
+                }
+            }
+            Step::Fill(Fill { xid, at, max }) => {
+                let rest = &run.disk[&xid][usize::try_from(at).unwrap()..];
+                let len = rest.len().min(usize::try_from(max).unwrap());
+                assembler.buffer().extend_from_slice(&rest[..len]);
+                assembler.filled(len);
+            }
+            Step::Forget(xid, len) => {
+                assert_eq!(run.disk.remove(&xid).unwrap().len() as u64, len);
+            }
         }
     }
     take(assembler, &mut run);
@@ -445,9 +487,9 @@ fn happens() -> impl Strategy<Value = Happens> {
 }
 
 /// The stream of a session that starts at `from`, and the end of each transaction by its commit LSN.
-fn session(log: &[Happens], from: u64) -> (Vec<u8>, std::collections::HashMap<String, u64>) {
+fn session(log: &[Happens], from: u64) -> (Vec<u8>, HashMap<String, u64>) {
     let mut stream = [relation(1, "unwanted"), relation(2, "orders")].concat();
-    let mut ends = std::collections::HashMap::new();
+    let mut ends = HashMap::new();
     let mut lsn = 1000;
     for (number, happening) in log.iter().enumerate() {
         match happening {

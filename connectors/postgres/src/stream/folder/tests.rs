@@ -1,0 +1,116 @@
+//! Files of transactions in a folder of their own.
+
+use super::super::spool::{Head, Kind, Spool};
+use super::*;
+use crate::lsn::Lsn;
+
+/// What is in memory of a transaction with one record of so many bytes.
+fn blocks(len: usize, byte: u8) -> Blocks {
+    let mut spool = Spool::new(0);
+    spool.start(1, true).unwrap();
+    let body = vec![byte; len];
+    let head = Head { kind: Kind::Message, len, xid: 1, lsn: Lsn(1) };
+    spool.append(head, &[&body]).unwrap();
+    spool.largest().unwrap().1
+}
+
+fn bytes(blocks: &Blocks) -> Vec<u8> {
+    blocks.pieces().collect::<Vec<_>>().concat()
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let name = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut names: Vec<String> = fs::read_dir(path).unwrap().map(name).collect();
+    names.sort();
+    names
+}
+
+fn read_all(folder: &mut Folder, xid: u32, len: usize, piece: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while out.len() < len {
+        let at = out.len() as u64;
+        folder.read(xid, at, &mut out, piece.min(len as u64 - at)).unwrap();
+    }
+    out
+}
+
+#[test]
+fn files_hold_what_was_appended_and_go_with_their_transaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spool/shop");
+    let mut folder = Folder::open(path.clone(), None).unwrap();
+    let (first, second, other) = (blocks(100_000, 1), blocks(70_000, 2), blocks(10, 3));
+    folder.append(7, &first).unwrap();
+    folder.append(8, &other).unwrap();
+    folder.append(7, &second).unwrap();
+    assert_eq!(names(&path), ["7.spool", "8.spool"]);
+    let whole = [bytes(&first), bytes(&second)].concat();
+    assert_eq!(read_all(&mut folder, 7, whole.len(), 4096), whole);
+    assert_eq!(read_all(&mut folder, 7, whole.len(), 1 << 20), whole);
+    assert_eq!(read_all(&mut folder, 8, 20, 7), bytes(&other)[..20]);
+    folder.remove(7, whole.len() as u64).unwrap();
+    assert_eq!(names(&path), ["8.spool"]);
+    drop(folder);
+    assert!(names(&path).is_empty(), "a session leaves nothing");
+}
+
+#[test]
+fn what_a_killed_session_left_is_removed_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["7.spool", "notes.spool", "7.txt"] {
+        fs::write(dir.path().join(name), "x").unwrap();
+    }
+    let folder = Folder::open(dir.path().to_owned(), None).unwrap();
+    assert_eq!(names(dir.path()), ["7.txt", "notes.spool"]);
+    drop(folder);
+    assert_eq!(names(dir.path()), ["7.txt", "notes.spool"]);
+}
+
+#[test]
+fn a_second_session_is_kept_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut folder = Folder::open(dir.path().to_owned(), None).unwrap();
+    folder.append(7, &blocks(10, 1)).unwrap();
+    let error = Folder::open(dir.path().to_owned(), None).unwrap_err();
+    assert_eq!((error.code(), error.class()), (codes::SPOOL_BUSY, Class::Transient));
+    assert_eq!(names(dir.path()), ["7.spool"], "the first one's files are untouched");
+    drop(folder);
+    drop(Folder::open(dir.path().to_owned(), None).unwrap());
+}
+
+#[test]
+fn the_limit_counts_all_files_and_what_was_removed_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut folder = Folder::open(dir.path().to_owned(), Some(250)).unwrap();
+    let one = blocks(100 - 17, 1);
+    folder.append(1, &one).unwrap();
+    folder.append(2, &one).unwrap();
+    let error = folder.append(3, &one).unwrap_err();
+    assert_eq!((error.code(), error.class()), (codes::SPOOL_LIMIT, Class::Fatal));
+    assert!(error.to_string().contains("300 bytes"), "{error}");
+    assert_eq!(names(dir.path()), ["1.spool", "2.spool"], "nothing half-written");
+    folder.remove(1, 100).unwrap();
+    folder.append(3, &one).unwrap();
+}
+
+#[test]
+fn unusable_folders_and_damaged_files_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "x").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        let error = Folder::open(path, None).unwrap_err();
+        assert_eq!((error.code(), error.class()), (codes::SPOOL_UNUSABLE, Class::Fatal), "{error}");
+    }
+    let mut folder = Folder::open(dir.path().to_owned(), None).unwrap();
+    folder.append(1, &blocks(100, 1)).unwrap();
+    File::options().write(true).open(dir.path().join("1.spool")).unwrap().set_len(50).unwrap();
+    let mut out = Vec::new();
+    folder.read(1, 0, &mut out, 117).unwrap();
+    let error = folder.read(1, 50, &mut out, 67).unwrap_err();
+    assert_eq!((error.code(), error.class()), (codes::SPOOL_IO, Class::Transient));
+    // Gone altogether.
+    fs::remove_file(dir.path().join("1.spool")).unwrap();
+    let error = folder.read(1, 3, &mut out, 5).unwrap_err();
+    assert_eq!((error.code(), error.class()), (codes::SPOOL_IO, Class::Transient), "{error}");
+}

@@ -1,0 +1,454 @@
+//! Transactions that the server sends before they are complete.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rowtide_sdk::Class;
+use rowtide_testkit::{Postgres, postgres_versions};
+use serde_json::json;
+use tokio_postgres::Client;
+
+use crate::changes::database;
+use crate::host::{Event, Host, PATIENCE, Setup};
+
+/// So that a few hundred rows are streamed.
+const SMALL: &str = "logical_decoding_work_mem=64kB";
+
+fn streaming(server: &Postgres) -> Setup {
+    Setup::new(server, "shop").set("streaming", json!("on"))
+}
+
+/// The files of a session, and the bytes in them.
+fn spooled(scratch: &Path) -> (usize, u64) {
+    let files: Vec<u64> = match std::fs::read_dir(scratch) {
+        Ok(entries) => entries.map(|entry| entry.unwrap().metadata().unwrap().len()).collect(),
+        Err(_) => Vec::new(),
+    };
+    (files.len(), files.iter().sum())
+}
+
+/// Waits for what must come soon.
+async fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < PATIENCE, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn run(sql: &Client, statement: &str) {
+    if let Err(error) = sql.batch_execute(statement).await {
+        panic!("{statement}: {error:?}");
+    }
+}
+
+/// `c public.t none > id=7,…` as 7.
+fn ids(events: &[Event]) -> Vec<i32> {
+    let id = |event: &Event| {
+        let after = event.after.as_deref().unwrap();
+        after.strip_prefix("id=").unwrap().split(',').next().unwrap().parse().unwrap()
+    };
+    events.iter().map(id).collect()
+}
+
+const TABLES: &str = "
+    CREATE TYPE mood AS ENUM ('ok', 'bad');
+    CREATE TABLE shared (id int PRIMARY KEY, v text);
+    CREATE TABLE t0 (id int PRIMARY KEY, v text);
+    CREATE TABLE t1 (id int PRIMARY KEY, v text);
+    ALTER TABLE t1 REPLICA IDENTITY FULL;
+    CREATE TABLE t2 (id int NOT NULL UNIQUE, v text, m mood DEFAULT 'ok');
+    ALTER TABLE t2 REPLICA IDENTITY USING INDEX t2_id_key;
+    CREATE TABLE t3 (id int PRIMARY KEY, v text);
+    ALTER TABLE t3 ALTER v SET STORAGE EXTERNAL";
+
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below
+    }
+}
+
+/// A session of the application with a table of its own, in a transaction.
+struct Session {
+    sql: Client,
+    table: usize,
+    savepoints: u64,
+    columns: u64,
+}
+
+impl Session {
+    /// One statement; `id` is a number nobody uses, with 1000 free ones behind it.
+    async fn step(&mut self, dice: &mut Dice, id: u64) {
+        let table = format!("t{}", self.table);
+        let last = id + dice.roll(400);
+        let statement = match dice.roll(17) {
+            0..4 => format!(
+                "INSERT INTO shared SELECT g, 'shared ' || g FROM generate_series({id}, {last}) g"
+            ),
+            4..7 => format!(
+                "INSERT INTO {table} SELECT g, 'row ' || g FROM generate_series({id}, {last}) g"
+            ),
+            7 => format!("INSERT INTO {table} VALUES ({id}, repeat('x', 200000))"),
+            8 => format!("UPDATE {table} SET v = v || '!' WHERE id % 3 = 0 AND length(v) < 1000"),
+            9 => format!("UPDATE {table} SET id = -id WHERE id % 7 = 0"),
+            10 => format!("DELETE FROM {table} WHERE id % 5 = 0"),
+            11 => format!("TRUNCATE {table}"),
+            12 if self.savepoints > 0 => {
+                self.savepoints -= 1;
+                format!("ROLLBACK TO s{0}; RELEASE s{0}", self.savepoints)
+            }
+            13 if self.savepoints > 0 => {
+                self.savepoints -= 1;
+                format!("RELEASE s{}", self.savepoints)
+            }
+            14 => {
+                self.columns += 1;
+                format!("ALTER TABLE {table} ADD c{}_{id} int DEFAULT 7", self.columns)
+            }
+            15 => {
+                self.savepoints = 0;
+                let end = if dice.roll(3) == 0 { "ROLLBACK" } else { "COMMIT" };
+                format!("{end}; BEGIN")
+            }
+            _ => {
+                self.savepoints += 1;
+                format!("SAVEPOINT s{}", self.savepoints - 1)
+            }
+        };
+        run(&self.sql, &statement).await;
+    }
+}
+
+/// Sessions with long transactions that cross each other, with savepoints, rollbacks and ALTER, and
+/// short ones between them.
+async fn crossing(server: &Postgres, seed: u64, steps: u64) {
+    let mut dice = Dice(seed | 1);
+    let plain = server.client("shop").await;
+    let mut sessions = Vec::new();
+    for table in 0..4 {
+        let sql = server.client("shop").await;
+        run(&sql, "BEGIN").await;
+        sessions.push(Session { sql, table, savepoints: 0, columns: 0 });
+    }
+    for step in 0..steps {
+        let id = (seed % 1000) * 1_000_000 + step * 1000 + 1;
+        let chosen = usize::try_from(dice.roll(4)).unwrap();
+        sessions[chosen].step(&mut dice, id).await;
+        if dice.roll(4) == 0 {
+            run(&plain, &format!("INSERT INTO shared VALUES ({}, 'plain')", id + 999)).await;
+        }
+    }
+    for session in sessions {
+        let end = if dice.roll(4) == 0 { "ROLLBACK" } else { "COMMIT" };
+        run(&session.sql, end).await;
+    }
+    run(&plain, "INSERT INTO shared VALUES (0, 'the end')").await;
+}
+
+async fn until_the_end(host: &mut Host) {
+    while !host.events.last().is_some_and(|event| event.text().contains("v=the end")) {
+        host.batch().await;
+    }
+}
+
+/// The server counts what it streamed, and says so a little later.
+async fn until_streamed(sql: &Client) {
+    let streamed = "SELECT stream_txns FROM pg_stat_replication_slots WHERE slot_name = 'shop'";
+    let since = Instant::now();
+    while sql.query_one(streamed, &[]).await.unwrap().get::<_, i64>(0) < 5 {
+        assert!(since.elapsed() < PATIENCE, "hardly anything was streamed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Two slots see the same log, one with streaming and one without.
+#[tokio::test]
+async fn h39_streamed_transactions_are_the_same_as_whole_ones() {
+    for version in postgres_versions() {
+        for seed in [1, 22] {
+            let Some(server) = Postgres::start(&version, &[SMALL]) else { return };
+            let sql = database(&server, "shop", TABLES).await;
+            let mut setup = streaming(&server);
+            setup.limits.spool_memory = usize::try_from(seed % 2 * 300_000).unwrap();
+            let mut streamed = setup.run();
+            streamed.ready().await;
+            let mut whole = Setup::new(&server, "shop").set("slot", json!("whole")).run();
+            whole.ready().await;
+            crossing(&server, seed, 250).await;
+            until_the_end(&mut whole).await;
+            until_the_end(&mut streamed).await;
+            let differ = whole.events.iter().zip(&streamed.events).find(|(a, b)| a != b);
+            assert_eq!(differ, None, "{version} {seed}");
+            assert_eq!(streamed.events.len(), whole.events.len());
+            assert!(whole.events.len() > 3000, "{}", whole.events.len());
+            until_streamed(&sql).await;
+            assert_eq!(spooled(&setup.scratch).0, 0, "files of complete transactions are left");
+            streamed.stop().await;
+            whole.stop().await;
+        }
+    }
+}
+
+/// A streamed transaction, killed again and again while it is handed over, now with streaming and now
+/// without.
+#[tokio::test]
+async fn h07_a_replay_goes_on_where_it_was_cut() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[SMALL]) else { return };
+        let sql = database(&server, "shop", TABLES).await;
+        let on = streaming(&server).rows(700);
+        let off = on.clone().set("streaming", json!("off"));
+        let mut host = on.run();
+        host.ready().await;
+        run(
+            &sql,
+            "BEGIN; INSERT INTO shared SELECT g, 'a' FROM generate_series(1, 3000) g;
+             SAVEPOINT s; INSERT INTO shared SELECT g, 'lost' FROM generate_series(3001, 6000) g;
+             ROLLBACK TO s; INSERT INTO shared SELECT g, 'b' FROM generate_series(3001, 6000) g;
+             COMMIT",
+        )
+        .await;
+        let mut seen = Vec::new();
+        let mut position = None;
+        for round in 0..6 {
+            host.batch().await;
+            seen.append(&mut host.events);
+            position = host.kill().await;
+            let next = if round % 2 == 0 { &off } else { &on };
+            host = next.clone().from(position.clone()).run();
+        }
+        host.kill().await;
+        let mut host = on.from(position).run();
+        host.until(6000 - seen.len()).await;
+        seen.append(&mut host.events);
+        assert_eq!(ids(&seen), (1..=6000).collect::<Vec<_>>(), "{version}");
+        for (at, event) in seen.iter().enumerate() {
+            assert!(event.id.ends_with(&format!(":{at}")), "{} at {at}", event.id);
+        }
+        host.stop().await;
+    }
+}
+
+/// A session ends while a transaction is being streamed: the next one gets it whole, from its start.
+#[tokio::test]
+async fn h39_a_transaction_is_streamed_again_after_a_restart() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[SMALL]) else { return };
+        let sql = database(&server, "shop", TABLES).await;
+        let other = server.client("shop").await;
+        let setup = streaming(&server);
+        let mut host = setup.run();
+        host.ready().await;
+        let rows = "INSERT INTO shared SELECT g, repeat('x', 100) FROM generate_series";
+        run(&sql, &format!("BEGIN; {rows}(1, 2000) g")).await;
+        wait_for("the spool", || spooled(&setup.scratch).1 > 100_000).await;
+        run(&other, "INSERT INTO shared VALUES (-1, 'short')").await;
+        host.until(1).await;
+        let position = host.kill().await;
+        // Left as a killed process would leave it.
+        std::fs::write(setup.scratch.join("77.spool"), "torn").unwrap();
+        let mut host = setup.clone().from(position).run();
+        run(&sql, &format!("{rows}(2001, 4000) g")).await;
+        wait_for("the spool", || spooled(&setup.scratch).1 > 400_000).await;
+        assert_eq!(spooled(&setup.scratch).0, 1, "the last session's file is still there");
+        run(&sql, "COMMIT").await;
+        host.until(4000).await;
+        assert_eq!(ids(&host.events), (1..=4000).collect::<Vec<_>>(), "{version}");
+        host.stop().await;
+        assert_eq!(spooled(&setup.scratch), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn h39_a_rolled_back_transaction_leaves_nothing() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[SMALL]) else { return };
+        let sql = database(&server, "shop", TABLES).await;
+        let setup = streaming(&server);
+        let mut host = setup.run();
+        host.ready().await;
+        run(
+            &sql,
+            "BEGIN; INSERT INTO shared SELECT g, repeat('x', 100) FROM generate_series(1, 5000) g",
+        )
+        .await;
+        wait_for("the spool", || spooled(&setup.scratch).1 > 500_000).await;
+        run(&sql, "ROLLBACK").await;
+        wait_for("the end of the spool", || spooled(&setup.scratch).0 == 0).await;
+        run(&sql, "INSERT INTO shared VALUES (1, 'kept')").await;
+        assert_eq!(host.until(1).await, ["c public.shared none > id=1,v=kept"], "{version}");
+        host.stop().await;
+    }
+}
+
+/// Many transactions at once, each streamed, half of them rolled back.
+#[tokio::test]
+async fn h39_two_hundred_transactions_at_once() {
+    let settings = [SMALL, "max_connections=230", "max_wal_size=2GB"];
+    let Some(server) = Postgres::start("18", &settings) else { return };
+    let _sql = database(&server, "shop", TABLES).await;
+    let mut setup = streaming(&server);
+    setup.limits.spool_memory = 1 << 20;
+    let mut host = setup.run();
+    host.ready().await;
+    let mut sessions = Vec::new();
+    for _ in 0..200 {
+        let sql = server.client("shop").await;
+        run(&sql, "BEGIN").await;
+        sessions.push(sql);
+    }
+    for round in 0..5 {
+        for (number, sql) in sessions.iter().enumerate() {
+            let first = number * 1000 + round * 100;
+            let rows = format!("{first}, {}", first + 99);
+            run(
+                sql,
+                &format!(
+                    "INSERT INTO shared SELECT g, repeat('x', 100) FROM generate_series({rows}) g"
+                ),
+            )
+            .await;
+        }
+    }
+    wait_for("files", || spooled(&setup.scratch).0 > 100).await;
+    let mut expected = Vec::new();
+    for (number, sql) in sessions.iter().enumerate() {
+        let is_kept = number % 2 == 0;
+        run(sql, if is_kept { "COMMIT" } else { "ROLLBACK" }).await;
+        if is_kept {
+            let first = i32::try_from(number).unwrap() * 1000;
+            expected.extend(first..first + 500);
+        }
+    }
+    host.until(expected.len()).await;
+    assert_eq!(ids(&host.events), expected);
+    wait_for("the end of the spool", || spooled(&setup.scratch).0 == 0).await;
+    host.stop().await;
+}
+
+async fn slot(sql: &Client) -> (i32, String) {
+    let row = sql
+        .query_one("SELECT active_pid, confirmed_flush_lsn::text FROM pg_replication_slots", &[])
+        .await
+        .unwrap();
+    (row.get::<_, Option<i32>>(0).unwrap_or_default(), row.get(1))
+}
+
+/// While a replay waits for the host, the server is kept informed and nothing is confirmed.
+#[tokio::test]
+async fn h08_a_blocked_replay_keeps_its_connection() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[SMALL, "wal_sender_timeout=2s"]) else {
+            return;
+        };
+        let sql = database(&server, "shop", TABLES).await;
+        let mut host = streaming(&server).rows(100).run();
+        host.ready().await;
+        host.during(Duration::from_millis(500)).await;
+        host.saves = false;
+        let before = slot(&sql).await;
+        run(&sql, "INSERT INTO shared SELECT g, 'x' FROM generate_series(1, 20000) g").await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(slot(&sql).await, before, "{version}");
+        host.saves = true;
+        host.until(20_000).await;
+        host.during(Duration::from_millis(500)).await;
+        assert_eq!(slot(&sql).await.0, before.0, "{version}");
+        host.stop().await;
+    }
+}
+
+/// Progress goes on beside a transaction that is being streamed, and is never past it.
+#[tokio::test]
+async fn h09_progress_goes_on_beside_a_streamed_transaction() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[SMALL, "wal_sender_timeout=2s"]) else {
+            return;
+        };
+        let sql = database(&server, "shop", TABLES).await;
+        run(&sql, "CREATE TABLE unwanted (v text)").await;
+        let other = server.client("shop").await;
+        let setup = streaming(&server);
+        let mut host = setup.run();
+        host.ready().await;
+        run(&sql, "BEGIN; INSERT INTO shared SELECT g, 'x' FROM generate_series(1, 2000) g").await;
+        wait_for("the spool", || spooled(&setup.scratch).1 > 0).await;
+        let before = host.place().confirm;
+        for _ in 0..4 {
+            run(&other, "INSERT INTO unwanted SELECT 'x' FROM generate_series(1, 1000)").await;
+            host.during(Duration::from_millis(1000)).await;
+        }
+        assert!(host.place().confirm > before, "{version}: no progress");
+        assert!(host.events.is_empty());
+        let position = host.kill().await;
+        run(&sql, "COMMIT").await;
+        let mut host = setup.from(position).run();
+        host.until(2000).await;
+        assert_eq!(ids(&host.events), (1..=2000).collect::<Vec<_>>(), "{version}");
+        host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn h40_a_prepared_transaction_is_streamed_once() {
+    for version in postgres_versions() {
+        let settings = [SMALL, "max_prepared_transactions=5"];
+        let Some(server) = Postgres::start(&version, &settings) else { return };
+        let sql = database(&server, "shop", TABLES).await;
+        let setup = streaming(&server);
+        let mut host = setup.run();
+        host.ready().await;
+        run(
+            &sql,
+            "BEGIN; INSERT INTO shared SELECT g, 'x' FROM generate_series(1, 2000) g;
+             PREPARE TRANSACTION 'p'; BEGIN;
+             INSERT INTO shared SELECT g, 'x' FROM generate_series(3000, 5000) g;
+             PREPARE TRANSACTION 'q'",
+        )
+        .await;
+        wait_for("the spool", || spooled(&setup.scratch).0 == 2).await;
+        let position = host.stop().await;
+        run(&sql, "COMMIT PREPARED 'p'").await;
+        run(&sql, "ROLLBACK PREPARED 'q'").await;
+        run(&sql, "INSERT INTO shared VALUES (2001, 'y')").await;
+        let mut host = setup.clone().from(position).run();
+        host.until(2001).await;
+        assert_eq!(ids(&host.events), (1..=2001).collect::<Vec<_>>(), "{version}");
+        wait_for("the end of the spool", || spooled(&setup.scratch).0 == 0).await;
+        host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn h39_the_spools_limit_stops_the_source_and_nothing_is_lost() {
+    let Some(server) = Postgres::start("18", &[SMALL]) else { return };
+    let sql = database(&server, "shop", TABLES).await;
+    let setup = streaming(&server).set("spool", json!({ "max": "200kB" }));
+    let mut host = setup.run();
+    host.ready().await;
+    run(&sql, "INSERT INTO shared SELECT g, repeat('x', 100) FROM generate_series(1, 5000) g")
+        .await;
+    let error = host.error().await;
+    assert_eq!((error.code().0, error.class()), ("RT2300", Class::Fatal), "{error}");
+    assert_eq!(spooled(&setup.scratch).0, 0, "a session leaves nothing");
+    let position = host.position.clone();
+    let mut host = setup.set("streaming", json!("off")).from(position).run();
+    host.until(5000).await;
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn h39_an_unusable_folder_is_named_at_the_start() {
+    let Some(server) = Postgres::start("18", &[SMALL]) else { return };
+    let _sql = database(&server, "shop", TABLES).await;
+    let file = server.folder().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let setup = streaming(&server).set("spool", json!({ "dir": file }));
+    let error = setup.refusal().await;
+    assert_eq!((error.code().0, error.class()), ("RT2302", Class::Fatal), "{error}");
+}
