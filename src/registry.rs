@@ -9,8 +9,8 @@ use rowtide_basic::stdout::{self, StdoutConfig, StdoutSink};
 use rowtide_kafka::{KafkaConfig, KafkaLimits, KafkaSink};
 use rowtide_postgres::{Lsn, PostgresConfig, PostgresSource, SlotInfo};
 use rowtide_sdk::{
-    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Preflight, Result, Secret, Sink,
-    Source, Table, TopicSpec,
+    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Preflight, Provider, Result,
+    Secret, Sink, Source, Table, TopicSpec,
 };
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -100,6 +100,16 @@ impl SourceFactory for Postgres {
 
     fn message_topic(&self) -> Option<String> {
         self.0.message_topic().map(str::to_owned)
+    }
+
+    fn setup_sql<'a>(
+        &'a self,
+        cx: &'a BuildContext<'a>,
+        provider: Provider,
+    ) -> BoxFuture<'a, Result<String>> {
+        Box::pin(
+            async move { Ok(rowtide_postgres::setup_sql(&self.0, cx.connector, provider).await) },
+        )
     }
 
     fn resource(&self) -> Option<String> {

@@ -22,6 +22,8 @@ mod kafka;
 mod messages;
 #[path = "e2e/operate.rs"]
 mod operate;
+#[path = "e2e/print_sql.rs"]
+mod print_sql;
 #[path = "e2e/refusals.rs"]
 mod refusals;
 #[path = "e2e/restarts.rs"]

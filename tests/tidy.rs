@@ -29,10 +29,12 @@ fn files() -> Vec<PathBuf> {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            // In a linked work tree `.git` is a file.
+            if [".git", "target", "quickstart-data", "node_modules"].contains(&name.as_str()) {
+                continue;
+            }
             if path.is_dir() {
-                let is_ours =
-                    ![".git", "target", "quickstart-data", "node_modules"].contains(&name.as_str());
-                if is_ours && !path.is_symlink() {
+                if !path.is_symlink() {
                     walk(&path, out);
                 }
             // Of a linked work tree `.git` is a file.

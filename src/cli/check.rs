@@ -2,32 +2,129 @@
 
 use std::fmt::Write as _;
 
-use rowtide_sdk::{Checkpoint, Finding, KEYLESS_COMPACTED, Preflight, Severity};
+use clap::ValueEnum;
+use rowtide_sdk::{Checkpoint, Finding, KEYLESS_COMPACTED, Preflight, Provider, Severity};
+use serde_json::{Value, json};
 
-use super::output::Out;
+use super::output::{Out, complain};
 use super::{Exit, fit, runtime};
-use crate::config::{BuildContext, Config, ConnectorConfig};
+use crate::config::{BuildContext, Config, ConnectorConfig, Problems};
 use crate::offsets;
 use crate::pipeline::{ClaimRegistry, ConnectorClaims, SchemaFiles};
 use crate::schema::HostState;
 
-/// Prints every finding of every connector, errors first.
-pub(super) fn check(config: &Config) -> Exit {
+/// How findings are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// Who runs the database server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProviderArg {
+    /// You, with a superuser
+    #[value(name = "self")]
+    SelfRun,
+    /// Amazon RDS or Aurora
+    Rds,
+    /// Google Cloud SQL
+    #[value(name = "cloudsql")]
+    CloudSql,
+    /// Azure Database
+    Azure,
+}
+
+impl From<ProviderArg> for Provider {
+    fn from(provider: ProviderArg) -> Self {
+        match provider {
+            ProviderArg::SelfRun => Self::SelfRun,
+            ProviderArg::Rds => Self::Rds,
+            ProviderArg::CloudSql => Self::CloudSql,
+            ProviderArg::Azure => Self::Azure,
+        }
+    }
+}
+
+/// Prints every finding of every connector, errors first. Ends with an error's code only where there
+/// is an error.
+pub(super) fn check(config: &Config, format: Format) -> Exit {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(exit) => return exit,
     };
     let mut out = Out::new();
     let mut exit = Exit::Ok;
+    let mut rows = Vec::new();
     let claims = ClaimRegistry::default();
     for connector in &config.connectors {
-        let found = runtime.block_on(look(config, connector, &claims));
-        let (text, failed) = report(connector, found);
-        let printed = out.text(&text);
-        exit = [exit, failed, printed].into_iter().find(|e| *e != Exit::Ok).unwrap_or(Exit::Ok);
+        let sides = sides(connector, runtime.block_on(look(config, connector, &claims)));
+        let failed = sides.iter().find(|side| side.has_failed()).map(|side| side.exit);
+        let printed = match format {
+            Format::Text => out.text(&report(connector, &sides)),
+            Format::Json => {
+                rows.extend(sides.iter().flat_map(|side| side.rows(&connector.name)));
+                Exit::Ok
+            }
+        };
+        let of_this = failed.unwrap_or(printed);
+        exit = if exit == Exit::Ok { of_this } else { exit };
+    }
+    if format == Format::Json {
+        let printed = out.text(&document(&rows, exit));
+        exit = if exit == Exit::Ok { printed } else { exit };
     }
     runtime.shutdown_background();
     exit
+}
+
+/// Prints a configuration's problems as findings.
+pub(super) fn misconfigured(problems: &Problems) -> Exit {
+    let row = |problem: &crate::config::Problem| {
+        json!({
+            "connector": null,
+            "side": "config",
+            "level": Severity::Error.name(),
+            "code": problem.code.0,
+            "where": problem.path,
+            "message": problem.message,
+            "remedy": problem.remedy,
+        })
+    };
+    let rows: Vec<Value> = problems.0.iter().map(row).collect();
+    let printed = Out::new().text(&document(&rows, Exit::Config));
+    if printed == Exit::Ok { Exit::Config } else { printed }
+}
+
+/// Prints the SQL that gives every source what it needs.
+pub(super) fn print_sql(config: &Config, provider: ProviderArg) -> Exit {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(exit) => return exit,
+    };
+    let mut out = Out::new();
+    let mut exit = Exit::Ok;
+    for connector in &config.connectors {
+        let cx = context(config, connector);
+        let sql = runtime.block_on(connector.source.factory.setup_sql(&cx, provider.into()));
+        let this = match sql {
+            Ok(sql) => out.text(&sql),
+            Err(error) => {
+                complain(&format!("{}: {error}", connector.name));
+                Exit::of(&error)
+            }
+        };
+        exit = if exit == Exit::Ok { this } else { exit };
+    }
+    runtime.shutdown_background();
+    exit
+}
+
+fn context<'a>(config: &Config, connector: &'a ConnectorConfig) -> BuildContext<'a> {
+    BuildContext { connector: &connector.name, memory: config.memory, max_event: config.max_event }
 }
 
 /// What was found about one connector.
@@ -42,11 +139,7 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
     let (saved, state) = saved(config, connector);
     let (folder, name) = (config.state_dir.clone(), connector.name.clone());
     let claims = ConnectorClaims::new(claims.clone(), folder, name, Vec::new());
-    let cx = BuildContext {
-        connector: &connector.name,
-        memory: config.memory,
-        max_event: config.max_event,
-    };
+    let cx = context(config, connector);
     let keys = |schema: &str, table: &str| connector.table(schema, table).key.clone();
     let resume = saved.as_ref().map(|checkpoint| &checkpoint.position);
     let known = Preflight { keys: &keys, resume, claims: &claims };
@@ -82,42 +175,90 @@ fn saved(config: &Config, connector: &ConnectorConfig) -> (Option<Checkpoint>, V
     (saved, findings)
 }
 
-/// The text for one connector and how the process should end for it.
-fn report(connector: &ConnectorConfig, found: Found) -> (String, Exit) {
-    let mut text = String::new();
-    let mut exit = Exit::Ok;
+/// One side of a connector and what was found there, errors first.
+struct Side {
+    name: &'static str,
+    /// What it is: the kind of source or sink.
+    kind: &'static str,
+    findings: Vec<Finding>,
+    /// How the process ends where there is an error.
+    exit: Exit,
+}
+
+fn sides(connector: &ConnectorConfig, found: Found) -> Vec<Side> {
+    let has_state = !connector.sink.factory.keeps_position();
     let sides = [
         ("state", "saved position", found.state, Exit::Host),
         ("source", connector.source.kind, found.source, Exit::Source),
         ("tables", "settings and topics", found.tables, Exit::Config),
         ("sink", connector.sink.kind, found.sink, Exit::Sink),
     ];
-    let has_state = !connector.sink.factory.keeps_position();
-    for (side, kind, mut findings, failure) in sides {
-        if side == "state" && !has_state && findings.is_empty() {
-            continue;
-        }
-        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-        let failed = findings.iter().any(|finding| finding.severity == Severity::Error);
-        let verdict = if failed { "cannot work" } else { "ok" };
-        push_line(&mut text, &format!("{} {side} ({kind}): {verdict}", connector.name));
-        for finding in &findings {
+    sides
+        .into_iter()
+        .filter(|(name, _, findings, _)| *name != "state" || has_state || !findings.is_empty())
+        .map(|(name, kind, mut findings, exit)| {
+            findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+            Side { name, kind, findings, exit }
+        })
+        .collect()
+}
+
+impl Side {
+    fn has_failed(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    fn rows(&self, connector: &str) -> impl Iterator<Item = Value> {
+        self.findings.iter().map(move |finding| {
+            json!({
+                "connector": connector,
+                "side": self.name,
+                "level": finding.severity.name(),
+                "code": finding.code.0,
+                "where": finding.place.as_deref().unwrap_or(self.kind),
+                "message": finding.message,
+                "remedy": finding.remedy,
+            })
+        })
+    }
+}
+
+/// All findings as one JSON document.
+fn document(rows: &[Value], exit: Exit) -> String {
+    let is = |row: &&Value, level: Severity| {
+        row.get("level").and_then(Value::as_str) == Some(level.name())
+    };
+    let count = |level: Severity| rows.iter().filter(|row| is(row, level)).count();
+    let document = json!({
+        "exit": exit.number(),
+        "errors": count(Severity::Error),
+        "warnings": count(Severity::Warning),
+        "infos": count(Severity::Info),
+        "findings": rows,
+    });
+    format!("{document:#}\n")
+}
+
+/// The text for one connector.
+fn report(connector: &ConnectorConfig, sides: &[Side]) -> String {
+    let mut text = String::new();
+    for side in sides {
+        let verdict = if side.has_failed() { "cannot work" } else { "ok" };
+        push_line(
+            &mut text,
+            &format!("{} {} ({}): {verdict}", connector.name, side.name, side.kind),
+        );
+        for finding in &side.findings {
             push_finding(&mut text, finding);
         }
-        if failed && exit == Exit::Ok {
-            exit = failure;
-        }
     }
-    (text, exit)
+    text
 }
 
 fn push_finding(text: &mut String, finding: &Finding) {
-    let severity = match finding.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Info => "info",
-    };
-    push_line(text, &format!("  {severity} {}: {}", finding.code, finding.message));
+    let place = finding.place.iter().map(|place| format!(" ({place})")).collect::<String>();
+    let severity = finding.severity.name();
+    push_line(text, &format!("  {severity} {}{place}: {}", finding.code, finding.message));
     for line in finding.remedy.iter().flat_map(|remedy| remedy.lines()) {
         push_line(text, &format!("      {line}"));
     }

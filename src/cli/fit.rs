@@ -38,13 +38,14 @@ pub(super) fn check(
     let mut has_dead_letters = false;
     for table in tables {
         let config = connector.table(&table.schema, &table.name);
+        let place = format!("table {}.{}", table.schema, table.name);
         has_dead_letters |= config.on_violation == OnViolation::DeadLetter;
         let names_exactly = connector.names_exactly(&table.schema, &table.name);
         let projection = Plan::projection(table, config, names_exactly);
         match &projection {
             // The source's own check says so with the SQL that mends it.
             Err(error) if error.code() == KEY_NOT_LOGGED => {}
-            Err(error) => findings.push(Finding::from(error)),
+            Err(error) => findings.push(Finding::from(error).at(place.clone())),
             Ok(_) => {}
         }
         if let Some(contract) = &config.contract {
@@ -55,7 +56,7 @@ pub(super) fn check(
                 let keyless = projection.ok().and_then(|projection| keyless(table, &projection));
                 specs.push(TopicSpec { keyless, ..topic_spec(&name, max_event) });
             }
-            Err(error) => findings.push(Finding::from(&error)),
+            Err(error) => findings.push(Finding::from(&error).at(place)),
         }
     }
     if has_dead_letters {
@@ -89,13 +90,11 @@ fn unmatched(connector: &ConnectorConfig, tables: &[Arc<Table>]) -> Vec<Finding>
         .tables
         .iter()
         .filter(|(pattern, _)| !is_used(pattern))
-        .map(|(pattern, _)| Finding {
-            severity: Severity::Warning,
-            code: Code("RT1027"),
-            message: format!("the settings of {pattern:?} match no captured table"),
-            remedy: Some(
-                "correct the name, or add the table to `source.tables.include`".to_owned(),
-            ),
+        .map(|(pattern, _)| {
+            let message = format!("the settings of {pattern:?} match no captured table");
+            Finding::new(Severity::Warning, Code("RT1027"), message)
+                .at(format!("tables.{pattern}"))
+                .with_remedy("correct the name, or add the table to `source.tables.include`")
         })
         .collect()
 }
@@ -115,14 +114,13 @@ fn contract_findings(table: &Table, config: &TableConfig, contract: &Value) -> V
         }
     });
     lacking
-        .map(|(name, why, or)| Finding {
-            severity: Severity::Error,
-            code: Code("RT1026"),
-            message: format!(
-                "the contract of {}.{} requires the column {name}, which {why}",
-                table.schema, table.name
-            ),
-            remedy: Some(format!("take {name} out of the contract's `required`, {or}")),
+        .map(|(name, why, or)| {
+            let table = format!("{}.{}", table.schema, table.name);
+            let message =
+                format!("the contract of {table} requires the column {name}, which {why}");
+            Finding::new(Severity::Error, Code("RT1026"), message)
+                .at(format!("table {table}"))
+                .with_remedy(format!("take {name} out of the contract's `required`, {or}"))
         })
         .collect()
 }

@@ -44,6 +44,14 @@ enum Command {
     Check {
         #[command(flatten)]
         file: ConfigFile,
+        /// How findings are printed; json is one document
+        #[arg(long, value_enum, default_value_t)]
+        format: check::Format,
+        /// Instead, print the SQL that gives every source what it needs and no more, for a server
+        /// that is self-run or a provider's
+        #[arg(long, value_enum, value_name = "PROVIDER", conflicts_with = "format")]
+        #[arg(num_args = 0..=1, default_missing_value = "self")]
+        print_sql: Option<check::ProviderArg>,
     },
     /// About the configuration
     Config {
@@ -202,9 +210,16 @@ fn dispatch(command: Command) -> Exit {
             }
             Err(exit) => exit,
         },
-        Command::Check { file } => match load(&file) {
-            Ok(config) => check::check(&config),
-            Err(exit) => exit,
+        Command::Check { file, format: check::Format::Json, .. } => {
+            match config::load(&file.path, &Environment::of_process(), &KINDS) {
+                Ok(config) => check::check(&config, check::Format::Json),
+                Err(problems) => check::misconfigured(&problems),
+            }
+        }
+        Command::Check { file, print_sql, format } => match (load(&file), print_sql) {
+            (Ok(config), Some(provider)) => check::print_sql(&config, provider),
+            (Ok(config), None) => check::check(&config, format),
+            (Err(exit), _) => exit,
         },
         Command::Status { file: _, ops: Some(address), json } => {
             status::status(Some(address), json)

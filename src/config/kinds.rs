@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rowtide_sdk::{
-    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Preflight, Result, Sink, Source,
-    Table, TopicSpec,
+    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Preflight, Provider, Result,
+    Sink, Source, Table, TopicSpec,
 };
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
@@ -50,6 +50,21 @@ pub trait SourceFactory: Send + Sync + fmt::Debug {
     /// connector; `None` where it hands none over.
     fn message_topic(&self) -> Option<String> {
         None
+    }
+
+    /// The SQL with which an administrator gives this source what it needs and no more, on a server
+    /// that `provider` runs; empty where there is nothing to prepare. Holds no secret. Connects and
+    /// reads where it may, and does without where the server cannot be asked yet.
+    ///
+    /// # Errors
+    /// Where the SQL cannot be worked out.
+    fn setup_sql<'a>(
+        &'a self,
+        cx: &'a BuildContext<'a>,
+        provider: Provider,
+    ) -> BoxFuture<'a, Result<String>> {
+        let _unused = (cx, provider);
+        Box::pin(async { Ok(String::new()) })
     }
 
     /// A text for the server-side resource that only one connector may use (a replication slot on a

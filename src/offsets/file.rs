@@ -302,12 +302,9 @@ pub fn check(folder: &Path, connector: &str) -> (Option<Checkpoint>, Vec<Finding
     findings.extend(check_writable(folder).err().as_ref().map(Finding::from));
     let lock = File::open(folder.join(format!("{connector}.lock")));
     if lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))) {
-        findings.push(Finding {
-            severity: Severity::Info,
-            code: STATE_LOCKED,
-            message: format!("a process holds the state of {connector} in {}", folder.display()),
-            remedy: Some("this is as it should be while the connector runs".to_owned()),
-        });
+        let message = format!("a process holds the state of {connector} in {}", folder.display());
+        let finding = Finding::new(Severity::Info, STATE_LOCKED, message);
+        findings.push(finding.with_remedy("this is as it should be while the connector runs"));
     }
     let saved = saved(folder, connector);
     // A folder that cannot be used is named once.

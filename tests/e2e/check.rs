@@ -164,7 +164,7 @@ fn a_table_without_a_key_on_a_compacted_topic_is_reported() {
         kafka.brokers()
     );
     setup.write(&Options { url: server.url(), source: "", sink, connector: "" });
-    let told = "error RT5013: public.keyless has no key, but its topic shop.public.keyless";
+    let told = "error RT5013 (topic shop.public.keyless): public.keyless has no key, but its topic shop.public.keyless";
     let (status, text) = checked(&setup);
     assert_eq!(status, Some(2), "{text}");
     assert!(text.contains(told) && text.matches("RT5013").count() == 1, "{text}");

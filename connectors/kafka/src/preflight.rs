@@ -24,11 +24,9 @@ pub async fn check(
     if !problems.is_empty() {
         return problems
             .into_iter()
-            .map(|problem| Finding {
-                severity: Severity::Error,
-                code: codes::SETTING,
-                message: format!("{}: {}", problem.path, problem.message),
-                remedy: None,
+            .map(|problem| {
+                Finding::new(Severity::Error, codes::SETTING, problem.message)
+                    .at(format!("setting {}", problem.path))
             })
             .collect();
     }
@@ -61,7 +59,7 @@ async fn look(
     let admin = Admin::start(config).await?;
     for spec in specs {
         if let Err(failure) = look_at_topic(config, spec, &admin, producer, findings).await {
-            findings.push(finding(&failure));
+            findings.push(finding(&failure).at(place(&spec.name)));
         }
     }
     admin.stop();
@@ -81,12 +79,8 @@ async fn look_at_topic(
         if !config.topics.create {
             return Err(topics::missing(config, topic));
         }
-        findings.push(Finding {
-            severity: Severity::Info,
-            code: codes::TOPIC_MISSING,
-            message: format!("topic {topic} does not exist and will be created"),
-            remedy: None,
-        });
+        let message = format!("topic {topic} does not exist and will be created");
+        findings.push(Finding::new(Severity::Info, codes::TOPIC_MISSING, message).at(place(topic)));
         let policy = config.topics.config.get(topics::POLICY);
         let compacts = policy.is_some_and(|policy| policy.as_str().contains(topics::COMPACT));
         findings.extend(keyless(spec, compacts));
@@ -99,76 +93,69 @@ async fn look_at_topic(
             findings.extend(forgets(spec, &settings));
             topics::verify_size(config, spec, &settings)?;
         }
-        Found::Untold(why) => findings.push(Finding {
-            severity: Severity::Warning,
-            code: codes::TOPIC_WEAK,
-            message: format!("the settings of topic {topic} cannot be read: {why}"),
-            remedy: Some(format!(
+        Found::Untold(why) => {
+            let message = format!("the settings of topic {topic} cannot be read: {why}");
+            let finding = Finding::new(Severity::Warning, codes::TOPIC_WEAK, message);
+            findings.push(finding.at(place(topic)).with_remedy(format!(
                 "kafka-acls.sh --bootstrap-server … --add --allow-principal User:… --operation \
                  DescribeConfigs --topic {topic}"
-            )),
-        }),
+            )));
+        }
     }
     if let (Some(stated), Partitions::Ready(count)) = (config.topics.partitions, partitions)
         && !spec.keeps_newest
         && i64::from(stated) != i64::from(count)
     {
-        findings.push(Finding {
-            severity: Severity::Info,
-            code: codes::PARTITIONS_CHANGED,
-            message: format!(
-                "topic {topic} has {count} partitions, topics.partitions says {stated}: an \
-                 existing topic is left as it is"
-            ),
-            remedy: None,
-        });
+        let message = format!(
+            "topic {topic} has {count} partitions, topics.partitions says {stated}: an existing \
+             topic is left as it is"
+        );
+        let finding = Finding::new(Severity::Info, codes::PARTITIONS_CHANGED, message);
+        findings.push(finding.at(place(topic)));
     }
     Ok(())
 }
 
+fn place(topic: &str) -> String {
+    format!("topic {topic}")
+}
+
 /// Records without keys on a topic that compacts.
 fn keyless(spec: &TopicSpec, compacts: bool) -> Option<Finding> {
-    spec.check(TopicInfo { compacts }).err().as_ref().map(Finding::from)
+    let refused = spec.check(TopicInfo { compacts }).err()?;
+    Some(Finding::from(&refused).at(place(&spec.name)))
 }
 
 /// A topic that is read from its start, and does not keep its records.
 fn forgets(spec: &TopicSpec, settings: &TopicSettings) -> Option<Finding> {
     let topic = &spec.name;
-    (spec.keeps_newest && settings.deletes).then(|| Finding {
-        severity: Severity::Warning,
-        code: codes::TOPIC_WEAK,
-        message: format!("topic {topic} deletes old records, but it is read from its start"),
-        remedy: Some(format!(
+    (spec.keeps_newest && settings.deletes).then(|| {
+        let message = format!("topic {topic} deletes old records, but it is read from its start");
+        let finding = Finding::new(Severity::Warning, codes::TOPIC_WEAK, message);
+        finding.at(place(topic)).with_remedy(format!(
             "kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name \
              {topic} --add-config cleanup.policy=compact"
-        )),
+        ))
     })
 }
 
 /// Settings that let acknowledged records disappear.
 fn weaknesses(topic: &str, settings: &TopicSettings, findings: &mut Vec<Finding>) {
     if settings.unclean_election {
-        findings.push(Finding {
-            severity: Severity::Warning,
-            code: codes::TOPIC_WEAK,
-            message: format!(
-                "topic {topic} allows unclean leader election: acknowledged records can be lost"
-            ),
-            remedy: Some(format!(
-                "kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name \
-                 {topic} --add-config unclean.leader.election.enable=false"
-            )),
-        });
+        let message = format!(
+            "topic {topic} allows unclean leader election: acknowledged records can be lost"
+        );
+        let finding = Finding::new(Severity::Warning, codes::TOPIC_WEAK, message);
+        findings.push(finding.at(place(topic)).with_remedy(format!(
+            "kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name \
+             {topic} --add-config unclean.leader.election.enable=false"
+        )));
     }
     if settings.min_insync_replicas == Some(1) {
-        findings.push(Finding {
-            severity: Severity::Info,
-            code: codes::TOPIC_WEAK,
-            message: format!(
-                "topic {topic} has min.insync.replicas=1: a record may be acknowledged by one \
-                 broker alone"
-            ),
-            remedy: None,
-        });
+        let message = format!(
+            "topic {topic} has min.insync.replicas=1: a record may be acknowledged by one broker \
+             alone"
+        );
+        findings.push(Finding::new(Severity::Info, codes::TOPIC_WEAK, message).at(place(topic)));
     }
 }

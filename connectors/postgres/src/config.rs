@@ -161,12 +161,8 @@ fn default_connect_timeout() -> u16 {
 
 /// A finding that the configuration cannot work.
 fn problem(code: Code, message: impl Into<String>, remedy: &str) -> Finding {
-    Finding {
-        severity: Severity::Error,
-        code,
-        message: message.into(),
-        remedy: (!remedy.is_empty()).then(|| remedy.to_owned()),
-    }
+    let remedy = (!remedy.is_empty()).then(|| remedy.to_owned());
+    Finding { remedy, ..Finding::new(Severity::Error, code, message) }
 }
 
 impl PostgresConfig {

@@ -1,35 +1,62 @@
 //! The preflight of `rowtide check`: everything that would stop or surprise a run, at once. It
 //! connects and looks, and changes nothing.
 
+pub(crate) mod codes;
+mod role;
+mod server;
+mod tables;
+
+use std::time::Duration;
+
 use rowtide_sdk::{Code, Error, Finding, KeyLookup, Preflight, Result, Severity};
 
+use crate::describe;
 use crate::error::codes as refusals;
 use crate::guard;
 use crate::position::PgPosition;
-use crate::publication::{self, CatalogTable};
-use crate::server::{self, Server};
+use crate::publication::{self, CatalogTable, Review};
+use crate::server::{Server, check_history, history};
 use crate::slot::{self, Slot};
 use crate::source::{PostgresSource, publication_gone};
 use crate::sql::{Sql, ident, literal};
-use crate::stream::codes;
-use crate::wire::{ReplicationConnection, sql_client};
+use crate::stream::codes as stream;
+use crate::wire::{ReplicationConnection, SqlClient, money_units, sql_client};
+
+use self::role::Role;
+use self::server::Surroundings;
+
+/// A transaction that is open at two looks so far apart is one to wait for.
+const TWO_LOOKS: Duration = Duration::from_secs(1);
 
 /// Everything there is to say about a source's server, role, tables, publication and slot, and about
 /// the saved position.
 pub async fn check(source: &PostgresSource, known: Preflight<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Err(error) = look(source, known, &mut findings).await {
-        findings.push(Finding::from(&error));
-    }
+    let looked = look(source, known, &mut findings).await;
+    keep(&mut findings, looked.map(|()| Vec::new()));
     findings
 }
 
 fn say(severity: Severity, code: Code, message: impl Into<String>, remedy: &str) -> Finding {
     let remedy = (!remedy.is_empty()).then(|| remedy.to_owned());
-    Finding { severity, code, message: message.into(), remedy }
+    Finding { remedy, ..Finding::new(severity, code, message) }
 }
 
-/// Adds findings; an error is what keeps it from looking further.
+/// Adds what a question found. One that cannot be answered is a finding too, and keeps no other from
+/// being asked.
+fn keep(findings: &mut Vec<Finding>, answer: Result<Vec<Finding>>) {
+    match answer {
+        Ok(found) => findings.extend(found),
+        Err(error) => {
+            let finding = Finding::from(&error);
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+    }
+}
+
+/// Adds findings; an error is what keeps it from looking at anything further.
 async fn look(
     source: &PostgresSource,
     known: Preflight<'_>,
@@ -40,7 +67,7 @@ async fn look(
     let source = &PostgresSource { options: client.options().clone(), ..source.clone() };
     let mut sql = &*client;
     let server = Server::ask(&mut sql).await?;
-    findings.extend(server.obstacles().iter().map(Finding::from));
+    findings.extend(server.obstacles().iter().map(|error| Finding::from(error).at("server")));
     findings.extend(source.check_abilities(&server).err().as_ref().map(Finding::from));
     let resume = match known.resume.map(PgPosition::parse).transpose() {
         Ok(resume) => resume,
@@ -49,34 +76,124 @@ async fn look(
             None
         }
     };
-    // The only full proof that the role may replicate and that pg_hba.conf lets it.
-    match ReplicationConnection::connect(&source.options).await {
-        Ok(connection) => {
-            let refusals = ownership(source, connection, &server, resume.as_ref(), known).await;
-            findings.extend(refusals.iter().map(Finding::from));
-        }
-        Err(error) => findings.push(Finding::from(&error)),
-    }
-    findings.extend(settings(&server));
+    findings.extend(replication(source, &server, resume.as_ref(), known).await);
+
     let slot = slot::find(&mut sql, &source.config.slot).await?;
     findings.extend(slot_findings(source, slot.as_ref(), resume.as_ref(), &server));
-    findings.extend(guard::advice(&mut sql, source, &server).await?);
-    if let Some(slot) = &slot
-        && let Err(error) = slot.check_free(&mut sql).await
-    {
-        findings.push(Finding { severity: Severity::Warning, ..Finding::from(&error) });
+    let advice = guard::advice(&mut sql, source, &server).await;
+    keep(findings, advice);
+    match &slot {
+        Some(slot) => {
+            if let Err(error) = slot.check_free(&mut sql).await {
+                let busy = Finding { severity: Severity::Warning, ..Finding::from(&error) };
+                findings.push(busy.at(slot_place(source)));
+            }
+        }
+        None => {
+            let open = open_transactions(&mut sql, source).await;
+            keep(findings, open.map(|found| found.into_iter().collect()));
+        }
+    }
+    match Surroundings::ask(&mut sql).await {
+        Ok(around) => {
+            findings.extend(server::slots(&server, &around, &source.config.slot, slot.is_some()));
+            findings.extend(server::settings(&server, &around));
+            findings.extend(server::encoding(&server, &around));
+        }
+        Err(error) => keep(findings, Err(error)),
     }
 
-    let name = &source.config.publication;
     let review = publication::look(&mut sql, source.wish(&server)).await?;
+    let will_change = !review.plan.statements(&source.config.publication).is_empty();
+    let role = Role::ask(&mut sql).await;
+    keep(findings, role.map(|role| role.findings(will_change)));
+    let is_resumed = known.resume.is_some();
+    let planned = planned(&mut sql, source, &server, &review, is_resumed, slot.is_some()).await;
     findings.extend(review.findings);
-    if review.plan.create && known.resume.is_some() {
+    keep(findings, planned);
+    let wanted = publication::wanted_tables(&mut sql, &source.filter).await?;
+    findings.extend(wanted.iter().filter_map(|table| key_finding(table, known.keys)));
+    keep(findings, table_findings(source, &client, &server).await);
+    Ok(())
+}
+
+/// What only a replication connection can tell: that the role may replicate, that pg_hba.conf lets
+/// it, that no pooler stands in between (H-73), and whom position and slot belong to.
+async fn replication(
+    source: &PostgresSource,
+    server: &Server,
+    resume: Option<&PgPosition>,
+    known: Preflight<'_>,
+) -> Vec<Finding> {
+    let connection = match ReplicationConnection::connect(&source.options).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            return vec![Finding::from(&error).at(format!("role {}", source.options.user))];
+        }
+    };
+    let mut findings = Vec::new();
+    if connection.is_relayed() {
+        findings.push(
+            say(
+                Severity::Warning,
+                refusals::POOLER,
+                "a pooler or proxy stands before the server: it lets replication through, and may \
+                 end or move the connection for reasons of its own",
+                "put the server's own host and port into `url`",
+            )
+            .at("url"),
+        );
+    }
+    let refusals = ownership(source, connection, server, resume, known).await;
+    findings.extend(refusals.iter().map(Finding::from));
+    findings
+}
+
+fn slot_place(source: &PostgresSource) -> String {
+    format!("slot {}", source.config.slot)
+}
+
+/// Transactions that the slot's creation would wait for (H-66): those that are still open at a second
+/// look.
+async fn open_transactions(sql: &mut impl Sql, source: &PostgresSource) -> Result<Option<Finding>> {
+    let first = slot::blockers(sql).await?;
+    if first.is_empty() {
+        return Ok(None);
+    }
+    tokio::time::sleep(TWO_LOOKS).await;
+    let second = slot::blockers(sql).await?;
+    let stay = second.iter().filter(|one| first.iter().any(|other| other.id == one.id));
+    let names: Vec<&str> = stay.map(|blocker| blocker.words.as_str()).collect();
+    Ok((!names.is_empty()).then(|| {
+        let message = format!(
+            "the slot's creation would wait for transactions that are open, in any database of the \
+             server: {}",
+            names.join(", ")
+        );
+        let remedy = "end them, or wait: creation is tried again and again";
+        say(Severity::Warning, stream::SLOT_BLOCKED, message, remedy).at(slot_place(source))
+    }))
+}
+
+/// What a run would do to the publication, and whether it may.
+async fn planned(
+    sql: &mut impl Sql,
+    source: &PostgresSource,
+    server: &Server,
+    review: &Review,
+    is_resumed: bool,
+    has_slot: bool,
+) -> Result<Vec<Finding>> {
+    let name = &source.config.publication;
+    let place = format!("publication {name}");
+    let mut findings = Vec::new();
+    if review.plan.create && is_resumed {
         findings.push(Finding::from(&publication_gone(name)));
     } else if review.plan.create {
         let message = format!("the publication \"{name}\" will be created");
         findings.push(say(Severity::Info, refusals::PUBLICATION_MISSING, message, ""));
-        findings.extend(may_create(&mut sql, &server.database, &source.options.user).await?);
-        if slot.is_some() {
+        findings.extend(may_create(sql, &server.database, &source.options.user).await?);
+        if has_slot {
             findings.push(say(
                 Severity::Warning,
                 refusals::PUBLICATION_MISSING,
@@ -88,11 +205,33 @@ async fn look(
     } else if !review.added.is_empty() {
         let message =
             format!("the publication \"{name}\" will get the tables {}", review.added.join(", "));
-        findings.push(say(Severity::Info, codes::PUBLICATION_INCOMPLETE, message, ""));
+        findings.push(say(Severity::Info, stream::PUBLICATION_INCOMPLETE, message, ""));
     }
-    let tables = publication::wanted_tables(&mut sql, &source.filter).await?;
-    findings.extend(tables.iter().filter_map(|table| key_finding(table, known.keys)));
-    Ok(())
+    Ok(findings.into_iter().map(|finding| finding.at(place.clone())).collect())
+}
+
+/// What each table, and each relation that is no table to the log, brings with it.
+async fn table_findings(
+    source: &PostgresSource,
+    client: &SqlClient,
+    server: &Server,
+) -> Result<Vec<Finding>> {
+    let mut sql = &**client;
+    let relations = tables::relations(&mut sql, &source.filter).await?;
+    let mut findings = tables::not_logged(&relations, &source.filter);
+    findings.extend(tables::row_security(&relations));
+    let described = describe::described(source, client).await?;
+    findings.extend(tables::generated(&relations, &described, server.major()));
+    for table in &described {
+        findings.extend(tables::may_be_unchanged(table));
+        findings.extend(tables::precision(table));
+    }
+    let money = tables::of_type(&described, "money");
+    if !money.is_empty() {
+        let units = money_units(&source.options).await?;
+        findings.extend(tables::money(&money, units));
+    }
+    Ok(findings)
 }
 
 /// What a run would refuse because the position or the slot belongs elsewhere.
@@ -104,10 +243,10 @@ async fn ownership(
     known: Preflight<'_>,
 ) -> Vec<Error> {
     let mut refusals = Vec::new();
-    let history = server::history(connection.identity(), server);
+    let history = history(connection.identity(), server);
     if let Some(position) = resume {
         let flushed = connection.identity().flushed.clone();
-        let checked = server::check_history(&mut connection, position, &history, &flushed).await;
+        let checked = check_history(&mut connection, position, &history, &flushed).await;
         refusals.extend(checked.err());
     }
     refusals.extend(known.claims.claim(&source.claimed(&history)).err());
@@ -129,45 +268,6 @@ async fn may_create(sql: &mut impl Sql, database: &str, role: &str) -> Result<Op
     }))
 }
 
-fn settings(server: &Server) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    if server.used_wal_senders >= server.max_wal_senders {
-        findings.push(say(
-            Severity::Warning,
-            refusals::TOO_MANY_CONNECTIONS,
-            format!("all {} WAL senders are in use", server.max_wal_senders),
-            "raise max_wal_senders and restart the server",
-        ));
-    }
-    let timeout = server.wal_sender_timeout();
-    if timeout.is_zero() {
-        findings.push(say(
-            Severity::Info,
-            codes::SERVER_SETTING,
-            "wal_sender_timeout is 0: the server keeps a slot busy for a client that has died",
-            "ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf()",
-        ));
-    } else if timeout.as_secs() < 2 {
-        findings.push(say(
-            Severity::Warning,
-            codes::SERVER_SETTING,
-            format!("wal_sender_timeout is {} ms, which any pause may exceed", timeout.as_millis()),
-            "ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf()",
-        ));
-    }
-    if server.max_slot_wal_keep_size_mb < 0 {
-        findings.push(say(
-            Severity::Info,
-            codes::SERVER_SETTING,
-            "max_slot_wal_keep_size is -1: while this connector is stopped or its sink is down, the \
-             server keeps log without limit and its disk can fill up",
-            "watch the slot's lag, or set max_slot_wal_keep_size, knowing that a slot that exceeds \
-             it is lost",
-        ));
-    }
-    findings
-}
-
 /// Findings about the slot, and about the saved position in its log.
 fn slot_findings(
     source: &PostgresSource,
@@ -176,32 +276,29 @@ fn slot_findings(
     server: &Server,
 ) -> Vec<Finding> {
     let name = &source.config.slot;
-    let mut findings = Vec::new();
     let slot = match (slot, resume) {
         (Some(slot), _) => slot,
-        (None, Some(position)) => return vec![Finding::from(&slot::gone(name, position))],
+        (None, Some(position)) => {
+            return vec![Finding::from(&slot::gone(name, position)).at(slot_place(source))];
+        }
         (None, None) => {
-            if server.used_slots >= server.max_replication_slots {
-                findings.push(say(
-                    Severity::Error,
-                    refusals::NO_FREE_SLOT,
-                    format!("all {} replication slots are taken", server.max_replication_slots),
-                    "raise max_replication_slots and restart the server, or drop a slot that nobody uses",
-                ));
-            }
             let message = format!("the slot \"{name}\" will be created");
-            findings.push(say(Severity::Info, refusals::SLOT_MISSING, message, ""));
-            return findings;
+            let finding = say(Severity::Info, refusals::SLOT_MISSING, message, "");
+            return vec![finding.at(slot_place(source))];
         }
     };
     let kind = slot.check_kind(server);
     let place = resume.map_or(Ok(()), |position| slot.check_position(position));
-    findings.extend([kind, place].into_iter().filter_map(|r| Some(Finding::from(&r.err()?))));
-    findings
+    let refused = |result: Result<()>| Some(Finding::from(&result.err()?).at(slot_place(source)));
+    [kind, place].into_iter().filter_map(refused).collect()
 }
 
 /// Whether a table's key is in what the log carries of an old row.
 fn key_finding(table: &CatalogTable, keys: KeyLookup<'_>) -> Option<Finding> {
+    key_trouble(table, keys).map(|finding| finding.at(format!("table {}", table.full_name())))
+}
+
+fn key_trouble(table: &CatalogTable, keys: KeyLookup<'_>) -> Option<Finding> {
     let name = table.full_name();
     let Some(key) = keys(&table.schema, &table.name) else {
         let is_keyless =
@@ -209,7 +306,7 @@ fn key_finding(table: &CatalogTable, keys: KeyLookup<'_>) -> Option<Finding> {
         return is_keyless.then(|| {
             say(
                 Severity::Warning,
-                codes::KEY_NOT_LOGGED,
+                stream::KEY_NOT_LOGGED,
                 format!("the table {name} has no primary key: its events have no key and no order"),
                 &format!("name columns under `tables.{name}.key`"),
             )
@@ -222,7 +319,7 @@ fn key_finding(table: &CatalogTable, keys: KeyLookup<'_>) -> Option<Finding> {
     if !unknown.is_empty() {
         return Some(say(
             Severity::Error,
-            codes::KEY_NOT_LOGGED,
+            stream::KEY_NOT_LOGGED,
             format!(
                 "the key of {name} names columns that it does not have: {}",
                 unknown.join(", ")
@@ -239,7 +336,7 @@ fn key_finding(table: &CatalogTable, keys: KeyLookup<'_>) -> Option<Finding> {
     let sql = table.sql();
     Some(say(
         Severity::Error,
-        codes::KEY_NOT_LOGGED,
+        stream::KEY_NOT_LOGGED,
         format!(
             "the log does not carry these key columns of {name} in updates and deletes: {}",
             unlogged.join(", ")
@@ -264,6 +361,8 @@ mod tests {
             name: "orders".to_owned(),
             identity: 'd',
             has_identity: true,
+            bare_partitions: Vec::new(),
+            unlike_partitions: Vec::new(),
             identity_columns: vec!["id".to_owned()],
             primary_key: vec!["id".to_owned()],
             columns: ["id", "email", "note"].map(str::to_owned).to_vec(),

@@ -34,7 +34,22 @@ pub(crate) struct Publication {
     /// Schema and name of every table whose changes it sends.
     pub(crate) sends: HashSet<(String, String)>,
     /// Tables whose rows it filters or whose columns it leaves out.
-    pub(crate) partial: Vec<String>,
+    pub(crate) partial: Vec<Partial>,
+}
+
+/// A table that a publication does not send whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Partial {
+    pub(crate) schema: String,
+    pub(crate) name: String,
+    /// The columns that its column list leaves out.
+    pub(crate) left_out: Vec<String>,
+    /// Whether it has a WHERE.
+    pub(crate) is_filtered: bool,
+    /// Columns of the replica identity that the column list leaves out.
+    pub(crate) identity_left_out: Vec<String>,
+    /// Columns of the WHERE that are not in the replica identity.
+    pub(crate) filter_not_logged: Vec<String>,
 }
 
 impl Publication {
@@ -58,8 +73,15 @@ pub(crate) struct CatalogTable {
     pub(crate) name: String,
     /// `pg_class.relreplident`.
     pub(crate) identity: char,
-    /// Whether updates and deletes can be logged: by a key, an index or whole rows.
+    /// Whether updates and deletes can be logged: by a key, an index or whole rows; of a partitioned
+    /// table, those of every partition too.
     pub(crate) has_identity: bool,
+    /// Partitions, as SQL, without an identity of their own.
+    #[serde(default)]
+    pub(crate) bare_partitions: Vec<String>,
+    /// Partitions, as SQL, whose logged old rows lack columns of this table's identity.
+    #[serde(default)]
+    pub(crate) unlike_partitions: Vec<String>,
     /// The columns of the logged identity; every column under FULL.
     pub(crate) identity_columns: Vec<String>,
     /// The columns of the primary key.
@@ -98,6 +120,21 @@ pub(crate) async fn wanted_tables(
         'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname,
         'identity', c.relreplident,
         'has_identity', c.relreplident = 'f' OR i.indexrelid IS NOT NULL,
+        'bare_partitions', ARRAY(SELECT format('%I.%I', ln.nspname, l.relname)
+            FROM pg_partition_tree(c.oid) part JOIN pg_class l ON l.oid = part.relid
+            JOIN pg_namespace ln ON ln.oid = l.relnamespace
+            WHERE c.relkind = 'p' AND l.relkind = 'r' AND l.relreplident <> 'f'
+            AND pg_get_replica_identity_index(l.oid) IS NULL ORDER BY 1),
+        'unlike_partitions', ARRAY(SELECT format('%I.%I', ln.nspname, l.relname)
+            FROM pg_partition_tree(c.oid) part JOIN pg_class l ON l.oid = part.relid
+            JOIN pg_namespace ln ON ln.oid = l.relnamespace
+            JOIN pg_index li ON li.indexrelid = pg_get_replica_identity_index(l.oid)
+            WHERE c.relkind = 'p' AND l.relkind = 'r' AND l.relreplident <> 'f' AND EXISTS (
+                SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
+                AND NOT a.attisdropped AND (c.relreplident = 'f'
+                    OR a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+                EXCEPT SELECT a.attname FROM pg_attribute a WHERE a.attrelid = l.oid
+                AND a.attnum = ANY ((li.indkey::int2[])[0:li.indnkeyatts - 1])) ORDER BY 1),
         'identity_columns', ARRAY(SELECT a.attname FROM pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
             AND (c.relreplident = 'f' OR a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) ORDER BY a.attnum),
@@ -114,13 +151,43 @@ pub(crate) async fn wanted_tables(
         WHERE c.relkind IN ('r', 'p') AND pg_relation_is_publishable(c.oid)
         ORDER BY n.nspname, c.relname";
     let all: Vec<CatalogTable> = json_rows(sql, statement, "listing the tables").await?;
-    let matching: Vec<CatalogTable> =
-        all.into_iter().filter(|table| filter.matches(&table.schema, &table.name)).collect();
+    let with_partitions = |mut table: CatalogTable| {
+        table.has_identity &= table.bare_partitions.is_empty();
+        table
+    };
+    let matching: Vec<CatalogTable> = all
+        .into_iter()
+        .filter(|table| filter.matches(&table.schema, &table.name))
+        .map(with_partitions)
+        .collect();
     let oids: HashSet<u32> = matching.iter().map(|table| table.oid).collect();
     let stands_alone =
         |table: &CatalogTable| !table.ancestors.iter().any(|ancestor| oids.contains(ancestor));
     Ok(matching.into_iter().filter(stands_alone).collect())
 }
+
+/// The tables of the publication `p` with a column list or a WHERE. The columns of a WHERE are read
+/// out of its tree: each reference to one is a Var with its number.
+const PARTIAL: &str = "ARRAY(SELECT jsonb_build_object(
+        'schema', n.nspname, 'name', c.relname, 'is_filtered', r.prqual IS NOT NULL,
+        'left_out', ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid
+            AND a.attnum > 0 AND NOT a.attisdropped
+            AND a.attnum <> ALL (r.prattrs::int2[]) ORDER BY a.attnum),
+        'identity_left_out', ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid
+            AND a.attnum > 0 AND NOT a.attisdropped
+            AND (c.relreplident = 'f' OR a.attnum = ANY (i.key))
+            AND a.attnum <> ALL (r.prattrs::int2[]) ORDER BY a.attnum),
+        'filter_not_logged', ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid
+            AND c.relreplident <> 'f' AND a.attnum <> ALL (coalesce(i.key, '{}'))
+            AND a.attnum IN (SELECT m[1]::int2
+                FROM regexp_matches(r.prqual::text, ':varattno ([0-9]+)', 'g') m)
+            ORDER BY a.attnum))
+    FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN LATERAL (SELECT (x.indkey::int2[])[0:x.indnkeyatts - 1] AS key FROM pg_index x
+        WHERE x.indexrelid = pg_get_replica_identity_index(c.oid)) i ON true
+    WHERE r.prpubid = p.oid AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL)
+    ORDER BY n.nspname, c.relname)";
 
 /// The publication of this name.
 ///
@@ -133,11 +200,7 @@ pub(crate) async fn find(
 ) -> Result<Option<Publication>> {
     // Schemas, row filters and column lists came with version 15.
     let (schemas, partial) = if major >= 15 {
-        (
-            "EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)",
-            "ARRAY(SELECT r.prrelid::regclass::text FROM pg_publication_rel r \
-             WHERE r.prpubid = p.oid AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL))",
-        )
+        ("EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)", PARTIAL)
     } else {
         ("false", "ARRAY[]::text[]")
     };

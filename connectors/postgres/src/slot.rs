@@ -244,7 +244,14 @@ pub(crate) async fn create(
             _ if timed_out && server.in_recovery => {
                 Err(unmarked(name, patience).with_source(error))
             }
-            Ok(blockers) if timed_out => Err(blocked(name, patience, &blockers).with_source(error)),
+            Ok(blockers) if timed_out => {
+                let words: Vec<String> = blockers.into_iter().map(|one| one.words).collect();
+                let words = match words.is_empty() {
+                    true => "none are visible any more".to_owned(),
+                    false => words.join(", "),
+                };
+                Err(blocked(name, patience, &words).with_source(error))
+            }
             _ => Err(error),
         },
     }
@@ -278,22 +285,30 @@ fn unmarked(name: &str, patience: Duration) -> Error {
     .with_remedy("on the primary: SELECT pg_log_standby_snapshot(); creation is tried again")
 }
 
-/// The open transactions that hold up a slot's creation, by process.
-async fn blockers(sql: &mut impl Sql) -> Result<String> {
-    let rows = sql
-        .rows(
-            "SELECT format('pid %s (%s, open for %s s)', pid, coalesce(application_name, ''), \
-                 extract(epoch FROM now() - xact_start)::bigint) \
-             FROM pg_stat_activity \
-             WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() \
-             UNION ALL \
-             SELECT format('prepared transaction in database %s', database) FROM pg_prepared_xacts \
-             LIMIT 10",
-            "looking for open transactions",
-        )
-        .await?;
-    let names: Vec<String> = rows.into_iter().flatten().flatten().collect();
-    Ok(if names.is_empty() { "none are visible any more".to_owned() } else { names.join(", ") })
+/// A transaction that holds up a slot's creation.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Blocker {
+    /// Its number.
+    pub(crate) id: String,
+    /// Whose it is.
+    pub(crate) words: String,
+}
+
+/// The open transactions that hold up a slot's creation, ten at most. How long they are open is not
+/// told to every role.
+///
+/// # Errors
+/// Where the server does not answer.
+pub(crate) async fn blockers(sql: &mut impl Sql) -> Result<Vec<Blocker>> {
+    let statement = "SELECT jsonb_build_object('id', backend_xid::text, 'words',
+            format('pid %s (%s%s)', pid, coalesce(application_name, ''), ', open for '
+                || extract(epoch FROM now() - xact_start)::bigint || ' s'))
+        FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
+        UNION ALL
+        SELECT jsonb_build_object('id', transaction::text, 'words',
+            format('prepared transaction in database %s', database))
+        FROM pg_prepared_xacts LIMIT 10";
+    json_rows(sql, statement, "looking for open transactions").await
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@
 #[path = "stream/changes.rs"]
 mod changes;
 #[cfg(test)]
+#[path = "stream/check.rs"]
+mod check;
+#[cfg(test)]
 #[path = "stream/feedback.rs"]
 mod feedback;
 #[cfg(test)]

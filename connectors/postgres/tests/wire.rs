@@ -30,7 +30,12 @@ fn options(url: &str, password: Option<&str>) -> ConnectOptions {
 async fn login(url: &str, password: Option<&str>) -> Result<(), Error> {
     let options = options(url, password);
     let sql = sql_client(&options).await;
-    let replication = ReplicationConnection::connect(&options).await;
+    let mut replication = ReplicationConnection::connect(&options).await;
+    // The process of a login that was refused counts as a WAL sender until it has ended.
+    while replication.as_ref().is_err_and(|error| error.code().0 == "RT2109") {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        replication = ReplicationConnection::connect(&options).await;
+    }
     match (&sql, &replication) {
         (Ok(client), Ok(_)) => {
             let row = client.query_one("SELECT current_setting('TimeZone')", &[]).await.unwrap();

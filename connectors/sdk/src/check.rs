@@ -19,6 +19,17 @@ pub enum Severity {
     Error,
 }
 
+impl Severity {
+    /// The word for it: `info`, `warning`, `error`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
 /// One result of `rowtide check`: what is wrong and the SQL or setting that mends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -26,21 +37,56 @@ pub struct Finding {
     pub severity: Severity,
     /// The stable code.
     pub code: Code,
+    /// Where: `table public.orders`, `slot rowtide_shop`, `role rowtide`; `None` where it is about
+    /// the connector's whole side.
+    pub place: Option<String>,
     /// What is so.
     pub message: String,
     /// What mends it.
     pub remedy: Option<String>,
 }
 
+impl Finding {
+    /// A finding without place and remedy.
+    pub fn new(severity: Severity, code: Code, message: impl Into<String>) -> Self {
+        Self { severity, code, place: None, message: message.into(), remedy: None }
+    }
+
+    /// Says where.
+    #[must_use]
+    pub fn at(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into());
+        self
+    }
+
+    /// Says what mends it: SQL or a setting where there is one.
+    #[must_use]
+    pub fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
 impl From<&Error> for Finding {
     fn from(error: &Error) -> Self {
-        Self {
-            severity: Severity::Error,
-            code: error.code(),
-            message: error.message_with_causes(),
-            remedy: error.remedy().map(str::to_owned),
-        }
+        let remedy = error.remedy().map(str::to_owned);
+        let message = error.message_with_causes();
+        Self { remedy, ..Self::new(Severity::Error, error.code(), message) }
     }
+}
+
+/// Who runs a database server: decides which of its settings SQL can change and which are the
+/// provider's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// Whoever uses it: there is a superuser.
+    SelfRun,
+    /// Amazon RDS or Aurora.
+    Rds,
+    /// Google Cloud SQL.
+    CloudSql,
+    /// Azure Database.
+    Azure,
 }
 
 /// The configured entity key of a table by schema and name; `None` is the table's own.

@@ -30,7 +30,7 @@ pub use batch::{
     Batch, Cell, Change, ContentEncoding, Entry, Image, ImageKind, LogMessage, Op, Poisoned, Span,
     Tx,
 };
-pub use check::{Finding, KeyLookup, Preflight, Secret, Severity};
+pub use check::{Finding, KeyLookup, Preflight, Provider, Secret, Severity};
 pub use error::{Class, Code, Error, Origin, Result};
 pub use json::{JsonWriter, Written, unescaped_run};
 pub use position::{Checkpoint, Position};

@@ -210,12 +210,9 @@ pub fn check(config: &JsonlConfig) -> Vec<Finding> {
         None => Ok(()),
     }));
     if is_locked(&config.dir) {
-        findings.push(Finding {
-            severity: Severity::Info,
-            code: LOCKED,
-            message: format!("a process is writing to the folder {}", config.dir.display()),
-            remedy: Some("this is as it should be while the connector runs".to_owned()),
-        });
+        let message = format!("a process is writing to the folder {}", config.dir.display());
+        let finding = Finding::new(Severity::Info, LOCKED, message);
+        findings.push(finding.with_remedy("this is as it should be while the connector runs"));
     }
     findings
 }

@@ -1,5 +1,8 @@
 //! Which tables are captured: globs over `schema.table`.
 
+use std::iter::Peekable;
+use std::str::Chars;
+
 use globset::{Glob, GlobBuilder, GlobMatcher};
 use rowtide_sdk::Finding;
 use schemars::JsonSchema;
@@ -7,6 +10,7 @@ use serde::Deserialize;
 
 use super::problem;
 use crate::error::codes;
+use crate::sql::literal;
 
 /// Which tables are captured. A table is captured where an `include` matches it and no `exclude`
 /// does. Patterns are `schema.table` with `*`, `?`, `[…]` and `{a,b}` on either side of the first
@@ -46,6 +50,11 @@ struct Pattern {
     table: GlobMatcher,
 }
 
+/// Whether a glob is a plain name.
+fn is_plain(glob: &GlobMatcher) -> bool {
+    !glob.glob().glob().contains(['*', '?', '[', '{', '\\'])
+}
+
 impl Pattern {
     fn parse(pattern: &str) -> Result<Self, String> {
         let (schema, table) = split_at_dot(pattern)
@@ -66,6 +75,60 @@ fn glob(pattern: &str) -> Result<GlobMatcher, String> {
         .build()
         .map_err(|error| error.kind().to_string())?;
     Ok(glob.compile_matcher())
+}
+
+/// A glob as one of PostgreSQL's regular expressions.
+fn regex(glob: &str) -> String {
+    let mut out = String::from("^(?:");
+    let mut chars = glob.chars().peekable();
+    let mut braces = 0_u32;
+    while let Some(char) = chars.next() {
+        match char {
+            '*' => out.push_str(".*"),
+            '?' => out.push('.'),
+            '{' => {
+                braces += 1;
+                out.push_str("(?:");
+            }
+            '}' if braces > 0 => {
+                braces -= 1;
+                out.push(')');
+            }
+            ',' if braces > 0 => out.push('|'),
+            '[' => class(&mut chars, &mut out),
+            '\\' => push_escaped(chars.next().unwrap_or('\\'), &mut out),
+            char => push_escaped(char, &mut out),
+        }
+    }
+    out.push_str(")$");
+    out
+}
+
+/// A character that stands for itself.
+fn push_escaped(char: char, out: &mut String) {
+    if char.is_ascii_punctuation() {
+        out.push('\\');
+    }
+    out.push(char);
+}
+
+/// A bracket expression whose `[` was read.
+fn class(chars: &mut Peekable<Chars<'_>>, out: &mut String) {
+    out.push('[');
+    if chars.next_if(|char| matches!(char, '!' | '^')).is_some() {
+        out.push('^');
+    }
+    let mut is_first = true;
+    while let Some(char) = chars.next() {
+        match char {
+            ']' if !is_first => break,
+            // A range, unless it stands at either end.
+            '-' if !is_first && chars.peek().is_some_and(|next| *next != ']') => out.push('-'),
+            char => push_escaped(char, out),
+        }
+        is_first = false;
+    }
+    out.push(']');
 }
 
 /// Splits at the first dot that is not inside brackets or braces and not escaped.
@@ -129,5 +192,28 @@ impl TableFilter {
     pub fn matches(&self, schema: &str, table: &str) -> bool {
         self.include.iter().any(|pattern| pattern.matches(schema, table))
             && !self.exclude.iter().any(|pattern| pattern.matches(schema, table))
+    }
+
+    /// The same as an SQL condition over these expressions.
+    pub(crate) fn condition(&self, schema: &str, table: &str) -> String {
+        let any = |patterns: &[Pattern]| {
+            let one = |pattern: &Pattern| {
+                format!(
+                    "({schema} ~ {} AND {table} ~ {})",
+                    literal(&regex(pattern.schema.glob().glob())),
+                    literal(&regex(pattern.table.glob().glob()))
+                )
+            };
+            let any: Vec<String> = patterns.iter().map(one).collect();
+            if any.is_empty() { "false".to_owned() } else { any.join(" OR ") }
+        };
+        format!("({}) AND NOT ({})", any(&self.include), any(&self.exclude))
+    }
+
+    /// Whether the table is captured, and an include is its very name.
+    pub(crate) fn names_exactly(&self, schema: &str, table: &str) -> bool {
+        let is_name = |pattern: &&Pattern| is_plain(&pattern.schema) && is_plain(&pattern.table);
+        self.matches(schema, table)
+            && self.include.iter().filter(is_name).any(|pattern| pattern.matches(schema, table))
     }
 }

@@ -78,12 +78,8 @@ impl View {
         };
         let remedy = "let the connector catch up (see why its sink or server is slow), or raise \
                       max_slot_wal_keep_size while the disk has room";
-        Some(Finding {
-            severity: Severity::Warning,
-            code,
-            message,
-            remedy: Some(remedy.to_owned()),
-        })
+        let finding = Finding::new(Severity::Warning, code, message);
+        Some(finding.at(format!("slot {name}")).with_remedy(remedy))
     }
 
     /// The facts for monitoring.

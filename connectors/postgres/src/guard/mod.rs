@@ -89,6 +89,7 @@ pub(crate) async fn advice(
         advice.push(Finding {
             severity: Severity::Warning,
             code: codes::SERVER_SETTING,
+            place: Some("setting hot_standby_feedback".to_owned()),
             message:
                 "hot_standby_feedback is off: the primary may remove rows of the catalog that \
                       the slot on this standby needs, which invalidates it"
@@ -107,6 +108,7 @@ pub(crate) async fn advice(
         advice.push(Finding {
             severity: Severity::Info,
             code: codes::SERVER_SETTING,
+            place: Some(format!("slot {name}")),
             message: format!(
                 "the slot \"{name}\" was created without failover: after a failover to a standby \
                  it is gone"

@@ -7,7 +7,8 @@ use rowtide_sdk::{Finding, Severity};
 use super::{CatalogTable, Publication};
 use crate::config::{Operation, PublicationManagement, TableFilter};
 use crate::error::codes as refusals;
-use crate::sql::ident;
+use crate::preflight::codes as checks;
+use crate::sql::{ident, table_name};
 use crate::stream::codes;
 
 /// What the settings ask of the publication.
@@ -85,7 +86,7 @@ pub(super) fn publish(operations: &BTreeSet<Operation>) -> String {
 
 impl Plan {
     /// The statement for what is to be added, where there is anything to do.
-    pub(super) fn statements(&self, name: &str) -> Vec<String> {
+    pub(crate) fn statements(&self, name: &str) -> Vec<String> {
         let only = |tables: &[String]| {
             tables.iter().map(|table| format!("ONLY {table}")).collect::<Vec<_>>().join(", ")
         };
@@ -145,7 +146,8 @@ fn finding(
     message: String,
     remedy: String,
 ) -> Finding {
-    Finding { severity, code, message, remedy: (!remedy.is_empty()).then_some(remedy) }
+    let remedy = (!remedy.is_empty()).then_some(remedy);
+    Finding { remedy, ..Finding::new(severity, code, message) }
 }
 
 /// Compares the publication with what is wanted; changes nothing.
@@ -164,12 +166,15 @@ pub(crate) fn review(wish: Wish<'_>, seen: &Seen) -> Review {
         is_auto && publication.is_ours && !publication.all_tables && !publication.schemas
     });
     if wanted.is_empty() {
-        review.findings.push(finding(
-            Severity::Warning,
-            codes::NO_TABLES,
-            "no table of the database matches `tables`".to_owned(),
-            "check the patterns; tables created later are captured all the same".to_owned(),
-        ));
+        review.findings.push(
+            finding(
+                Severity::Warning,
+                codes::NO_TABLES,
+                "no table of the database matches `tables`".to_owned(),
+                "check the patterns; tables created later are captured all the same".to_owned(),
+            )
+            .at("tables.include"),
+        );
     }
     let Some(publication) = publication else {
         if !ours {
@@ -179,7 +184,7 @@ pub(crate) fn review(wish: Wish<'_>, seen: &Seen) -> Review {
         review.plan.create = true;
         review.plan.publish =
             (*wish.operations != Operation::all()).then(|| wish.operations.clone());
-        add(name, wanted.iter().collect(), &mut review);
+        add(name, wanted.iter().collect(), true, &mut review);
         return review;
     };
     if ours {
@@ -188,7 +193,7 @@ pub(crate) fn review(wish: Wish<'_>, seen: &Seen) -> Review {
         review.plan.drop.sort_unstable();
     }
     operations(wish, publication, seen, ours, &mut review);
-    review.findings.extend(leaves_out(name, publication));
+    review.findings.extend(partial(name, publication));
     review.findings.extend(partitions(name, publication, wanted));
     review.members =
         wanted.iter().map(|table| (table.full_name(), membership(publication, table))).collect();
@@ -196,8 +201,12 @@ pub(crate) fn review(wish: Wish<'_>, seen: &Seen) -> Review {
     let (sent, unsent): (Vec<_>, Vec<_>) = wanted.iter().partition(is_sent);
     let sent_in_vain = sent.iter().filter(|table| !table.has_identity);
     review.findings.extend(sent_in_vain.map(|table| unpublishable(table, true)));
+    let via_root = publication.via_root;
+    if via_root {
+        review.findings.extend(sent.iter().filter_map(|table| unlike_partitions(table, true)));
+    }
     if ours {
-        add(name, unsent, &mut review);
+        add(name, unsent, via_root, &mut review);
     } else {
         review.findings.extend(unsent_findings(name, &unsent));
     }
@@ -214,11 +223,13 @@ fn membership(publication: &Publication, table: &CatalogTable) -> Membership {
     if is_whole { Membership::Whole } else { Membership::Unsent }
 }
 
-/// Plans to add tables, but for those whose updates and deletes would then fail in the application.
-fn add(name: &str, tables: Vec<&CatalogTable>, review: &mut Review) {
+/// Plans to add tables, but for those whose updates and deletes would then fail in the application,
+/// or come with old rows that are not true.
+fn add(name: &str, tables: Vec<&CatalogTable>, via_root: bool, review: &mut Review) {
     for table in tables {
-        if !table.has_identity {
-            review.findings.push(unpublishable(table, false));
+        let unlike = unlike_partitions(table, false).filter(|_| via_root);
+        if !table.has_identity || unlike.is_some() {
+            review.findings.push(unlike.unwrap_or_else(|| unpublishable(table, false)));
             continue;
         }
         if !table.is_ours {
@@ -242,6 +253,11 @@ fn missing(name: &str, wanted: &[CatalogTable]) -> Finding {
         format!("the publication \"{name}\" does not exist and is managed elsewhere"),
         format!("{statement}; create it before the slot"),
     )
+    .at(place(name))
+}
+
+fn place(publication: &str) -> String {
+    format!("publication {publication}")
 }
 
 /// Operations that the publication leaves out: nothing in the log tells that they happened. Mended
@@ -271,7 +287,7 @@ fn operations(
         lacking.contains(&Operation::Update) || lacking.contains(&Operation::Delete);
     let is_ours = wish.management == PublicationManagement::Auto && publication.is_ours;
     review.lacking = lacking;
-    review.findings.push(if is_ours && needs_identity && !in_the_way.is_empty() {
+    let found = if is_ours && needs_identity && !in_the_way.is_empty() {
         finding(
             Severity::Error,
             codes::OPERATIONS_MISSING,
@@ -303,22 +319,89 @@ fn operations(
                 publish(&wish.operations.intersection(&published).copied().collect())
             ),
         )
-    });
+    };
+    review.findings.push(found.at(place(name)));
 }
 
-/// Rows and columns that the publication leaves out.
-fn leaves_out(name: &str, publication: &Publication) -> Option<Finding> {
-    (!publication.partial.is_empty()).then(|| {
-        finding(
-            Severity::Warning,
-            codes::PUBLICATION_INCOMPLETE,
-            format!(
-                "the publication \"{name}\" leaves out rows or columns of {}",
-                publication.partial.join(", ")
-            ),
-            "where that is not meant, name the tables in it without WHERE and without columns"
-                .to_owned(),
-        )
+/// Rows and columns that the publication leaves out, and what that does to the application.
+fn partial(name: &str, publication: &Publication) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let changes_old_rows = publication.update || publication.delete;
+    for table in &publication.partial {
+        let full_name = format!("{}.{}", table.schema, table.name);
+        let place = format!("table {full_name}");
+        let mut left_out = Vec::new();
+        if table.is_filtered {
+            left_out.push("rows, by a WHERE".to_owned());
+        }
+        if !table.left_out.is_empty() {
+            left_out.push(format!("the columns {}", table.left_out.join(", ")));
+        }
+        if !left_out.is_empty() {
+            let message = format!(
+                "the publication \"{name}\" leaves out {} of {full_name}",
+                left_out.join(", and ")
+            );
+            let remedy = "where that is not meant, name the table in it without WHERE and without \
+                          columns";
+            findings.push(
+                finding(
+                    Severity::Warning,
+                    codes::PUBLICATION_INCOMPLETE,
+                    message,
+                    remedy.to_owned(),
+                )
+                .at(place.clone()),
+            );
+        }
+        let why = match (&*table.identity_left_out, &*table.filter_not_logged) {
+            ([], []) => continue,
+            ([], columns) => {
+                format!("its WHERE reads {}, which the replica identity lacks", columns.join(", "))
+            }
+            (columns, _) => {
+                format!("its column list lacks {} of the replica identity", columns.join(", "))
+            }
+        };
+        if changes_old_rows {
+            let remedy = format!(
+                "name the table in the publication with all columns of its replica identity and a \
+                 WHERE over these alone, or ALTER TABLE {} REPLICA IDENTITY FULL",
+                table_name(&table.schema, &table.name)
+            );
+            let message = format!(
+                "the application's updates and deletes of {full_name} fail while the publication \
+                 \"{name}\" is as it is: {why}"
+            );
+            findings
+                .push(finding(Severity::Warning, checks::UPDATES_FAIL, message, remedy).at(place));
+        }
+    }
+    findings
+}
+
+/// Partitions whose old rows come under the partitioned table's name without columns of its
+/// identity: they would look like NULLs.
+fn unlike_partitions(table: &CatalogTable, is_published: bool) -> Option<Finding> {
+    (!table.unlike_partitions.is_empty()).then(|| {
+        let name = table.full_name();
+        let partitions = table.unlike_partitions.join(", ");
+        let (severity, verdict) = if is_published {
+            (Severity::Error, "old rows of these would hold NULLs that were never there")
+        } else {
+            (Severity::Warning, "it is not captured, as old rows of these would hold false NULLs")
+        };
+        let remedies: Vec<String> = table
+            .unlike_partitions
+            .iter()
+            .map(|partition| format!("ALTER TABLE {partition} REPLICA IDENTITY FULL"))
+            .collect();
+        let message = format!(
+            "the replica identity of {name} has columns that its partitions do not log: {verdict}: \
+             {partitions}"
+        );
+        finding(severity, checks::PARTITION_IDENTITY, message, remedies.join("; "))
+            .at(format!("table {name}"))
     })
 }
 
@@ -337,6 +420,7 @@ fn partitions(name: &str, publication: &Publication, wanted: &[CatalogTable]) ->
             ),
             format!("ALTER PUBLICATION {} SET (publish_via_partition_root = true)", ident(name)),
         )
+        .at(place(name))
     })
 }
 
@@ -353,12 +437,20 @@ fn unsent_findings(name: &str, unsent: &[&CatalogTable]) -> Option<Finding> {
             ),
             format!("ALTER PUBLICATION {} ADD TABLE {}", ident(name), sql.join(", ")),
         )
+        .at(place(name))
     })
 }
 
 /// SQL that gives a table an identity.
 fn identity_remedy(table: &CatalogTable) -> String {
     let sql = table.sql();
+    if !table.bare_partitions.is_empty() {
+        let each = table.bare_partitions.iter();
+        return each
+            .map(|partition| format!("ALTER TABLE {partition} REPLICA IDENTITY FULL"))
+            .collect::<Vec<_>>()
+            .join("; ");
+    }
     if table.primary_key.is_empty() {
         format!("ALTER TABLE {sql} ADD PRIMARY KEY (…), or ALTER TABLE {sql} REPLICA IDENTITY FULL")
     } else {
@@ -368,16 +460,21 @@ fn identity_remedy(table: &CatalogTable) -> String {
 
 fn unpublishable(table: &CatalogTable, is_published: bool) -> Finding {
     let name = table.full_name();
+    let who = match table.bare_partitions.is_empty() {
+        true => "it has",
+        false => "partitions of it have",
+    };
     let message = if is_published {
         format!(
             "the table {name} is published without a usable replica identity: updates and deletes of it fail in the application"
         )
     } else {
         format!(
-            "the table {name} is not captured: it has no usable replica identity, and publishing it would make the application's updates and deletes fail"
+            "the table {name} is not captured: {who} no usable replica identity, and publishing it would make the application's updates and deletes fail"
         )
     };
     finding(Severity::Warning, codes::NO_IDENTITY, message, identity_remedy(table))
+        .at(format!("table {name}"))
 }
 
 fn not_owner(name: &str, table: &CatalogTable) -> Finding {
@@ -392,6 +489,7 @@ fn not_owner(name: &str, table: &CatalogTable) -> Finding {
             table.sql()
         ),
     )
+    .at(format!("table {}", table.full_name()))
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod transport;
 
 pub use frame::{Frame, frame_at, tag};
 pub use replication::{Identity, ReplicationConnection, Rows, log_notice, server_error};
+pub(crate) use sql::money_units;
 pub use sql::{SqlClient, sql_client};
 pub use stream::{Reader, Writer, stop};
 pub use transport::{Transport, connect_stream};

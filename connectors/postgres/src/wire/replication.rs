@@ -35,6 +35,7 @@ pub struct ReplicationConnection {
     session: Session,
     identity: Identity,
     options: ConnectOptions,
+    is_relayed: bool,
 }
 
 /// The rows of a simple query as text; `None` is NULL.
@@ -44,7 +45,7 @@ pub type Rows = Vec<Vec<Option<String>>>;
 /// nobody's default, so it proves that the start-up options arrived.
 const SETTINGS: &str = "SELECT current_setting('server_version_num'), \
     current_setting('extra_float_digits'), current_setting('bytea_output'), \
-    current_setting('lc_monetary')";
+    current_setting('lc_monetary'), pg_backend_pid()";
 
 impl ReplicationConnection {
     /// Connects to the first server that is what `options` ask for, logs in, checks the session's
@@ -81,14 +82,24 @@ impl ReplicationConnection {
             database: String::new(),
             server_version: 0,
         };
-        let mut connection = Self { session, identity: empty, options: options.clone() };
+        let mut connection =
+            Self { session, identity: empty, options: options.clone(), is_relayed: false };
         let identified = connection.query("IDENTIFY_SYSTEM").await?.map_err(|refusal| {
             // Where the parameter `replication` was dropped on the way, this is ordinary SQL.
             if refusal.sqlstate == "42601" { pooled(options) } else { identifying(refusal) }
         })?;
         let settings = connection.query(SETTINGS).await?.map_err(identifying)?;
         connection.identity = identity(&identified, &settings)?;
+        let pid = settings.first().and_then(|row| row.get(4)?.as_deref()?.parse::<i32>().ok());
+        let announced = connection.session.announced_pid;
+        connection.is_relayed = pid.zip(announced).is_some_and(|(pid, announced)| pid != announced);
         Ok(connection)
+    }
+
+    /// Whether somebody answers the login in the server's place: a pooler announces a process of its
+    /// own for cancel requests, not the one that runs the commands.
+    pub fn is_relayed(&self) -> bool {
+        self.is_relayed
     }
 
     /// What the server is.

@@ -24,7 +24,9 @@ const ANSWER_MESSAGE_MAX: usize = 16 * 1024 * 1024;
 const READ_SIZE: usize = 8 * 1024;
 
 /// The settings that decide how values look as text (hazard: roles and databases may change them
-/// under us). `search_path` decides whether reg* types print a schema.
+/// under us). `search_path` decides whether reg* types print a schema; `row_security` makes a read
+/// that would silently be given a part of the rows an error; the timeouts are for the application's
+/// sessions.
 const PINNED: &[(&str, &str)] = &[
     ("datestyle", "ISO,MDY"),
     ("intervalstyle", "postgres"),
@@ -33,6 +35,11 @@ const PINNED: &[(&str, &str)] = &[
     ("bytea_output", "hex"),
     ("lc_monetary", "C"),
     ("search_path", "pg_catalog"),
+    ("row_security", "off"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
 ];
 
 /// The pinned settings that the server reports by itself, and what it must report.
@@ -103,6 +110,8 @@ pub(super) struct Session {
     message_max: usize,
     /// Whether the login is complete; it decides what a broken connection means.
     is_ready: bool,
+    /// The server process's id, as whoever answered the login announced it.
+    pub(super) announced_pid: Option<i32>,
 }
 
 impl Session {
@@ -115,6 +124,7 @@ impl Session {
             parameters: HashMap::new(),
             message_max: LOGIN_MESSAGE_MAX,
             is_ready: false,
+            announced_pid: None,
         };
         let settings = session_options(options);
         let mut out = BytesMut::new();
@@ -135,7 +145,8 @@ impl Session {
             let message = session.next_in_login(options).await?;
             match message.tag {
                 tag::READY => break,
-                tag::BACKEND_KEY_DATA | tag::NEGOTIATE_VERSION => {}
+                tag::BACKEND_KEY_DATA => session.announced_pid = Body(&message.body).i32(),
+                tag::NEGOTIATE_VERSION => {}
                 other => return Err(unexpected(other, "while starting the session")),
             }
         }

@@ -19,6 +19,7 @@ use super::tls::connect_error;
 use super::transport::{Transport, connect_stream, within};
 use crate::config::{self, ConnectOptions, describe};
 use crate::error::from_sql;
+use crate::sql::{Sql as _, unexpected};
 
 /// How long a dropped client may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -59,7 +60,7 @@ impl SqlClient {
 pub async fn sql_client(options: &ConnectOptions) -> Result<SqlClient> {
     let mut search = Search::begin(options).await;
     while let Some((at, wanted)) = search.next() {
-        match within(&at, Box::pin(open(&at))).await {
+        match within(&at, Box::pin(open(&at, true))).await {
             Ok((client, role)) => {
                 if search.accepts(&at, wanted, role) {
                     return Ok(client);
@@ -71,14 +72,31 @@ pub async fn sql_client(options: &ConnectOptions) -> Result<SqlClient> {
     Err(search.error())
 }
 
-async fn open(options: &ConnectOptions) -> Result<(SqlClient, Role)> {
+/// What the database's own `lc_monetary` stores an amount of 1 as: 100 where it has two decimals.
+/// `options` names one server. Asked on a connection whose settings are the database's, as what is stored was written on such.
+///
+/// # Errors
+/// RT21xx, classified.
+pub(crate) async fn money_units(options: &ConnectOptions) -> Result<i64> {
+    const DOING: &str = "asking how money is stored";
+    let (client, _) = within(options, Box::pin(open(options, false))).await?;
+    let statement = "SELECT ('x' || pg_catalog.encode(pg_catalog.cash_send(1::pg_catalog.money), \
+        'hex'))::pg_catalog.bit(64)::pg_catalog.int8::pg_catalog.text";
+    let mut sql = &*client;
+    let rows = sql.rows(statement, DOING).await?;
+    let text = rows.into_iter().flatten().flatten().next();
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| unexpected(DOING))
+}
+
+/// Opens a connection, with the pinned settings or with the database's own.
+async fn open(options: &ConnectOptions, is_pinned: bool) -> Result<(SqlClient, Role)> {
     let transport = connect_stream(options).await?;
     let mut config = Config::new();
     config
         .user(&options.user)
         .dbname(&options.database)
         .application_name(&options.application_name)
-        .options(session_options(options))
+        .options(if is_pinned { session_options(options) } else { String::new() })
         .channel_binding(match options.tls.channel_binding {
             config::ChannelBinding::Disable => SqlBinding::Disable,
             config::ChannelBinding::Prefer => SqlBinding::Prefer,
@@ -95,7 +113,9 @@ async fn open(options: &ConnectOptions) -> Result<(SqlClient, Role)> {
     }
     let connected = config.connect_raw(transport, Encrypted).await;
     let (client, connection) = connected.map_err(|error| login_error(options, error))?;
-    check_reported(|name| connection.parameter(name))?;
+    if is_pinned {
+        check_reported(|name| connection.parameter(name))?;
+    }
     let role = Role::reported(|name| connection.parameter(name));
 
     let gone = CancellationToken::new();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rowtide_postgres::{PgPosition, PostgresConfig, PostgresSource};
+use rowtide_postgres::{ConnectOptions, PgPosition, PostgresConfig, PostgresSource};
 use rowtide_sdk::{
     Batch, BatchSender, Cell, Claims, Entry, Error, Finding, Image, ImageKind, KeyLookup,
     KnownTable, Limits, Position, Preflight, Reporter, Result, Source, SourceContext, Span,
@@ -150,9 +150,16 @@ impl Setup {
         self
     }
 
+    pub(crate) fn source_config(&self) -> PostgresConfig {
+        serde_json::from_value(self.config.clone()).unwrap()
+    }
+
+    pub(crate) fn options(&self) -> ConnectOptions {
+        self.source_config().connect_options(Path::new("/")).unwrap()
+    }
+
     pub(crate) fn source(&self) -> PostgresSource {
-        let config: PostgresConfig = serde_json::from_value(self.config.clone()).unwrap();
-        let source = PostgresSource::new(config, Path::new("/")).unwrap();
+        let source = PostgresSource::new(self.source_config(), Path::new("/")).unwrap();
         source.reconcile_every(Duration::from_millis(500))
     }
 

@@ -12,6 +12,8 @@ fn table(oid: u32, name: &str) -> CatalogTable {
         name: name.to_owned(),
         identity: 'd',
         has_identity: true,
+        bare_partitions: Vec::new(),
+        unlike_partitions: Vec::new(),
         identity_columns: vec!["id".to_owned()],
         primary_key: vec!["id".to_owned()],
         columns: vec!["id".to_owned()],

@@ -1,0 +1,276 @@
+//! The SQL of `rowtide check --print-sql`: what a server needs for one configuration, and no more.
+//!
+//! Each statement stands between empty lines and can be run by itself. Where the server can be asked,
+//! the publication names the tables; where it cannot (the role may not exist yet), a block finds them
+//! when it runs, by the same rules.
+
+use std::fmt::Write as _;
+
+use rowtide_sdk::{Provider, Result};
+
+use crate::config::{Operation, PostgresConfig, PublicationManagement};
+use crate::publication::{self, CatalogTable};
+use crate::server::Server;
+use crate::source::PostgresSource;
+use crate::sql::{ident, literal};
+use crate::wire::sql_client;
+
+/// What the server could be asked.
+struct Seen {
+    wal_level: String,
+    tables: Vec<CatalogTable>,
+}
+
+async fn see(source: &PostgresSource) -> Result<Seen> {
+    let client = sql_client(&source.options).await?;
+    let mut sql = &*client;
+    let wal_level = Server::ask(&mut sql).await?.wal_level;
+    let tables = publication::wanted_tables(&mut sql, &source.filter).await?;
+    Ok(Seen { wal_level, tables })
+}
+
+/// The SQL with which an administrator gives the source of `connector` what it needs, on a server
+/// that `provider` runs. Connects and reads where it may; holds no secret.
+pub async fn setup_sql(source: &PostgresSource, connector: &str, provider: Provider) -> String {
+    let seen = see(source).await;
+    let note = match &seen {
+        Ok(_) => String::new(),
+        Err(error) => format!(
+            "-- The server could not be asked ({}): the tables are found when this runs.\n",
+            error.code()
+        ),
+    };
+    script(source, connector, provider, seen.ok().as_ref(), &note)
+}
+
+fn script(
+    source: &PostgresSource,
+    connector: &str,
+    provider: Provider,
+    seen: Option<&Seen>,
+    note: &str,
+) -> String {
+    let PostgresConfig { slot, publication, .. } = &source.config;
+    let (role, database) = (ident(&source.options.user), ident(&source.options.database));
+    let mut out = format!(
+        "-- What connector {} needs of {}.\n-- Run it in the database {database}, as {}.\n{note}\n",
+        comment(connector),
+        server_name(provider),
+        administrator(provider),
+    );
+    out.push_str("-- 1. The log must carry logical changes.\n");
+    out.push_str(&log_level(provider, seen));
+    out.push_str(&format!(
+        "\n-- 2. The role. Its password is yours to set; no row of any table is granted to it.\n{}\n",
+        role_sql(provider, &role)
+    ));
+    out.push_str(&format!(
+        "-- 3. The database.\nGRANT CONNECT ON DATABASE {database} TO {role};\n\n{}",
+        hba(provider, source)
+    ));
+    out.push_str("-- 4. The publication, before the slot.\n");
+    out.push_str(&publication_sql(source, seen));
+    out.push_str(&management(source));
+    out.push_str(&format!(
+        "\n-- 5. The slot. Rowtide creates it when it starts for the first time. To have it earlier:\n\
+         -- SELECT pg_create_logical_replication_slot({}, 'pgoutput');\n\n\
+         -- To take all of it back, with Rowtide stopped:\n\
+         -- SELECT pg_drop_replication_slot({});\n-- DROP PUBLICATION {};\n\
+         -- REVOKE CONNECT ON DATABASE {database} FROM {role};\n-- DROP ROLE {role};\n",
+        literal(slot),
+        literal(slot),
+        ident(publication)
+    ));
+    out
+}
+
+/// A text that ends a comment's line nowhere.
+fn comment(text: &str) -> String {
+    format!("{text:?}")
+}
+
+fn server_name(provider: Provider) -> &'static str {
+    match provider {
+        Provider::SelfRun => "a self-run PostgreSQL",
+        Provider::Rds => "Amazon RDS or Aurora for PostgreSQL",
+        Provider::CloudSql => "Google Cloud SQL for PostgreSQL",
+        Provider::Azure => "Azure Database for PostgreSQL",
+    }
+}
+
+fn administrator(provider: Provider) -> &'static str {
+    match provider {
+        Provider::SelfRun => "a superuser (with psql: psql -f FILE)",
+        Provider::Rds => "the master user, who must own the tables or be in their owner's role",
+        Provider::CloudSql => "postgres, who must own the tables or be in their owner's role",
+        Provider::Azure => "the administrator, who must own the tables or be in their owner's role",
+    }
+}
+
+fn log_level(provider: Provider, seen: Option<&Seen>) -> String {
+    if seen.is_some_and(|seen| seen.wal_level == "logical") {
+        return "--    It does: wal_level is logical.\n".to_owned();
+    }
+    match provider {
+        Provider::SelfRun => "--    Restart the server after this statement, before step 5.\n\
+             ALTER SYSTEM SET wal_level = 'logical';\n"
+            .to_owned(),
+        Provider::Rds => "--    Not SQL: set rds.logical_replication = 1 in the instance's own parameter\n\
+             --    group (Aurora: the cluster's parameter group) and reboot; wal_level follows.\n\
+             --    max_replication_slots and max_wal_senders are in the same group.\n"
+            .to_owned(),
+        Provider::CloudSql => "--    Not SQL: set the flag cloudsql.logical_decoding to on; the instance\n\
+             --    restarts, and wal_level follows. `gcloud sql instances patch` replaces all flags:\n\
+             --    name those that are set already, too.\n"
+            .to_owned(),
+        Provider::Azure => "--    Not SQL: set the server parameter wal_level to logical, save and restart\n\
+             --    (the retired single server: azure.replication_support = LOGICAL).\n"
+            .to_owned(),
+    }
+}
+
+/// A block of PL/pgSQL, in quotes that its text does not hold.
+fn block(body: &str) -> String {
+    let mut tag = "rowtide".to_owned();
+    while body.contains(&format!("${tag}$")) {
+        tag.push('_');
+    }
+    format!("DO ${tag}$\n{body}\n${tag}$;\n")
+}
+
+/// Makes the role, or gives one that is there what it lacks.
+fn role_sql(provider: Provider, role: &str) -> String {
+    let make = |attributes: &str| {
+        block(&format!(
+            "BEGIN\n    CREATE ROLE {role} {attributes};\nEXCEPTION WHEN duplicate_object THEN\n    \
+             ALTER ROLE {role} {attributes};\nEND"
+        ))
+    };
+    match provider {
+        Provider::SelfRun => make("LOGIN REPLICATION"),
+        Provider::Rds => format!("{}\nGRANT rds_replication TO {role};\n", make("LOGIN")),
+        Provider::CloudSql | Provider::Azure => format!(
+            "--    The administrator needs REPLICATION in order to give it: ALTER ROLE … REPLICATION.\n{}",
+            make("LOGIN REPLICATION")
+        ),
+    }
+}
+
+/// What must let the connection in beside the grant.
+fn hba(provider: Provider, source: &PostgresSource) -> String {
+    match provider {
+        Provider::SelfRun => format!(
+            "--    Not SQL: a line in pg_hba.conf must let it in, such as\n\
+             --    hostssl {} {} ADDRESS/32 scram-sha-256\n\n",
+            comment(&source.options.database),
+            comment(&source.options.user)
+        ),
+        _ => "--    Not SQL: the provider's network rules must let it in.\n\n".to_owned(),
+    }
+}
+
+/// What the publication is created with.
+fn options(config: &PostgresConfig) -> String {
+    let names: Vec<&str> = config
+        .publication_operations
+        .iter()
+        .map(|operation: &Operation| operation.name())
+        .collect();
+    format!("publish = '{}', publish_via_partition_root = true", names.join(", "))
+}
+
+fn publication_sql(source: &PostgresSource, seen: Option<&Seen>) -> String {
+    let name = &source.config.publication;
+    let options = options(&source.config);
+    let Some(seen) = seen else { return found_when_run(source, &options) };
+    let mut out = String::new();
+    let is_fit = |table: &&CatalogTable| table.has_identity && table.unlike_partitions.is_empty();
+    let (fit, unfit): (Vec<_>, Vec<_>) = seen.tables.iter().partition(is_fit);
+    if !unfit.is_empty() {
+        out.push_str(
+            "--    Left out, as the application's updates and deletes would fail: these have no usable\n\
+             --    replica identity. Give them one (a primary key, or REPLICA IDENTITY FULL), and add\n\
+             --    them.\n",
+        );
+        for table in unfit {
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                out,
+                "-- ALTER TABLE {} REPLICA IDENTITY FULL; ALTER PUBLICATION {} ADD TABLE ONLY {};",
+                one_line(&table.sql()),
+                one_line(&ident(name)),
+                one_line(&table.sql())
+            );
+        }
+    }
+    let tables: Vec<String> = fit.iter().map(|table| format!("    ONLY {}", table.sql())).collect();
+    let named = match tables.is_empty() {
+        true => String::new(),
+        false => format!(" FOR TABLE\n{}\n   ", tables.join(",\n")),
+    };
+    let _ = writeln!(out, "CREATE PUBLICATION {}{named} WITH ({options});", ident(name));
+    out
+}
+
+/// Keeps a name that holds a line feed within a comment.
+fn one_line(sql: &str) -> String {
+    sql.replace(['\n', '\r'], " ")
+}
+
+/// A block that finds the tables as a run would: what matches, a partitioned table for its
+/// partitions, and none whose updates would fail once it is published.
+fn found_when_run(source: &PostgresSource, options: &str) -> String {
+    let is_matched = source.filter.condition("n.nspname", "c.relname");
+    let name = literal(&source.config.publication);
+    block(&format!(
+        "DECLARE
+    tables text;
+BEGIN
+    WITH matched AS (
+        SELECT c.oid, n.nspname, c.relname, c.relreplident FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p') AND pg_catalog.pg_relation_is_publishable(c.oid)
+        AND {is_matched}
+    ),
+    identity AS (
+        SELECT c.oid, c.relreplident = 'f' AS is_full, ARRAY(
+            SELECT a.attname FROM pg_catalog.pg_attribute a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            AND (c.relreplident = 'f' OR a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+        ) AS columns
+        FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_index i
+        ON i.indexrelid = pg_catalog.pg_get_replica_identity_index(c.oid)
+        WHERE c.relkind IN ('r', 'p')
+    )
+    SELECT string_agg(format('ONLY %I.%I', m.nspname, m.relname), ', ' ORDER BY m.nspname, m.relname)
+    INTO tables FROM matched m JOIN identity own ON own.oid = m.oid
+    WHERE (own.is_full OR own.columns <> '{{}}')
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(m.oid) up
+        JOIN matched root ON root.oid = up.relid WHERE root.oid <> m.oid)
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_partition_tree(m.oid) part
+        JOIN pg_catalog.pg_class l ON l.oid = part.relid AND l.relkind = 'r'
+        JOIN identity leaf ON leaf.oid = l.oid
+        WHERE NOT leaf.is_full AND (leaf.columns = '{{}}' OR NOT leaf.columns @> own.columns));
+    EXECUTE format('CREATE PUBLICATION %I', {name})
+        || coalesce(' FOR TABLE ' || tables, '') || ' WITH ({})';
+END",
+        options.replace('\'', "''")
+    ))
+}
+
+/// What the role may do to the publication.
+fn management(source: &PostgresSource) -> String {
+    let PostgresConfig { publication, publication_management, .. } = &source.config;
+    match publication_management {
+        PublicationManagement::External => String::new(),
+        PublicationManagement::Auto => format!(
+            "\n--    It stays as it is created here: say so with `publication_management: external`.\n\
+             --    Only an owner of the tables may add those that come later. To let Rowtide do it:\n\
+             -- ALTER PUBLICATION {} OWNER TO {role}; GRANT CREATE ON DATABASE {} TO {role};\n\
+             -- GRANT … TO {role}; for each role that owns such tables\n",
+            one_line(&ident(publication)),
+            one_line(&ident(&source.options.database)),
+            role = one_line(&ident(&source.options.user)),
+        ),
+    }
+}
