@@ -475,3 +475,57 @@ fn h21_versions_are_files_too() {
         assert_eq!(changes.len(), 3);
     });
 }
+
+/// The log is behind the catalog: tables and types that were dropped since are described as they were.
+#[test]
+fn h21_a_catalog_that_is_ahead_of_the_log() {
+    on_each_version(|server, _| {
+        let mut stream = Stream::plain(
+            server,
+            &table(
+                "CREATE TYPE mood AS ENUM ('sad'); CREATE TYPE place AS (street text, m mood);
+                 CREATE TABLE t (id int PRIMARY KEY, m mood, p place[]);
+                 CREATE TABLE f (id int PRIMARY KEY, v text); ALTER TABLE f REPLICA IDENTITY FULL",
+            ),
+        );
+        stream.tell(
+            "INSERT INTO t VALUES (1, 'sad', '{\"(a,sad)\"}'); INSERT INTO f VALUES (1, 'v')",
+        );
+        let setup = stream.stop();
+        let lines = setup.lines().len();
+        sql_each(
+            server,
+            "ALTER TABLE t ADD a int; INSERT INTO t VALUES (2, 'sad', '{\"(b,sad)\"}', 2);
+             ALTER TABLE t RENAME TO u; UPDATE u SET a = 3;
+             ALTER TABLE u DROP m; ALTER TABLE u DROP p; DROP TYPE place; DROP TYPE mood;
+             INSERT INTO u VALUES (4, 4);
+             ALTER TABLE f ADD n int; INSERT INTO f VALUES (2, 'w', 2); DELETE FROM f WHERE id = 1;
+             DROP TABLE u; DROP TABLE f",
+        );
+        let mut host = setup.start();
+        host.until("everything is there", || setup.lines().len() >= lines + 10);
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        let all = setup.lines();
+        prove(&all);
+        let told: Vec<String> = all[lines..].iter().map(short).collect();
+        let row = |id: u32, street: &str, a: u32| {
+            format!(r#"{{"id":{id},"m":"sad","p":[{{"street":"{street}","m":"sad"}}],"a":{a}}}"#)
+        };
+        assert_eq!(
+            told,
+            [
+                "schema t 1.1 compatible: column_added a",
+                &format!("c t 1.1 {}", row(2, "b", 2)),
+                "schema u 1.0 initial: table_renamed",
+                &format!("u u 1.0 {}", row(1, "a", 3)),
+                &format!("u u 1.0 {}", row(2, "b", 3)),
+                "schema u 2.0 breaking: column_dropped m!, column_dropped p!",
+                r#"c u 2.0 {"id":4,"a":4}"#,
+                "schema f 1.1 compatible: column_added n",
+                r#"c f 1.1 {"id":2,"v":"w","n":2}"#,
+                r#"d f 1.1 {"id":1,"v":"v","n":null}"#,
+            ]
+        );
+        assert!(all[lines + 8..].iter().all(|line| line["key"]["id"].is_number()), "keyed still");
+    });
+}

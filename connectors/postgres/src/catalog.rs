@@ -78,6 +78,24 @@ pub enum TypeKind {
     Other,
 }
 
+impl TypeKind {
+    /// The types that values of this one are made of.
+    pub(crate) fn parts(&self) -> Vec<u32> {
+        match self {
+            Self::Domain { base, .. } => vec![*base],
+            Self::Array { element, .. } => vec![*element],
+            Self::Composite { attributes } => {
+                attributes.iter().map(|attribute| attribute.type_oid).collect()
+            }
+            Self::Base { .. }
+            | Self::Enum
+            | Self::Range { .. }
+            | Self::Multirange { .. }
+            | Self::Other => Vec::new(),
+        }
+    }
+}
+
 /// An attribute of a composite.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attribute {

@@ -5,6 +5,8 @@
 //! from the catalog as [`TableFacts`] and kept with the schema version, so that a replay describes
 //! the table as it did the first time even where the catalog has moved on.
 
+use std::collections::BTreeSet;
+
 use rowtide_sdk::{Column, Identity, Result, Table};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
@@ -95,6 +97,47 @@ impl TableFacts {
             && self.columns == relation.columns
     }
 
+    /// Whether the facts belong to the table of the Relation, perhaps to an earlier version of it.
+    pub(crate) fn is_of(&self, relation: &RelationMessage) -> bool {
+        self.oid == relation.oid
+    }
+
+    /// Takes from facts of an earlier sight of the same table what the catalog does not tell any more,
+    /// as it may be ahead of the log: the table or a type was dropped meanwhile, or the key is of
+    /// columns that the log does not have yet.
+    pub(crate) fn fill(&mut self, relation: &RelationMessage, earlier: &Self) {
+        let fits = |key: &[String]| {
+            key.iter().all(|name| relation.columns.iter().any(|column| column.name == *name))
+        };
+        let is_asked = matches!(relation.identity, b'f' | b'i');
+        if is_asked
+            && !self.primary_key().is_some_and(fits)
+            && earlier.primary_key().is_some_and(fits)
+        {
+            self.primary_key.clone_from(&earlier.primary_key);
+        }
+        let mut wanted: Vec<u32> = relation.columns.iter().map(|column| column.type_oid).collect();
+        let mut seen = BTreeSet::new();
+        while let Some(oid) = wanted.pop() {
+            if decode::is_builtin(oid) || !seen.insert(oid) {
+                continue;
+            }
+            let is_it = |fact: &&TypeFact| fact.oid == oid;
+            let Some(fact) = self.types.iter().chain(&earlier.types).find(is_it).cloned() else {
+                continue;
+            };
+            wanted.extend(fact.kind.parts());
+            if !self.types.iter().any(|known| known.oid == oid) {
+                self.types.push(fact);
+                let of_type = |modifier: &&Modifier| modifier.type_oid == oid;
+                self.modifiers.extend(earlier.modifiers.iter().filter(of_type).cloned());
+            }
+        }
+        self.types.sort_by_key(|fact| fact.oid);
+        self.modifiers.sort_by_key(|modifier| (modifier.type_oid, modifier.typmod));
+        self.modifiers.dedup();
+    }
+
     /// The primary key by the catalog, in key order; `None` where it is not known.
     pub fn primary_key(&self) -> Option<&[String]> {
         self.primary_key.as_deref()
@@ -178,4 +221,69 @@ fn primary_key(relation: &RelationMessage, identity: Identity, facts: &TableFact
     let key: Vec<usize> =
         columns().filter(|(_, column)| names.contains(&column.name)).map(|(at, _)| at).collect();
     if key.len() == names.len() { key } else { Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Attribute, TypeKind};
+
+    const INT4: u32 = 23;
+
+    fn relation(identity: u8, columns: &[(&str, u32)]) -> RelationMessage {
+        let columns = columns.iter().map(|(name, type_oid)| RelationColumn {
+            is_identity: true,
+            name: (*name).to_owned(),
+            type_oid: *type_oid,
+            typmod: -1,
+        });
+        RelationMessage {
+            oid: 16_400,
+            schema: "public".to_owned(),
+            name: "t".to_owned(),
+            identity,
+            columns: columns.collect(),
+        }
+    }
+
+    fn type_fact(oid: u32, kind: TypeKind) -> TypeFact {
+        TypeFact { oid, name: format!("public.t{oid}"), toastable: false, kind }
+    }
+
+    #[test]
+    fn what_the_catalog_forgot_is_taken_from_before() {
+        let before = relation(b'f', &[("id", INT4), ("a", 20_001), ("b", 20_003)]);
+        let mut earlier = TableFacts::from_relation(&before);
+        earlier.primary_key = Some(vec!["id".to_owned()]);
+        let attribute = |type_oid| Attribute { name: "x".to_owned(), type_oid, typmod: -1 };
+        earlier.types = vec![
+            type_fact(20_001, TypeKind::Composite { attributes: vec![attribute(20_002)] }),
+            type_fact(20_002, TypeKind::Enum),
+            type_fact(20_003, TypeKind::Enum),
+        ];
+        earlier.modifiers = vec![Modifier { type_oid: 20_001, typmod: 3, text: "(3)".to_owned() }];
+        let now = relation(b'f', &[("id", INT4), ("a", 20_001)]);
+        // The table and its types are gone.
+        let mut facts = TableFacts::from_relation(&now);
+        facts.fill(&now, &earlier);
+        assert_eq!(facts.primary_key(), Some(&["id".to_owned()][..]));
+        assert_eq!(facts.types, earlier.types[..2], "those that are still in use");
+        assert_eq!(facts.modifiers, earlier.modifiers);
+        // What the catalog tells comes first.
+        let mut facts = TableFacts::from_relation(&now);
+        facts.primary_key = Some(vec!["a".to_owned()]);
+        facts.types = vec![type_fact(20_001, TypeKind::Other)];
+        facts.fill(&now, &earlier);
+        assert_eq!(facts.primary_key(), Some(&["a".to_owned()][..]));
+        assert_eq!(facts.types, [type_fact(20_001, TypeKind::Other)]);
+        // A key of columns that came later is not that of these rows.
+        facts.primary_key = Some(vec!["uid".to_owned()]);
+        facts.fill(&now, &earlier);
+        assert_eq!(facts.primary_key(), Some(&["id".to_owned()][..]));
+        // Under NOTHING nobody asked for the key.
+        let nothing = relation(b'n', &[("id", INT4)]);
+        let mut facts = TableFacts::from_relation(&nothing);
+        facts.fill(&nothing, &earlier);
+        assert_eq!(facts.primary_key(), None);
+    }
 }

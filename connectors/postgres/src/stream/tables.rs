@@ -59,7 +59,10 @@ impl Tables {
         let is_first = !self.made.contains_key(&message.oid);
         let is_frozen = self.facts.get(&key).is_some_and(|facts| facts.describes(message));
         if !is_frozen || (!is_first && needs_catalog(message)) {
-            let facts = self.load(message).await?;
+            let mut facts = self.load(message).await?;
+            if let Some(earlier) = self.earlier(&key, message) {
+                facts.fill(message, earlier);
+            }
             // The catalog may have moved on so far that it does not know the table any more.
             if !is_frozen || facts.primary_key().is_some() {
                 self.facts.insert(key.clone(), facts);
@@ -77,6 +80,16 @@ impl Tables {
         let (message, facts) = (message.clone(), facts.clone());
         self.made.insert(message.oid, Made { message, facts, table: Arc::clone(&table) });
         Ok(table)
+    }
+
+    /// What was known of the table before, by its name or an earlier one.
+    fn earlier(&self, key: &(String, String), message: &RelationMessage) -> Option<&TableFacts> {
+        let of_table = |facts: &&TableFacts| facts.is_of(message);
+        let renamed = || {
+            let same = self.facts.iter().filter(|(_, facts)| facts.is_of(message));
+            same.min_by_key(|(name, _)| *name).map(|(_, facts)| facts)
+        };
+        self.facts.get(key).filter(of_table).or_else(renamed)
     }
 
     async fn load(&mut self, message: &RelationMessage) -> Result<TableFacts> {
