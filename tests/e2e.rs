@@ -18,8 +18,12 @@ mod evolution;
 mod host;
 #[path = "e2e/kafka.rs"]
 mod kafka;
+#[path = "e2e/layouts.rs"]
+mod layouts;
 #[path = "e2e/messages.rs"]
 mod messages;
+#[path = "e2e/names.rs"]
+mod names;
 #[path = "e2e/operate.rs"]
 mod operate;
 #[path = "e2e/print_sql.rs"]
