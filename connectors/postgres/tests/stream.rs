@@ -28,3 +28,6 @@ mod resume;
 #[cfg(test)]
 #[path = "stream/streamed.rs"]
 mod streamed;
+#[cfg(test)]
+#[path = "stream/values.rs"]
+mod values;

@@ -95,37 +95,34 @@ impl Decode for Composite {
             Ok(Some(Written::Form)) => return Ok(Written::Form),
             Ok(Some(Written::RawJson)) => Written::RawJson,
             Ok(None) => Written::Form,
-            // With another number of fields, values may have met another attribute's decoder.
-            Err(error) => match count_fields(raw) {
-                Some(count) if count != self.fields.len().max(1) => Written::Form,
-                _ => return Err(error),
-            },
+            // The type was altered since it was looked up, and a value met another attribute's decoder.
+            Err(_) if is_composite(raw) => Written::Form,
+            Err(error) => return Err(error),
         };
-        // Another number of fields than the type has, or one that must stand as text: the text.
+        // Fields that do not fit the type, or one that must stand as text: the text.
         out.truncate(start);
         out.utf8_string(raw)?;
         Ok(written)
     }
 }
 
-/// The number of fields of a composite's text (1 where there may be none), by its commas outside
-/// quotes; `None` where it is no composite.
+/// Whether the text is that of a composite: in parentheses, with quotes that close.
 #[cold]
-fn count_fields(raw: &[u8]) -> Option<usize> {
-    let mut bytes = raw.strip_prefix(b"(")?.strip_suffix(b")")?.iter();
-    let (mut count, mut quoted) = (1usize, false);
+fn is_composite(raw: &[u8]) -> bool {
+    let inner = raw.strip_prefix(b"(").and_then(|rest| rest.strip_suffix(b")"));
+    let Some(inner) = inner else { return false };
+    let mut bytes = inner.iter();
+    let mut quoted = false;
     while let Some(byte) = bytes.next() {
         match byte {
             // A doubled quote closes and opens again.
             b'"' => quoted = !quoted,
-            b'\\' => {
-                bytes.next()?;
-            }
-            b',' if !quoted => count = count.saturating_add(1),
+            b'\\' if bytes.next().is_none() => return false,
+            b'(' | b')' if !quoted => return false,
             _ => {}
         }
     }
-    (!quoted).then_some(count)
+    !quoted
 }
 
 /// Splits a quoted attribute whose opening quote was read: its text without escapes (a backslash

@@ -209,6 +209,7 @@ fn special(out: &mut String) {
             "the same inside an array: the array's text, listed in `raw_json`",
         ),
         (user_types::SMALL_ADDR, "(a,1,2)", "a field more than the type has: the server's text"),
+        (user_types::SMALL_ADDR, "(1,a)", "fields that are not of the type: the same"),
     ];
     for (oid, text, why) in rows {
         let name = match decode::builtin_name(*oid, -1) {
