@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -96,6 +96,10 @@ fn exit_of(config: &Config, ends: &[ConnectorEnd]) -> Exit {
         .unwrap_or(Exit::Ok)
 }
 
+/// A second signal so soon after the first is the same one: some tools signal a process and its
+/// group.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
 /// The first signal asks for an orderly stop, the second ends the process at once. Only saved
 /// positions are ever confirmed, so that nothing is lost either way (invariant A8).
 fn watch_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
@@ -106,7 +110,13 @@ fn watch_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
         let name = either(&mut term, &mut interrupt).await;
         tracing::info!(signal = name, "stopping: what is in flight is delivered and saved first");
         shutdown.cancel();
-        let name = either(&mut term, &mut interrupt).await;
+        let asked = Instant::now();
+        let name = loop {
+            let name = either(&mut term, &mut interrupt).await;
+            if asked.elapsed() >= SAME_SIGNAL {
+                break name;
+            }
+        };
         tracing::warn!(signal = name, "ending at once; the rest is repeated at the next start");
         std::process::exit(i32::from(Exit::Aborted.number()));
     });

@@ -43,6 +43,11 @@ impl AckTracker {
         newest
     }
 
+    /// How many batches wait for an answer, their own or that of one before them.
+    pub(crate) fn waiting(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Whether nothing waits for an answer.
     pub(crate) fn is_idle(&self) -> bool {
         self.entries.is_empty()

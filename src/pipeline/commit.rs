@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::acks::AckTracker;
+use super::backoff::Backoff;
+use super::stall::Stall;
 use crate::offsets::FileStore;
 use crate::ops::board::ConnectorBoard;
 
@@ -35,6 +37,9 @@ pub(crate) struct CommitTask {
     pub(crate) has_progressed: Arc<AtomicBool>,
     /// Told once about the first failure; the pump then ends.
     pub(crate) failed: Option<oneshot::Sender<Error>>,
+    /// False while the position cannot be saved; the pump submits nothing meanwhile, so that what a
+    /// crash would repeat does not grow.
+    pub(crate) saves: watch::Sender<bool>,
 }
 
 /// How the commit task ended.
@@ -43,15 +48,28 @@ pub(crate) struct CommitEnd {
     pub(crate) is_drained: bool,
 }
 
+/// What became of a checkpoint.
+enum Saved {
+    Done,
+    /// The disk may take it later.
+    NotYet(Checkpoint),
+    /// The run ends with it.
+    Failed,
+}
+
 impl CommitTask {
     /// Consumes outcomes until the channel closes.
     pub(crate) async fn run(mut self) -> CommitEnd {
         let mut pending: Option<Checkpoint> = None;
+        let mut is_saved = true;
         let mut next_save = Instant::now();
+        let mut backoff = Backoff::default();
+        let mut stall = Stall::new();
         loop {
             tokio::select! {
                 outcome = self.outcomes.recv() => {
                     let Some(outcome) = outcome else { break };
+                    stall.answered();
                     self.note(outcome);
                     while let Ok(outcome) = self.outcomes.try_recv() {
                         self.note(outcome);
@@ -60,21 +78,35 @@ impl CommitTask {
                     if let Some(checkpoint) = tracker.take_watermark() {
                         pending = Some(checkpoint);
                     }
-                    if pending.is_none() || (Instant::now() < next_save && self.store.is_some()) {
+                    let is_ours_to_save = self.store.is_some();
+                    if pending.is_none() || (Instant::now() < next_save && is_ours_to_save) {
                         continue;
                     }
                 }
                 () = sleep_until(next_save), if pending.is_some() => {}
+                () = sleep_until(stall.next_look()) => {
+                    let waiting = lock(&self.tracker).waiting();
+                    stall.look(waiting);
+                    continue;
+                }
             }
-            if let Some(checkpoint) = pending.take() {
-                self.commit(checkpoint).await;
-                next_save = Instant::now() + self.interval;
+            let Some(checkpoint) = pending.take() else { continue };
+            match self.commit(checkpoint).await {
+                Saved::Done => {
+                    next_save = Instant::now() + self.interval;
+                    backoff.reset();
+                }
+                Saved::NotYet(checkpoint) => {
+                    next_save = Instant::now() + backoff.next_delay().max(self.interval);
+                    pending = Some(checkpoint);
+                }
+                Saved::Failed => is_saved = false,
             }
         }
         if let Some(checkpoint) = pending.take() {
-            self.commit(checkpoint).await;
+            is_saved = matches!(self.commit(checkpoint).await, Saved::Done);
         }
-        CommitEnd { is_drained: lock(&self.tracker).is_idle() }
+        CommitEnd { is_drained: is_saved && lock(&self.tracker).is_idle() }
     }
 
     fn note(&mut self, outcome: Outcome) {
@@ -91,34 +123,53 @@ impl CommitTask {
     }
 
     /// Saves where it is ours to save, then tells the source.
-    async fn commit(&mut self, checkpoint: Checkpoint) {
+    async fn commit(&mut self, checkpoint: Checkpoint) -> Saved {
         let position = checkpoint.position.clone();
         if let Some(mut store) = self.store.take() {
             // The sync of a disk may take long; the source's feedback runs on this thread.
             let saved = tokio::task::spawn_blocking(move || {
                 let result = store.save(&checkpoint);
-                (store, result)
+                (store, checkpoint, result)
             })
             .await;
             match saved {
-                Ok((store, Ok(()))) => self.store = Some(store),
-                Ok((store, Err(error))) => {
+                Ok((store, _, Ok(()))) => self.store = Some(store),
+                Ok((store, checkpoint, Err(error))) => {
                     self.store = Some(store);
-                    self.fail(error);
-                    return;
+                    return self.not_saved(checkpoint, error);
                 }
                 Err(error) => {
                     let gone = "the task that saves the position ended";
                     self.fail(
                         Error::new(Class::Fatal, Origin::Host, TASK_GONE, gone).with_source(error),
                     );
-                    return;
+                    return Saved::Failed;
                 }
             }
+        }
+        if !self.saves.send_replace(true) {
+            tracing::info!("the position is saved again; going on");
         }
         self.has_progressed.store(true, Ordering::Relaxed);
         self.board.saved(position.clone());
         self.committed.send_replace(Some(position));
+        Saved::Done
+    }
+
+    /// A full disk is waited for here: a run that began anew would publish everything since the
+    /// saved position once more.
+    fn not_saved(&mut self, checkpoint: Checkpoint, error: Error) -> Saved {
+        if error.class() != Class::Transient {
+            self.fail(error);
+            return Saved::Failed;
+        }
+        if self.saves.send_replace(false) {
+            tracing::warn!(
+                code = %error.code(), error = %error,
+                "the position cannot be saved; nothing more is sent until it can"
+            );
+        }
+        Saved::NotYet(checkpoint)
     }
 }
 

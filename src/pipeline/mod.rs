@@ -22,6 +22,7 @@ mod schema_files;
 mod session;
 #[cfg(test)]
 mod simulation;
+mod stall;
 mod supervise;
 mod topics;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rowtide_sdk::{
     Batch, BufferPool, Checkpoint, Completion, Error, Limits, Origin, Outcome, RecordBatch, Sink,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +41,8 @@ pub(crate) struct Pump {
     pub(crate) pool: BufferPool,
     pub(crate) progress: Progress,
     pub(crate) board: Arc<ConnectorBoard>,
+    /// False while the position cannot be saved.
+    pub(crate) saves: watch::Receiver<bool>,
 }
 
 /// Why the pump stopped without an error.
@@ -141,6 +143,10 @@ impl Pump {
             .acquire_many_owned(permits)
             .await
             .map_err(|_| commit_gone())?;
+        // What it gives is a lock on the value: it must not live on.
+        if self.saves.wait_for(|saves| *saves).await.is_err() {
+            return Err(commit_gone());
+        }
         let sequence = lock(&self.tracker).submitted(records.checkpoint.clone());
         let done = Completion::new(sequence, outcomes, Some(permit));
         if records.records.is_empty() && !self.sink_holds_position {

@@ -138,6 +138,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
     let tracker = Arc::new(Mutex::new(AckTracker::default()));
     let (outcomes, outcomes_seen) = mpsc::unbounded_channel();
     let (failed, failed_seen) = oneshot::channel();
+    let (saves, saves_seen) = watch::channel(true);
     let memory_max = encoded_memory(job, limits);
     let pump = Pump {
         received,
@@ -156,6 +157,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         pool: BufferPool::default(),
         progress: Progress::new(),
         board: Arc::clone(&job.board),
+        saves: saves_seen,
     };
     let has_progressed = Arc::new(AtomicBool::new(false));
     let commit = CommitTask {
@@ -167,15 +169,11 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         board: Arc::clone(&job.board),
         has_progressed: Arc::clone(&has_progressed),
         failed: Some(failed),
+        saves,
     };
-    let session = Session {
-        pump,
-        source: AbortOnDrop(tokio::spawn(opened.source.run(context))),
-        commit: AbortOnDrop(tokio::spawn(commit.run())),
-        stop_source,
-        drained,
-        has_progressed,
-    };
+    let source = AbortOnDrop(tokio::spawn(opened.source.run(context)));
+    let commit = AbortOnDrop(tokio::spawn(commit.run()));
+    let session = Session { pump, source, commit, stop_source, drained, has_progressed };
     session.run(job, failed_seen).await
 }
 
@@ -246,7 +244,10 @@ impl Session {
         let deadline = Instant::now() + patience;
         self.stop_source.cancel();
         self.pump.received.close();
-        let commit = self.drain(stopped.is_ok(), deadline).await;
+        // What came before an event that is refused is committed: the next run begins with it.
+        let can_flush =
+            stopped.as_ref().map_or_else(|error| error.origin() != Origin::Sink, |_| true);
+        let commit = self.drain(can_flush, deadline).await;
         self.drained.cancel();
         let source = timeout(SOURCE_GOODBYE, &mut self.source.0).await;
         let closed = self.pump.sink.close(deadline.into_std()).await;

@@ -1,7 +1,7 @@
 //! Restarts a connector by the class of its error.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rowtide_sdk::{Class, Code, Error, Origin};
 
@@ -13,6 +13,10 @@ const NO_THREAD: Code = Code("RT4010");
 
 /// How often the board learns that the thread moves.
 const PULSE: Duration = Duration::from_secs(1);
+
+/// A run with progress that lasted so long makes the next restart a first one. One that fails again
+/// sooner, for instance on a full disk, waits longer each time.
+const LASTED: Duration = Duration::from_secs(10);
 
 /// Why a connector has no thread.
 pub(crate) fn thread_error(error: std::io::Error) -> Error {
@@ -51,6 +55,7 @@ async fn supervise(job: &Job) -> Result<(), Error> {
     let mut backoff = Backoff::default();
     loop {
         job.board.starts();
+        let started = Instant::now();
         let end = session::run(job).await;
         if job.shutdown.is_cancelled() {
             return match end.result {
@@ -62,7 +67,7 @@ async fn supervise(job: &Job) -> Result<(), Error> {
         if error.class() != Class::Transient {
             return Err(error);
         }
-        if end.has_progressed {
+        if end.has_progressed && started.elapsed() >= LASTED {
             backoff.reset();
         }
         let delay = backoff.next_delay();

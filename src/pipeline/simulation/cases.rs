@@ -111,6 +111,34 @@ fn a_failed_save_ends_the_run() {
     });
 }
 
+/// A full disk is waited for: nothing is told or repeated, and what may come twice after a crash does
+/// not grow meanwhile.
+#[test]
+fn a_full_disk_is_waited_for() {
+    on_paused_clock(async {
+        let state = tempfile::tempdir().unwrap();
+        let world = Arc::new(Mutex::new(world(false)));
+        let full = state.path().join("shop.json.tmp");
+        std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+        let room = async {
+            tokio::time::sleep(Duration::from_secs(40)).await;
+            let sent = world.lock().unwrap().published.len();
+            tokio::time::sleep(Duration::from_secs(40)).await;
+            assert_eq!(world.lock().unwrap().told, 0);
+            assert_eq!(world.lock().unwrap().published.len(), sent, "nothing more is sent");
+            assert!(sent < captured());
+            std::fs::remove_file(&full).unwrap();
+        };
+        let (end, ()) = tokio::join!(live(&world, state.path(), Duration::from_secs(300)), room);
+        assert!(end.result.is_ok() && end.has_progressed);
+        let published = world.lock().unwrap().published.clone();
+        let events = published.iter().filter(|value| !is_schema_change(value));
+        assert_eq!(events.count(), captured(), "no repeats");
+        check(&world.lock().unwrap());
+        check_saved(&world, state.path());
+    });
+}
+
 /// A sink that answers nothing is given no more than the connector's share of the memory (A7).
 #[test]
 fn what_is_in_flight_is_bounded() {
