@@ -88,6 +88,7 @@ pub struct ConnectorBoard {
     restarts: AtomicU64,
     events: AtomicU64,
     dead_letters: AtomicU64,
+    schema_changes: AtomicU64,
     bytes: AtomicU64,
     lag_us: AtomicI64,
     saved: Mutex<Option<(Position, Instant)>>,
@@ -145,6 +146,7 @@ impl ConnectorBoard {
             restarts: AtomicU64::new(0),
             events: AtomicU64::new(0),
             dead_letters: AtomicU64::new(0),
+            schema_changes: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             lag_us: AtomicI64::new(0),
             saved: Mutex::new(None),
@@ -208,6 +210,16 @@ impl ConnectorBoard {
         if events > 0 {
             self.lag_us.store(behind_us.max(0), Ordering::Relaxed);
         }
+    }
+
+    /// Schema versions were told.
+    pub(crate) fn schema_changes_told(&self, changes: u64) {
+        self.schema_changes.fetch_add(changes, Ordering::Relaxed);
+    }
+
+    /// Records of schema changes given to the sink.
+    pub fn schema_changes(&self) -> u64 {
+        self.schema_changes.load(Ordering::Relaxed)
     }
 
     /// A position is saved.

@@ -40,7 +40,7 @@ pub fn render(board: &Board) -> String {
 type Figure = (&'static str, &'static str, &'static str, fn(&ConnectorBoard) -> Option<f64>);
 
 /// What every connector has, whatever its source.
-const FIGURES: [Figure; 7] = [
+const FIGURES: [Figure; 8] = [
     ("rowtide_restarts_total", "counter", "Restarts after errors that may pass", |connector| {
         Some(count(connector.restarts()))
     }),
@@ -49,6 +49,9 @@ const FIGURES: [Figure; 7] = [
     }),
     ("rowtide_dead_letters_total", "counter", "Dead letters given to the sink", |connector| {
         Some(count(connector.dead_letters()))
+    }),
+    ("rowtide_schema_changes_total", "counter", "Schema changes given to the sink", |connector| {
+        Some(count(connector.schema_changes()))
     }),
     ("rowtide_event_bytes_total", "counter", "Bytes of events and keys given to the sink", |c| {
         Some(count(c.bytes()))

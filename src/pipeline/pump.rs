@@ -112,6 +112,7 @@ impl Pump {
         let (events, letters, bytes) = (encoded.events, encoded.dead_letters, encoded.data.len());
         self.progress.batch(events, letters, bytes, behind_us);
         self.board.batch(events, letters, bytes, behind_us);
+        self.board.schema_changes_told(encoded.schema_changes);
         self.give_back(batch);
         let records = RecordBatch {
             data: encoded.data,

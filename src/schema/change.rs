@@ -8,7 +8,8 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use super::record::{ColumnRecord, FormParts, VersionRecord, is_within};
+use super::form::{FormParts, is_within};
+use super::record::{ColumnRecord, VersionRecord};
 use super::version::SchemaVersion;
 
 /// Whether a consumer of the version before can read events of the new one. Such a consumer leaves

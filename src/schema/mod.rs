@@ -6,6 +6,7 @@
 //! ```
 
 mod change;
+mod form;
 mod node;
 mod record;
 mod row;

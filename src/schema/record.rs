@@ -1,10 +1,11 @@
 //! What is saved of a subject's newest schema version: enough to tell what the next one changes.
 
-use rowtide_sdk::{Column, Form, Identity, Table};
+use rowtide_sdk::{Identity, Table};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::row::{ColumnView, Projection, RowSchema, is_always_logged, is_never_null};
+use super::form::form_text;
+use super::row::{Projection, RowSchema, is_always_logged, is_never_null};
 use super::version::SchemaVersion;
 use crate::config::Mask;
 
@@ -136,7 +137,7 @@ fn columns(table: &Table, projection: &Projection) -> Vec<ColumnRecord> {
         .map(|(column, view)| ColumnRecord {
             name: column.name.clone(),
             type_name: column.type_name.clone(),
-            form: form_of(column, view),
+            form: form_text(&column.form, view.mask.map(mask_name), view.placeholder.as_deref()),
             required: view.placeholder.is_some() || is_always_logged(table, column),
             identity: table.identity == Identity::Full || column.is_identity,
             not_null: is_never_null(table, column),
@@ -144,102 +145,10 @@ fn columns(table: &Table, projection: &Projection) -> Vec<ColumnRecord> {
         .collect()
 }
 
-/// What a consumer sees of a column, as stable text.
-fn form_of(column: &Column, view: &ColumnView) -> String {
-    let form = match view.mask {
-        Some(mask) => format!("{MASKED}{}", mask_name(mask)),
-        None => form_without_lengths(&column.form),
-    };
-    match &view.placeholder {
-        Some(text) => format!("{form}{OR}{text:?}"),
-        None => form,
-    }
-}
-
-/// The form as stable text: what is saved must read the same to every later build.
-fn form_without_lengths(form: &Form) -> String {
-    match form {
-        Form::Boolean => "boolean".to_owned(),
-        Form::Integer { min, max } => format!("{INTEGER}{min}..{max}"),
-        Form::Float => "float".to_owned(),
-        Form::String(kind) => kind.name().to_owned(),
-        Form::Json => "json".to_owned(),
-        Form::Array(element) => format!("array({})", form_without_lengths(element)),
-        Form::Object(fields) => {
-            let fields: Vec<String> = fields
-                .iter()
-                .map(|(name, form)| format!("{name:?} {}", form_without_lengths(form)))
-                .collect();
-            format!("object({})", fields.join(", "))
-        }
-        Form::Map => "map".to_owned(),
-    }
-}
-
-/// What the form of integers begins with.
-const INTEGER: &str = "integer ";
-/// What the form of a masked column begins with.
-const MASKED: &str = "masked ";
-/// What stands before the placeholder of a column that has one. Such a column has a form of one word,
-/// or is masked.
-const OR: &str = " or ";
-
-/// What the form of a column is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FormParts<'a> {
-    /// The form alone.
-    pub(super) form: &'a str,
-    /// The mask's name in the configuration, or `none`.
-    pub(super) mask: &'a str,
-    /// The placeholder in quotes, or `none`.
-    pub(super) placeholder: &'a str,
-}
-
-impl<'a> FormParts<'a> {
-    /// The parts of what [`ColumnRecord::form`] holds.
-    pub(super) fn of(text: &'a str) -> Self {
-        let (form, placeholder) = match text.split_once(OR) {
-            Some((form, placeholder)) if !form.contains('(') => (form, placeholder),
-            _ => (text, "none"),
-        };
-        Self { form, mask: form.strip_prefix(MASKED).unwrap_or("none"), placeholder }
-    }
-}
-
-/// Whether a reader of values of the form `old` can read those of the form `new`: the same one, or
-/// integers from within its bounds.
-pub(super) fn is_within(old: &str, new: &str) -> bool {
-    let bounds = |form: &str| {
-        let (min, max) = form.strip_prefix(INTEGER)?.split_once("..")?;
-        Some((min.parse::<i128>().ok()?, max.parse::<i128>().ok()?))
-    };
-    old == new
-        || bounds(old).zip(bounds(new)).is_some_and(|(old, new)| new.0 >= old.0 && new.1 <= old.1)
-}
-
 /// A mask's name in the configuration.
 pub(crate) fn mask_name(mask: Mask) -> &'static str {
     match mask {
         Mask::Sha256 => "sha256",
         Mask::Redact => "redact",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn forms_are_taken_apart_and_compared() {
-        let (small, big) = ("integer -32768..32767", "integer -2147483648..2147483647");
-        assert!(is_within(big, small) && is_within(big, big) && !is_within(small, big));
-        let parts = |form, mask, placeholder| FormParts { form, mask, placeholder };
-        assert_eq!(FormParts::of("json"), parts("json", "none", "none"));
-        assert_eq!(FormParts::of("text or \"a or b\""), parts("text", "none", "\"a or b\""));
-        let masked = FormParts::of("masked sha256 or \"x\"");
-        assert_eq!(masked, parts("masked sha256", "sha256", "\"x\""));
-        let object = "object(\"a or b\" text)";
-        assert_eq!(FormParts::of(object), parts(object, "none", "none"));
-        assert!(!is_within("text", "uuid") && !is_within("integer 0..", "integer 0..1"));
     }
 }

@@ -355,6 +355,46 @@ fn h54_enum_labels_that_are_added_and_renamed() {
     });
 }
 
+/// Attributes of a composite type: the log is silent about the first, and sends the table's
+/// description again after a change of the table.
+#[test]
+fn h21_attributes_of_a_composite_type() {
+    on_each_version(|server, _| {
+        let mut stream = Stream::plain(
+            server,
+            &table(
+                "CREATE TYPE place AS (street text, zip int);
+                 CREATE TABLE t (id int PRIMARY KEY, p place)",
+            ),
+        );
+        // The catalog is asked when the description comes: one step at a time.
+        let mut told = stream.tell("INSERT INTO t VALUES (1, ('a', 1))");
+        for step in [
+            "ALTER TYPE place ADD ATTRIBUTE town text; INSERT INTO t VALUES (2, ('b', 2, 'c'))",
+            "ALTER TABLE t ADD v int; INSERT INTO t VALUES (3, ('d', 3, 'e'), 3);
+             UPDATE t SET v = 4 WHERE id = 1",
+            "ALTER TYPE place RENAME ATTRIBUTE zip TO code; ALTER TABLE t DROP v;
+             INSERT INTO t VALUES (4, ('f', 4, 'g'))",
+        ] {
+            told.extend(stream.tell(step));
+        }
+        assert_eq!(
+            told,
+            [
+                "schema t 1.0 initial: ",
+                r#"c t 1.0 {"id":1,"p":{"street":"a","zip":1}}"#,
+                r#"c t 1.0 {"id":2,"p":"(b,2,c)"}"#,
+                "schema t 1.1 compatible: column_added v, column_type_changed p",
+                r#"c t 1.1 {"id":3,"p":{"street":"d","zip":3,"town":"e"},"v":3}"#,
+                r#"u t 1.1 {"id":1,"p":{"street":"a","zip":1,"town":null},"v":4}"#,
+                "schema t 2.0 breaking: column_dropped v!, column_type_changed p!",
+                r#"c t 2.0 {"id":4,"p":{"street":"f","code":4,"town":"g"}}"#,
+            ]
+        );
+        stream.stop();
+    });
+}
+
 /// A kill before anything was saved: the replay assigns the same versions, and tells them in the
 /// same words at the same places.
 #[test]

@@ -16,7 +16,7 @@ const PARTITIONED: &str = "
 /// Hazard 33: as changes of the partitioned table, whatever the order of a partition's own columns.
 #[test]
 fn h33_partitions_as_the_table_above_them() {
-    on_each_version(|server, _| {
+    on_each_version(|server, version| {
         let prepare = format!(
             "{DONE} {PARTITIONED}
              CREATE PUBLICATION e2e FOR ALL TABLES WITH (publish_via_partition_root = true)"
@@ -60,16 +60,23 @@ fn h33_partitions_as_the_table_above_them() {
              DELETE FROM p3; ALTER TABLE p ATTACH PARTITION p3 FOR VALUES FROM (20) TO (40);
              INSERT INTO p VALUES (7, 37, 'g', 7)",
         );
-        assert_eq!(
-            told,
-            [
+        // A server before 15 looks at what a partition is of once in a stream.
+        let own: &[&str] = if version < 15 {
+            &[
+                r#"c p 1.1 {"id":6,"r":26,"v":"f","n":6}"#,
+                r#"d p 1.1 {"id":5,"r":25}"#,
+                r#"d p 1.1 {"id":6,"r":26}"#,
+            ]
+        } else {
+            &[
                 "schema p3 1.0 initial: ",
                 r#"c p3 1.0 {"n":6,"r":26,"v":"f","id":6}"#,
                 r#"d p3 1.0 {"r":25,"id":5}"#,
                 r#"d p3 1.0 {"r":26,"id":6}"#,
-                r#"c p 1.1 {"id":7,"r":37,"v":"g","n":7}"#,
             ]
-        );
+        };
+        assert_eq!(told[..own.len()], *own);
+        assert_eq!(told[own.len()..], [r#"c p 1.1 {"id":7,"r":37,"v":"g","n":7}"#]);
         stream.stop();
     });
 }

@@ -77,7 +77,7 @@ async fn look_at_topic(
     let partitions = producer.partitions(topic, REQUEST_TIMEOUT).await?;
     if partitions == Partitions::Missing {
         if !config.topics.create {
-            return Err(topics::missing(config, topic));
+            return Err(topics::missing(config, spec));
         }
         let message = format!("topic {topic} does not exist and will be created");
         findings.push(Finding::new(Severity::Info, codes::TOPIC_MISSING, message).at(place(topic)));

@@ -209,15 +209,20 @@ pub(crate) fn verify_size(
 }
 
 /// The refusal of a missing topic that may not be created.
-pub(crate) fn missing(config: &KafkaConfig, topic: &str) -> Failure {
-    let partitions = config.topics.partitions.unwrap_or(1);
+pub(crate) fn missing(config: &KafkaConfig, spec: &TopicSpec) -> Failure {
+    let topic = &spec.name;
+    let with = if spec.keeps_newest {
+        format!("1 --config {POLICY}={COMPACT}")
+    } else {
+        config.topics.partitions.unwrap_or(1).to_string()
+    };
     Failure::new(
         Class::Fatal,
         codes::TOPIC_MISSING,
         format!("topic {topic} does not exist and topics.create is false"),
     )
     .with_remedy(format!(
-        "kafka-topics.sh --bootstrap-server … --create --topic {topic} --partitions {partitions}, \
+        "kafka-topics.sh --bootstrap-server … --create --topic {topic} --partitions {with}, \
          or set topics.create: true"
     ))
 }
@@ -234,7 +239,7 @@ pub(crate) async fn prepare(
     let created = seen == Partitions::Missing;
     if created {
         if !config.topics.create {
-            return Err(missing(config, &spec.name));
+            return Err(missing(config, spec));
         }
         admin.create(config, spec).await?;
     }

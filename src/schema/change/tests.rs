@@ -143,7 +143,8 @@ fn types_modifiers_and_lengths() {
         typed("public.point", Form::Object(fields))
     };
     let named = "public.point";
-    assert_eq!(between(&point(&["x"]), &point(&["x", "y"])), kind(changed, named, named, true));
+    assert_eq!(between(&point(&["x"]), &point(&["x", "y"])), kind(changed, named, named, false));
+    assert_eq!(between(&point(&["x"]), &point(&["y"])), kind(changed, named, named, true));
 }
 
 #[test]
