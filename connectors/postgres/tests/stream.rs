@@ -11,6 +11,9 @@ mod check;
 #[path = "stream/feedback.rs"]
 mod feedback;
 #[cfg(test)]
+#[path = "stream/guard.rs"]
+mod guard;
+#[cfg(test)]
 #[path = "stream/host.rs"]
 mod host;
 #[cfg(test)]
@@ -19,6 +22,9 @@ mod logs;
 #[cfg(test)]
 #[path = "stream/messages.rs"]
 mod messages;
+#[cfg(test)]
+#[path = "stream/proxy.rs"]
+mod proxy;
 #[cfg(test)]
 #[path = "stream/refusals.rs"]
 mod refusals;
