@@ -21,7 +21,7 @@ usage: postgres.sh start VERSION DIR [options] [setting=value …]
   --hba LINE                       a pg_hba.conf line placed before the others; repeatable
   --owner PID                      stop by itself when that process is gone
 A replica begins as a copy of OF, which is stopped and started again for it (its PID changes); it has
-no slots, and uses the physical slot "replica" of OF once that is created.
+no slots, and uses the physical slot "replica" of OF: create that before, or it takes a while.
 VERSION is 14 to 18. Prints VERSION, PORT, SOCKET (folder), PID, URL, LOG, DATA and, with TLS, CA,
 OTHER_CA, CLIENT_CERT, CLIENT_KEY as NAME=VALUE lines; the same are in DIR/env.
 TEXT

@@ -106,6 +106,25 @@ impl Server {
         }
         obstacles
     }
+
+    /// Refuses a server on which no slot can be created.
+    ///
+    /// # Errors
+    /// `RT2117`, fatal.
+    pub(crate) fn check_slot_room(&self) -> Result<()> {
+        if self.used_slots < self.max_replication_slots {
+            return Ok(());
+        }
+        Err(Error::fatal(
+            Origin::Source,
+            refusals::NO_FREE_SLOT,
+            format!("all {} replication slots are taken", self.max_replication_slots),
+        )
+        .with_remedy(
+            "raise max_replication_slots and restart the server, or drop a slot that nobody uses \
+             (`rowtide slot list` shows them)",
+        ))
+    }
 }
 
 /// The history that the server's LSNs belong to.

@@ -326,7 +326,7 @@ async fn check_slot(
 ) -> Result<()> {
     match (slot, resume) {
         (None, Some(position)) => return Err(slot::gone(&source.config.slot, position)),
-        (None, None) => return Ok(()),
+        (None, None) => return server.check_slot_room(),
         (Some(slot), _) => {
             slot.check_kind(server)?;
             if let Some(position) = resume {

@@ -32,6 +32,12 @@ mod refusals;
 #[path = "stream/resume.rs"]
 mod resume;
 #[cfg(test)]
+#[path = "stream/room.rs"]
+mod room;
+#[cfg(test)]
+#[path = "stream/standby.rs"]
+mod standby;
+#[cfg(test)]
 #[path = "stream/streamed.rs"]
 mod streamed;
 #[cfg(test)]

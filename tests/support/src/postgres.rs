@@ -114,8 +114,8 @@ impl Postgres {
     }
 
     /// Starts a standby that streams from this server, which is stopped and started again for it.
-    /// `args` are settings (`sync_replication_slots=on`). It uses the physical slot `replica` once that
-    /// is created here.
+    /// `args` are settings (`sync_replication_slots=on`). It uses the physical slot `replica`: create it
+    /// here before, or it takes a while.
     ///
     /// # Panics
     /// Where it does not start.

@@ -163,6 +163,12 @@ impl Setup {
         source.reconcile_every(Duration::from_millis(500))
     }
 
+    /// How the source connects.
+    pub(crate) fn source_options(&self) -> ConnectOptions {
+        let config: PostgresConfig = serde_json::from_value(self.config.clone()).unwrap();
+        config.connect_options(Path::new("/")).unwrap()
+    }
+
     pub(crate) async fn check(&self) -> Vec<Finding> {
         self.check_keys(&|_, _| None).await
     }
