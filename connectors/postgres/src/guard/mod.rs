@@ -341,7 +341,8 @@ impl Watch {
         let mut connection = ReplicationConnection::connect(&self.guard.source.options).await?;
         let server = Server::ask(&mut connection).await?;
         let history = server::history(connection.identity(), &server);
-        self.guard.in_recovery = view.in_recovery && server.in_recovery;
+        // What the server was before it was identified: one that was promoted in between is asked again.
+        self.guard.in_recovery = view.in_recovery;
         if history == self.guard.history {
             return Ok(());
         }

@@ -59,6 +59,14 @@ async fn segments(sql: &Client, count: usize) {
     }
 }
 
+/// Waits until a setting that was reloaded is in force.
+async fn until_shown(sql: &Client, setting: &str, value: &str) {
+    let query = format!("SELECT current_setting('{setting}') = '{value}'");
+    while !sql.query_one(&query, &[]).await.unwrap().get::<_, bool>(0) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// The captured tables are idle, and another database of the cluster writes.
 #[tokio::test]
 async fn h09_traffic_in_another_database_lets_the_log_go() {
@@ -190,6 +198,10 @@ async fn h17_a_slot_that_loses_its_log_is_warned_of_and_then_refused() {
         segments(&sql, 10).await;
         until(&mut host, "a slot with more log than usual", || warned("RT2342")).await;
         assert!(!warned("RT2341"), "{version}");
+        // From here on no checkpoint but our own takes what is over the limit.
+        sql.batch_execute("ALTER SYSTEM SET max_wal_size = '8GB'").await.unwrap();
+        sql.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        until_shown(&sql, "max_wal_size", "8GB").await;
         segments(&sql, 9).await;
         until(&mut host, "a slot that is nearly lost", || warned("RT2341")).await;
         segments(&sql, 6).await;
