@@ -492,7 +492,7 @@ async fn impostor(answer: &'static [u8]) -> String {
 }
 
 #[tokio::test]
-async fn what_is_not_postgresql_is_told_apart_from_what_is_slow() {
+async fn h73_what_is_not_postgresql_is_told_apart_from_what_is_slow() {
     let table: [(&[u8], &str, Class); 5] = [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "RT2113", Class::Fatal),
         (b"R\0\0\0\x02", "RT2113", Class::Fatal),

@@ -151,9 +151,25 @@ impl Session {
             }
         }
         check_reported(|name| session.parameters.get(name).map(String::as_str))?;
+        if session.parameters.get("server_encoding").is_some_and(|name| name == "SQL_ASCII") {
+            session.take_bytes(options).await?;
+        }
         session.message_max = ANSWER_MESSAGE_MAX;
         session.is_ready = true;
         Ok(session)
+    }
+
+    /// Has texts of a database without an encoding sent as they are (H-63). Asked for UTF-8, the
+    /// server ends the stream at the first that is not, for ever; this way it is one event's trouble.
+    async fn take_bytes(&mut self, options: &ConnectOptions) -> Result<()> {
+        self.query("SET client_encoding = 'SQL_ASCII'", "starting the session").await?;
+        loop {
+            match self.next_in_login(options).await?.tag {
+                tag::READY => return Ok(()),
+                tag::COMMAND_COMPLETE => {}
+                other => return Err(unexpected(other, "while starting the session")),
+            }
+        }
     }
 
     /// The next message during the login; a refusal is an error.

@@ -4,6 +4,7 @@ use rowtide_postgres::setup_sql;
 use rowtide_sdk::{Finding, Provider, Severity};
 use rowtide_testkit::{Postgres, postgres_versions};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_postgres::Client;
 
 use crate::changes::database;
@@ -465,6 +466,63 @@ async fn h71_row_security_is_told_and_does_not_hold_for_the_log() {
         sql.batch_execute("ALTER ROLE cdc BYPASSRLS").await.unwrap();
         assert!(one(&setup.check().await, "RT2371").starts_with("info table public.t: "));
         assert_eq!(client.query("SELECT * FROM public.t", &[]).await.unwrap().len(), 2);
+    }
+}
+
+/// Where the message that announces a process for cancel requests ends.
+fn announced(bytes: &[u8]) -> Option<usize> {
+    let head = b"K\0\0\0\x0c";
+    bytes.windows(head.len()).position(|window| window == head).map(|at| at + head.len())
+}
+
+/// A stand-in for a pooler that lets replication through: it announces a process of its own.
+async fn relay(port: u16) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let local = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let far = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let ((mut ask, mut answer), (mut server, mut client)) =
+                    (near.into_split(), far.into_split());
+                tokio::spawn(async move { tokio::io::copy(&mut ask, &mut client).await });
+                let mut login = Vec::new();
+                let end = loop {
+                    if server.read_buf(&mut login).await.unwrap_or(0) == 0 {
+                        let _refused = answer.write_all(&login).await;
+                        return;
+                    }
+                    match announced(&login) {
+                        Some(at) if login.len() >= at + 8 => break at,
+                        _ if login.len() < 4 => {
+                            // The answer to a request for TLS.
+                            answer.write_all(&login).await.unwrap();
+                            login.clear();
+                        }
+                        _ => {}
+                    }
+                };
+                login[end..end + 4].copy_from_slice(&[0, 0, 0, 1]);
+                answer.write_all(&login).await.unwrap();
+                let _ended = tokio::io::copy(&mut server, &mut answer).await;
+            });
+        }
+    });
+    local
+}
+
+#[tokio::test]
+async fn h73_a_pooler_in_between_is_told() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let _sql = database(&server, "shop", "CREATE TABLE t (id int PRIMARY KEY)").await;
+        let setup = Setup::new(&server, "shop");
+        assert!(of(&setup.check().await, "RT2107").is_empty(), "{version}");
+        let port = relay(server.port()).await;
+        let url = format!("postgres://postgres@127.0.0.1:{port}/shop?sslmode=disable");
+        let findings = setup.clone().set("url", json!(url)).check().await;
+        assert!(one(&findings, "RT2107").starts_with("warning url: "), "{version}");
+        assert!(errors(&findings).is_empty(), "{version}: {findings:#?}");
     }
 }
 

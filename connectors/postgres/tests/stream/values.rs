@@ -393,3 +393,122 @@ async fn h61_types_by_another_number_and_types_that_are_gone() {
         host.stop().await;
     }
 }
+
+async fn encoded(server: &Postgres, name: &str, encoding: &str) -> Client {
+    let admin = server.client("postgres").await;
+    let create =
+        format!("CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0");
+    admin.batch_execute(&create).await.unwrap();
+    let sql = server.client(name).await;
+    sql.batch_execute("CREATE TABLE t (id int PRIMARY KEY, v text)").await.unwrap();
+    sql
+}
+
+/// A database without an encoding takes any bytes for text: one that is not UTF-8 is one event's
+/// trouble, and the stream goes on.
+#[tokio::test]
+async fn h63_text_that_is_not_utf8_is_one_events_trouble() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let sql = encoded(&server, "ascii", "SQL_ASCII").await;
+        let setup = Setup::new(&server, "ascii");
+        let findings = setup.check().await;
+        let told = findings.iter().find(|found| found.code.0 == "RT2376").unwrap();
+        assert!(told.message.contains("SQL_ASCII"), "{version}: {told:?}");
+        let mut host = setup.run();
+        host.ready().await;
+        sql.batch_execute(
+            r"INSERT INTO t VALUES (1, 'é'); INSERT INTO t VALUES (2, E'caf\xe9');
+              INSERT INTO t VALUES (3, 'after')",
+        )
+        .await
+        .unwrap();
+        let mut decoded = Vec::new();
+        while decoded.len() < 3 {
+            let batch = tokio::time::timeout(PATIENCE, host.received.recv()).await;
+            let batch = batch.expect("no batch came").expect("the source ended");
+            for entry in &batch.entries {
+                let Entry::Change(change) = entry else { panic!("{entry:?}") };
+                let table = &batch.tables[change.table as usize];
+                let cells = batch.image(change.after.unwrap(), table.columns.len());
+                let Cell::Value(span) = cells[1] else { panic!("{cells:?}") };
+                let mut out = JsonWriter::default();
+                let written = table.columns[1].decode.write(span.of(&batch.bytes), &mut out);
+                let json = String::from_utf8_lossy(out.as_bytes()).into_owned();
+                decoded.push(written.map(|_| json));
+            }
+        }
+        assert_eq!(decoded[0].as_deref(), Ok("\"é\""), "{version}");
+        assert_eq!(decoded[1], Err(rowtide_sdk::ValueError::Utf8), "{version}");
+        assert_eq!(decoded[2].as_deref(), Ok("\"after\""), "{version}");
+        host.stop().await;
+    }
+}
+
+/// Other encodings are converted by the server, which stops at a text that has no form in UTF-8.
+#[tokio::test]
+async fn h63_other_encodings_are_converted_or_refused() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let sql = encoded(&server, "latin", "LATIN1").await;
+        let mut host = Setup::new(&server, "latin").run();
+        host.ready().await;
+        sql.batch_execute("INSERT INTO t VALUES (1, 'é')").await.unwrap();
+        assert_eq!(until(&mut host, 2).await["t.v"].0, "\"é\"", "{version}");
+        host.stop().await;
+
+        let sql = encoded(&server, "japan", "EUC_JP").await;
+        let setup = Setup::new(&server, "japan");
+        assert!(setup.check().await.iter().any(|found| found.code.0 == "RT2376"));
+        let mut host = setup.run();
+        host.ready().await;
+        sql.batch_execute("SET client_encoding = 'EUC_JP'").await.unwrap();
+        sql.batch_execute(r"INSERT INTO t VALUES (1, E'\xa2\xaf')").await.unwrap();
+        let error = host.error().await;
+        assert_eq!(error.code().0, "RT2123", "{version}: {error}");
+        assert_eq!(error.class(), rowtide_sdk::Class::Fatal, "{version}: {error}");
+    }
+}
+
+/// A row above `max_event` is poison, which the table's policy decides about; the next ones come.
+#[tokio::test]
+async fn h64_a_row_above_the_limit_is_one_events_trouble() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let schema = "CREATE TABLE t (id int PRIMARY KEY, v bytea)";
+        let sql = database(&server, "shop", schema).await;
+        let mut setup = Setup::new(&server, "shop");
+        setup.limits.max_event = 4 << 20;
+        let mut host = setup.run();
+        host.ready().await;
+        sql.batch_execute(
+            "INSERT INTO t VALUES (1, repeat('x', 10000000)::bytea);
+             INSERT INTO t VALUES (2, repeat('x', 1000000)::bytea); DELETE FROM t WHERE id = 1",
+        )
+        .await
+        .unwrap();
+        host.until(3).await;
+        let poison: Vec<_> = host.events.iter().map(|event| event.poison).collect();
+        assert_eq!(poison, [Some("RT2210"), None, None], "{version}");
+        assert_eq!(host.events[2].text(), "d public.t id=1 > none", "{version}");
+        host.stop().await;
+    }
+}
+
+/// Text of more than a gigabyte cannot be made by the server: said with what to do, and nothing is
+/// skipped.
+#[tokio::test]
+async fn h64_a_value_that_the_server_cannot_print_stops_the_stream() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let schema = "CREATE TABLE t (id int PRIMARY KEY, v bytea)";
+        let sql = database(&server, "shop", schema).await;
+        let mut host = Setup::new(&server, "shop").run();
+        host.ready().await;
+        sql.batch_execute("INSERT INTO t VALUES (1, repeat('x', 540000000)::bytea)").await.unwrap();
+        let error = host.error().await;
+        assert_eq!(error.code().0, "RT2122", "{version}: {error}");
+        assert!(error.remedy().unwrap().contains("column list"), "{version}: {error}");
+        assert!(host.events.is_empty(), "{version}");
+    }
+}
