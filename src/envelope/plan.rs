@@ -109,7 +109,10 @@ pub(crate) fn key_columns(table: &Table, config: &TableConfig) -> Result<Vec<usi
                         full_name()
                     ),
                 )
-                .with_remedy("correct `key` in the table's settings"));
+                .with_remedy(
+                    "correct `key` in the table's settings: where the column was renamed, to its new \
+                     name, and start again",
+                ));
             };
             let is_logged = table.columns.get(index).is_some_and(|column| column.is_identity);
             let may_be_put_aside = config.on_violation == OnViolation::DeadLetter;
@@ -167,7 +170,10 @@ fn check_column_names(table: &Table, config: &TableConfig) -> Result<(), Error> 
                     table.schema, table.name
                 ),
             )
-            .with_remedy("correct `columns` in the table's settings; a name that protects nothing is refused"));
+            .with_remedy(
+                "correct `columns` in the table's settings: where the column was renamed, to its new \
+                 name, and start again; a name that protects nothing is refused",
+            ));
         }
     }
     Ok(())

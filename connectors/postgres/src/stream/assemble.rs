@@ -353,6 +353,11 @@ impl Assembler {
         None
     }
 
+    /// Whether the changes of the table with this oid are described by this very version.
+    pub(crate) fn is_in_force(&self, oid: u32, table: &Arc<Table>) -> bool {
+        self.relations.table(oid).is_some_and(|known| Arc::ptr_eq(known, table))
+    }
+
     /// Keeps the table made of a [`Step::Describe`].
     pub(crate) fn learn(&mut self, message: RelationMessage, table: Arc<Table>) {
         self.relations.learn(message, self.describing, Some(table));

@@ -341,7 +341,9 @@ impl Driver {
         Ok(Flow::Continue)
     }
 
-    /// Makes the table that a Relation message describes.
+    /// Makes the table that a Relation message describes. Where it is another version than the one in
+    /// force, what came before leaves first: the host may refuse a version, and must then be able to
+    /// save a position right before its first change.
     async fn describe(&mut self, message: RelationMessage) -> Result<Flow> {
         let Self { feedback, assembler, shutdown, tables, .. } = self;
         let made = {
@@ -356,7 +358,11 @@ impl Driver {
                 }
             }
         };
-        assembler.learn(message, made);
+        let is_new = !self.assembler.is_in_force(message.oid, &made);
+        if is_new && self.assembler.has_entries() && self.flush().await? == Flow::Stop {
+            return Ok(Flow::Stop);
+        }
+        self.assembler.learn(message, made);
         Ok(Flow::Continue)
     }
 

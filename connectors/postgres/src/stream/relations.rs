@@ -126,6 +126,11 @@ impl Relations {
         })
     }
 
+    /// The version of a wanted table that is in force.
+    pub(crate) fn table(&self, oid: u32) -> Option<&Arc<Table>> {
+        self.all.get(*self.by_oid.get(&oid)?)?.table.as_ref()
+    }
+
     /// The index in `tables` of a wanted table, put there on first use in a batch.
     #[inline]
     pub(crate) fn slot(&mut self, number: usize, tables: &mut Vec<Arc<Table>>) -> Option<u32> {

@@ -7,7 +7,7 @@ use rowtide_testkit::{Postgres, postgres_versions};
 use serde_json::json;
 
 use crate::changes::database;
-use crate::host::Setup;
+use crate::host::{Event, Setup};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text)";
 
@@ -235,5 +235,74 @@ async fn a_table_altered_while_stopped_is_seen_as_of_each_change() {
         let expected = ["c public.t none > id=1,v=a", "c public.renamed none > id=2,w=8"];
         assert_eq!(host.until(2).await, expected, "{version}");
         host.stop().await;
+    }
+}
+
+/// The columns that an event names.
+fn columns(event: &Event) -> Vec<&str> {
+    let after = event.after.as_deref().unwrap_or_default();
+    after.split(',').filter_map(|part| Some(part.split_once('=')?.0)).collect()
+}
+
+/// A host that refuses a version of a table must be able to save everything before it, and to go on
+/// with its first change.
+#[tokio::test]
+async fn a_batch_ends_right_before_the_first_change_of_a_table_version() {
+    for version in postgres_versions() {
+        let settings = ["logical_decoding_work_mem=64kB"];
+        let Some(server) = Postgres::start(&version, &settings) else { return };
+        let sql = database(&server, "shop", TABLE).await;
+        let setup = Setup::new(&server, "shop").set("streaming", json!("on"));
+        let mut host = setup.run();
+        host.ready().await;
+        let position = host.stop().await;
+        let single = |from: i32, to: i32| {
+            let row = |id: i32| format!("INSERT INTO t VALUES ({id}, 'x')");
+            (from..=to).map(row).collect::<Vec<_>>()
+        };
+        let large =
+            "BEGIN; INSERT INTO t SELECT g, repeat('x', 200) FROM generate_series(81, 1080) g;
+            ALTER TABLE t RENAME w TO v;
+            INSERT INTO t SELECT g, 'x' FROM generate_series(1081, 1100) g; COMMIT";
+        let mut statements = single(1, 40);
+        statements.push("ALTER TABLE t RENAME v TO w".to_owned());
+        statements.extend(single(41, 80));
+        statements.push(large.to_owned());
+        // Another table of the same name.
+        statements.push("DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, z text)".to_owned());
+        statements.push("ALTER PUBLICATION shop ADD TABLE ONLY t".to_owned());
+        statements.extend(single(1101, 1120));
+        for statement in &statements {
+            sql.batch_execute(statement).await.unwrap();
+        }
+
+        let mut host = setup.clone().from(position.clone()).run();
+        // The slot stays where it is, so that each place can be gone on from.
+        host.saves = false;
+        let mut borders = Vec::new();
+        let mut before = position;
+        while host.events.len() < 1120 {
+            let known = host.events.len();
+            host.batch().await;
+            let Some(first) = host.events.get(known) else { continue };
+            let batch = &host.events[known..];
+            assert!(batch.iter().all(|event| columns(event) == columns(first)), "{version}");
+            if known > 0 && columns(&host.events[known - 1]) != columns(first) {
+                borders.push((before.clone(), first.clone()));
+            }
+            before.clone_from(&host.position);
+        }
+        let texts: Vec<String> = host.events.iter().map(Event::text).collect();
+        assert_eq!(ids(&texts), Vec::from_iter(1..=1120), "{version}");
+        host.kill().await;
+        let versions: Vec<&str> = borders.iter().map(|(_, first)| columns(first)[1]).collect();
+        assert_eq!(versions, ["w", "v", "z"], "{version}");
+        for (position, first) in borders {
+            let mut host = setup.clone().from(position).run();
+            host.saves = false;
+            host.until(1).await;
+            assert_eq!(host.events[0], first, "{version}");
+            host.kill().await;
+        }
     }
 }
