@@ -512,3 +512,32 @@ async fn h64_a_value_that_the_server_cannot_print_stops_the_stream() {
         assert!(host.events.is_empty(), "{version}");
     }
 }
+
+/// A composite that is altered while its values stream: its text, never another attribute's value,
+/// until the log describes the table anew.
+#[tokio::test]
+async fn h61_a_composite_that_is_altered_is_its_text_until_described() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let schema = "CREATE TYPE addr AS (street text, n int);
+            CREATE TABLE t (id int PRIMARY KEY, a addr, l addr[])";
+        let sql = database(&server, "shop", schema).await;
+        let mut host = Setup::new(&server, "shop").run();
+        host.ready().await;
+        let steps = [
+            ("", "ROW('x', 1)", r#"{"street":"x","n":1}"#),
+            ("ALTER TYPE addr ADD ATTRIBUTE zip text", "ROW('x', 1, 'z')", r#""(x,1,z)""#),
+            ("ALTER TYPE addr DROP ATTRIBUTE street", "ROW(1, 'z')", r#""(1,z)""#),
+            ("ALTER TABLE t ALTER a SET STATISTICS 10", "ROW(1, 'z')", r#"{"n":1,"zip":"z"}"#),
+        ];
+        for (at, (alter, value, json)) in steps.into_iter().enumerate() {
+            sql.batch_execute(alter).await.unwrap();
+            let insert = format!("INSERT INTO t VALUES ({at}, {value}, ARRAY[{value}::addr])");
+            sql.batch_execute(&insert).await.unwrap();
+            let values = until(&mut host, 3).await;
+            assert_eq!(values["t.a"].0, json, "{version}: {alter}");
+            assert_eq!(values["t.l"].0, format!("[{json}]"), "{version}: {alter}");
+        }
+        host.stop().await;
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use rowtide_postgres::catalog::{TypeCatalog, TypeKind};
 use rowtide_postgres::decode::{self, Decoding};
 use rowtide_sdk::{Form, StringKind, Written};
 
@@ -93,6 +94,20 @@ pub(crate) const EXAMPLES: &[(u32, &str)] = &[
     (5069, "18446744073709551615"),
 ];
 
+/// What a form is in JSON.
+fn json_form(form: &Form) -> &'static str {
+    match form {
+        Form::Boolean => "boolean",
+        Form::Integer { .. } => "number",
+        Form::Float => "number or string",
+        Form::String(_) => "string",
+        Form::Json => "any value",
+        Form::Array(_) => "array or string",
+        Form::Object(_) => "object or string",
+        Form::Map => "object",
+    }
+}
+
 /// What the row schema says of a form, in words.
 fn schema(form: &Form) -> String {
     match form {
@@ -100,25 +115,27 @@ fn schema(form: &Form) -> String {
         Form::Integer { min, max } => format!("integer, {min} to {max}"),
         Form::Float => "number, or \"NaN\", \"Infinity\", \"-Infinity\"".to_owned(),
         Form::String(StringKind::Text { max_chars: Some(max) }) => {
-            format!("string, kind text, at most {max} characters")
+            format!("kind text, at most {max} characters")
         }
-        Form::String(kind) => format!("string, kind {}", kind.name()),
+        Form::String(kind) => format!("kind {}", kind.name()),
         Form::Json => "any value".to_owned(),
-        Form::Array(element) => format!("array of ({}), nested; or string", schema(element)),
+        Form::Array(element) => format!("items: {}; nested", schema(element)),
         Form::Object(fields) => {
             let fields: Vec<String> =
                 fields.iter().map(|(name, form)| format!("{name} ({})", schema(form))).collect();
-            format!("object of {}; or string", fields.join(", "))
+            format!("properties: {}", fields.join(", "))
         }
-        Form::Map => "object of string or null".to_owned(),
+        Form::Map => "values: string or null".to_owned(),
     }
 }
 
+const TABLE_HEAD: &str = concat!(
+    "| PostgreSQL type | JSON form | Schema | Server's text | JSON |\n",
+    "|---|---|---|---|---|\n"
+);
+
 fn built_in(out: &mut String) {
-    out.push_str(concat!(
-        "| PostgreSQL type | Schema | Server's text | JSON |\n",
-        "|---|---|---|---|\n"
-    ));
+    out.push_str(TABLE_HEAD);
     for (oid, text) in EXAMPLES {
         let name = decode::builtin_name(*oid, -1).unwrap();
         row(out, &format!("`{name}`"), &decode::builtin(*oid, -1).unwrap(), text);
@@ -128,17 +145,18 @@ fn built_in(out: &mut String) {
 fn row(out: &mut String, name: &str, decoding: &Decoding, text: &str) {
     let (json, written) = decode(decoding, text.as_bytes()).unwrap();
     assert_eq!(written, Written::Form, "{name}");
-    let _ = writeln!(out, "| {name} | {} | `{text}` | `{json}` |", schema(&decoding.form));
+    let Decoding { form, .. } = decoding;
+    let (kind, schema) = (json_form(form), schema(form));
+    // A bar would end the table's cell.
+    let (text, json) = (text.replace('|', "\\|"), json.replace('|', "\\|"));
+    let _ = writeln!(out, "| {name} | {kind} | {schema} | `{text}` | `{json}` |");
 }
 
 const SMALL_ADDR: &str = "composite `addr (street text, n integer)`";
 
 fn made(out: &mut String) {
     let catalog = user_types::catalog();
-    out.push_str(concat!(
-        "| PostgreSQL type | Schema | Server's text | JSON |\n",
-        "|---|---|---|---|\n"
-    ));
+    out.push_str(TABLE_HEAD);
     let built_in: &[(u32, i32, &str)] = &[
         (1043, 7, "abc"),
         (1042, 9, "ab   "),
@@ -149,6 +167,8 @@ fn made(out: &mut String) {
         (1009, -1, r#"{"NULL",NULL,"a\"b"}"#),
         (1001, -1, r#"{"\\x00ff",NULL}"#),
         (1020, -1, "{(1,1),(0,0);(2,2),(1,1)}"),
+        (3905, -1, r#"{"[1,3)",empty}"#),
+        (3807, -1, r#"{"{\"a\": 1}",NULL}"#),
     ];
     for (oid, typmod, text) in built_in {
         let name = decode::builtin_name(*oid, *typmod).unwrap();
@@ -157,23 +177,74 @@ fn made(out: &mut String) {
     let made: &[(&str, u32, &str)] = &[
         ("enum `mood`", user_types::MOOD, "so so"),
         ("domain `posint` over `integer`", user_types::POSINT, "7"),
+        ("domain over the domain `posint`", user_types::POSINT2, "7"),
+        ("domain over `integer[]`", user_types::INT_ARRAY_DOMAIN, "{1,NULL}"),
+        ("array of a domain over `integer[]`", user_types::ARRAY_OF_DOMAIN, r#"{"{1,2}","{}"}"#),
         (SMALL_ADDR, user_types::SMALL_ADDR, r#"("1 ""Main"" St",)"#),
         ("`addr[]`", user_types::SMALL_ADDR_ARRAY, r#"{"(\"a,b\",1)"}"#),
         ("range `floatrange`", user_types::FLOAT_RANGE, "[1.5,2.5)"),
-        ("`hstore`", user_types::HSTORE, r#""a"=>"1", "b"=>NULL"#),
-        ("`citext`", user_types::CITEXT, "a@b.c"),
-        ("`ltree`", user_types::LTREE, "Top.Science"),
-        ("`cube`", user_types::CUBE, "(1, 2),(3, 4)"),
-        ("`isbn`", user_types::ISBN, "0-393-04002-X"),
-        ("`vector(3)`", user_types::VECTOR, "[1,2.5,-3]"),
-        (
-            "`geometry(Point,4326)`",
-            user_types::GEOMETRY,
-            "0101000020E6100000000000000000F03F0000000000000040",
-        ),
     ];
     for (name, oid, text) in made {
         row(out, name, &catalog.resolve(*oid, -1), text);
+    }
+    let oid = 90_000;
+    let multirange = TypeKind::Multirange { subtype: 701 };
+    let fact = user_types::fact(oid, "floatmultirange", true, multirange);
+    let decoding = TypeCatalog::new([fact], []).resolve(oid, -1);
+    row(out, "multirange `floatmultirange`", &decoding, "{[1.5,2.5),[3,4)}");
+}
+
+/// Types of extensions: the extension, the type, a value.
+const EXTENSIONS: &[(&str, &str, &str)] = &[
+    ("hstore", "hstore", r#""a"=>"1", "b"=>NULL"#),
+    ("citext", "citext", "a@b.c"),
+    ("ltree", "ltree", "Top.Science"),
+    ("ltree", "lquery", "*.b|c.*"),
+    ("ltree", "ltxtquery", "a & b*"),
+    ("cube", "cube", "(1, 2),(3, 4)"),
+    ("isn", "ean13", "978-0-393-04002-9"),
+    ("isn", "isbn", "0-393-04002-X"),
+    ("isn", "isbn13", "978-0-393-04002-9"),
+    ("isn", "ismn", "M-060-11561-5"),
+    ("isn", "ismn13", "979-0-060-11561-5"),
+    ("isn", "issn", "1436-4522"),
+    ("isn", "issn13", "977-1436-452-00-8"),
+    ("isn", "upc", "220356483481"),
+    ("intarray", "query_int", "1 & ( 2 | !3 )"),
+    ("seg", "seg", "1.50 .. 2.0"),
+    ("vector", "vector", "[1,2.5,-3]"),
+    ("vector", "halfvec", "[1,2.5,-3]"),
+    ("vector", "sparsevec", "{1:1.5,3:2}/5"),
+    ("postgis", "geometry", "0101000020E6100000000000000000F03F0000000000000040"),
+    ("postgis", "geography", "0101000020E6100000000000000000F03F0000000000000040"),
+    ("postgis", "box2d", "BOX(1 2,3 4)"),
+    ("postgis", "box3d", "BOX3D(1 2 3,4 5 6)"),
+];
+
+fn extensions(out: &mut String) {
+    out.push_str(TABLE_HEAD.replacen("PostgreSQL type", "Extension: type", 1).as_str());
+    let oid = 90_000;
+    let decoding = |kind: TypeKind| {
+        let cube = user_types::catalog();
+        let fact = user_types::fact(oid, "t", true, kind);
+        match &fact.kind {
+            TypeKind::Domain { base, .. } => cube.resolve(*base, -1),
+            _ => TypeCatalog::new([fact], []).resolve(oid, -1),
+        }
+    };
+    for (extension, type_name, text) in EXTENSIONS {
+        let base = TypeKind::Base {
+            type_name: (*type_name).to_owned(),
+            extension: Some((*extension).to_owned()),
+        };
+        row(out, &format!("{extension}: `{type_name}`"), &decoding(base), text);
+    }
+    let domains: &[(&str, u32, &str)] = &[
+        ("earthdistance: `earth`, a domain over `cube`", user_types::CUBE, "(6378168, 0, 0)"),
+        ("lo: `lo`, a domain over `oid`", 26, "12345"),
+    ];
+    for (name, base, text) in domains {
+        row(out, name, &decoding(TypeKind::Domain { base: *base, typmod: -1 }), text);
     }
 }
 
@@ -251,9 +322,10 @@ fn kinds(out: &mut String) {
 const HEAD: &str = "\
 # PostgreSQL types in JSON
 
-How the value of each PostgreSQL type looks in an event, and what the row schema says of it. SQL
-NULL is `null` everywhere. Generated from the decoders by `tests/types.rs`, which fails when the two
-disagree (`BLESS=1` rewrites this file).
+How the value of each PostgreSQL type looks in an event: its form in JSON, what the row schema says of
+it, and one example. \"or string\" is the server's own text, where a value has no place in the form (see
+the special values). SQL NULL is `null` everywhere. Generated from the decoders by `tests/types.rs`,
+which fails when the two disagree (`BLESS=1` rewrites this file).
 
 The values are decoded from the server's text under fixed settings: `DateStyle` ISO,
 `IntervalStyle` postgres, `TimeZone` UTC, `extra_float_digits` 3, `bytea_output` hex, `lc_monetary`
@@ -264,10 +336,26 @@ C, UTF-8. A value that is not of its column's type stops the event; nothing is e
 ";
 
 const MADE: &str = "
-## Modifiers, arrays, user-defined types, extensions
+## Modifiers, arrays, user-defined types
 
-Types without a fixed number in the server are looked up in the catalog. One that cannot be found
-there any more passes as text (kind opaque); nothing is dropped.
+Types without a fixed number in the server are looked up in the catalog, over any nesting: domains over
+arrays and domains, arrays of composites, composites of anything. One that cannot be found there any
+more passes as text (kind opaque); nothing is dropped. The row type of a table is a composite.
+
+A composite is described as the catalog has it when the table is first seen. A later `ALTER TYPE … ADD`
+or `DROP ATTRIBUTE` leaves no sign in the log: values whose fields do not fit the description come as
+the server's text, until the log describes the table anew, as it does after an `ALTER TABLE` of it while
+it is captured. Attributes renamed, or exchanged for others of the same types, keep their old names
+until then.
+
+";
+
+const EXTENSION_HEAD: &str = "
+## Extensions
+
+Those of PostgreSQL's own contrib packages that have types, pgvector, and PostGIS. hstore and citext
+have forms of their own; of all other extensions the server's text is taken as it is (kind opaque):
+PostGIS prints hexadecimal EWKB.
 
 ";
 
@@ -292,6 +380,8 @@ fn the_committed_table_of_forms_is_what_the_decoders_do() {
     built_in(&mut text);
     text.push_str(MADE);
     made(&mut text);
+    text.push_str(EXTENSION_HEAD);
+    extensions(&mut text);
     text.push_str(SPECIAL);
     special(&mut text);
     text.push_str(KINDS);
