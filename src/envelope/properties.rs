@@ -176,7 +176,7 @@ fn an_insert_is_the_documented_envelope() {
 }
 
 #[test]
-fn unchanged_values_are_listed_and_never_null() {
+fn h26_unchanged_values_are_listed_and_never_null() {
     let table = Arc::new(orders());
     let mut bench = bench(&table, &TableConfig::default(), Validation::Always);
     let row = [value("1"), TestCell::Unchanged, TestCell::Unchanged, value("x")];
@@ -252,7 +252,7 @@ fn h27_a_key_change_never_loses_a_value_without_saying_so() {
 }
 
 #[test]
-fn a_full_identity_fills_unchanged_values_from_the_old_row() {
+fn h26_a_full_identity_fills_unchanged_values_from_the_old_row() {
     let table = Arc::new(Table { identity: Identity::Full, ..orders() });
     let mut bench = bench(&table, &TableConfig::default(), Validation::Always);
     let old = [value("1"), value("big"), TestCell::Null, value("x")];
@@ -266,7 +266,7 @@ fn a_full_identity_fills_unchanged_values_from_the_old_row() {
 }
 
 #[test]
-fn a_key_change_is_a_delete_a_tombstone_and_a_create() {
+fn h27_a_key_change_is_a_delete_a_tombstone_and_a_create() {
     let table = Arc::new(orders());
     let mut bench = bench(&table, &TableConfig::default(), Validation::Always);
     let old = [value("1"), TestCell::Absent, TestCell::Absent, TestCell::Absent];
@@ -302,7 +302,7 @@ fn raw_json_stands_as_text_in_both_images() {
 }
 
 #[test]
-fn a_truncate_has_no_images_and_goes_to_every_partition() {
+fn h32_a_truncate_has_no_images_and_goes_to_every_partition() {
     let table = Arc::new(orders());
     let mut bench = bench(&table, &TableConfig::default(), Validation::Always);
     let batch = BatchBuilder::new(&table).change(Op::Truncate, None, None);

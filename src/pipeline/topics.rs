@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn two_tables_never_share_a_topic() {
+    fn h47_two_tables_never_share_a_topic() {
         let mut topics = Topics::new("shop", "{name}.{table}");
         topics.topic(&table("a b", vec![])).unwrap();
         topics.topic(&table("a b", vec![])).unwrap();

@@ -13,7 +13,7 @@ fn ids(setup: &Setup) -> Vec<i64> {
 
 /// Hazard 5: a transaction that began before and committed after another one.
 #[test]
-fn a_transaction_that_commits_late_is_whole_after_a_restart() {
+fn h05_a_transaction_that_commits_late_is_whole_after_a_restart() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     sql(&server, "CREATE TABLE t (id int PRIMARY KEY)");
     let setup = Setup::to_files(&server);
@@ -87,7 +87,7 @@ fn schema_versions_stay_the_same_over_restarts() {
 
 /// Hazards 1 and 2: what is told is saved, and a clean stop repeats nothing.
 #[test]
-fn a_clean_stop_confirms_everything() {
+fn h01_h02_a_clean_stop_confirms_everything() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     sql(&server, "CREATE TABLE t (id int PRIMARY KEY)");
     let setup = Setup::to_files(&server);
@@ -110,7 +110,7 @@ fn a_clean_stop_confirms_everything() {
 
 /// A changed primary key under FULL shows in nothing but the catalog.
 #[test]
-fn a_changed_primary_key_under_full_identity_changes_the_key() {
+fn h30_a_changed_primary_key_under_full_identity_changes_the_key() {
     let Some(server) = Postgres::start("18", &[]) else { return };
     sql(
         &server,

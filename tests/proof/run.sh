@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Fetches and builds what the proofs need, then runs them. The host that is tried is $ROWTIDE, else
-# a release build. See the heads of the Python files for what each does and its settings.
+# one built here. See the heads of the Python files for what each does and its settings.
 #   run.sh kill [SINK…]   kill_loop.py
 #   run.sh big [CASE…]    big.py
 #   run.sh quick          a short kill loop, and the proof that its checks see planted faults
+#   run.sh pg [VERSION…]  hazards.py: every hazard's tests and the differential test by version
+#   run.sh differential [SEED…]   differential.py
 #   run.sh all            kill and big
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -24,8 +26,13 @@ for name in psql kcat; do
 done
 if [ -z "${ROWTIDE:-}" ]; then
   CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target}"
-  (cd "$root" && cargo build --locked --release --bin rowtide)
-  ROWTIDE="$CARGO_TARGET_DIR/release/rowtide"
+  profile=release
+  case "$what" in
+    # Those of the workspace's tests, which are built in this profile.
+    pg | differential) profile=dev ;;
+  esac
+  (cd "$root" && cargo build --locked --profile "$profile" --bin rowtide)
+  ROWTIDE="$CARGO_TARGET_DIR/${profile/dev/debug}/rowtide"
 fi
 export ROWTIDE
 # No byte code is left in the clone.
@@ -34,6 +41,12 @@ python=(python3 -B)
 case "$what" in
   kill) exec "${python[@]}" "$here/kill_loop.py" "$@" ;;
   big) exec "${python[@]}" "$here/big.py" "$@" ;;
+  pg | differential)
+    "$servers/fetch.sh" postgres-14 postgres-15 postgres-16 postgres-17
+    script=differential.py
+    [ "$what" = differential ] || script=hazards.py
+    exec "${python[@]}" "$here/$script" "$@"
+    ;;
   quick)
     export ROUNDS="${ROUNDS:-5}" BIG="${BIG:-3000}"
     exec "${python[@]}" "$here/kill_loop.py" --self-test jsonl kafka

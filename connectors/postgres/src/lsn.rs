@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_as_a_number() {
+    fn h13_orders_as_a_number() {
         let [low, high]: [Lsn; 2] = ["0/FFFFFFFF", "1/0"].map(|text| text.parse().unwrap());
         assert!(high > low);
         let [ten, nine]: [Lsn; 2] = ["10/0", "9/0"].map(|text| text.parse().unwrap());

@@ -57,7 +57,7 @@ async fn refused(url: &str, password: Option<&str>, code: &str, class: Class) ->
 }
 
 #[tokio::test]
-async fn trust_over_tcp_and_unix_socket_with_pinned_settings() {
+async fn h55_trust_over_tcp_and_unix_socket_with_pinned_settings() {
     for version in postgres_versions() {
         let Some(server) = Postgres::start(&version, &[]) else { return };
         let admin = server.client("postgres").await;

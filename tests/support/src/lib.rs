@@ -15,6 +15,7 @@
 #![allow(
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "used by tests alone: a broken harness must fail the test, and a skip must be seen"
 )]
 
@@ -23,4 +24,4 @@ mod postgres;
 mod script;
 
 pub use kafka::Kafka;
-pub use postgres::{Postgres, postgres_versions};
+pub use postgres::{Postgres, not_applicable, postgres_versions};

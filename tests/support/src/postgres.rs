@@ -20,16 +20,35 @@ pub fn postgres_versions() -> Vec<String> {
     if versions.is_empty() { vec!["15".to_owned(), "18".to_owned()] } else { versions }
 }
 
+/// The version to start where a test asks for `wanted`.
+fn version_for(wanted: &str, chosen: &[String]) -> String {
+    let is_chosen = |version: &&String| version.as_str() == wanted;
+    chosen.iter().find(is_chosen).or(chosen.first()).map_or(wanted, String::as_str).to_owned()
+}
+
+/// Says that a test of a hazard does not apply to a version, and why; the proof's table shows it.
+/// The test returns then.
+pub fn not_applicable(why: &str) {
+    println!("not applicable: {why}");
+}
+
 impl Postgres {
-    /// Starts a server of a major version. `args` are settings (`wal_sender_timeout=2s`) and options
-    /// of `tests/servers/postgres.sh start` (`--tls`, `--auth`, `scram-sha-256`, `--hba`, …).
+    /// Starts a server of a major version, and says which on stdout. Where `ROWTIDE_TEST_POSTGRES`
+    /// names versions and not this one, the first of those is started, so that tests of one version
+    /// follow too. `args` are settings (`wal_sender_timeout=2s`) and options of
+    /// `tests/servers/postgres.sh start` (`--tls`, `--auth`, `scram-sha-256`, `--hba`, …).
     ///
     /// `None`, after a line on stderr, where it cannot be had: the test returns.
     ///
     /// # Panics
     /// Where it cannot be had and `CI=true`.
     pub fn start(version: &str, args: &[&str]) -> Option<Self> {
-        let served = Served::start("postgres.sh", &[version], args)?;
+        let version = match std::env::var_os("ROWTIDE_TEST_POSTGRES") {
+            Some(_) => version_for(version, &postgres_versions()),
+            None => version.to_owned(),
+        };
+        let served = Served::start("postgres.sh", &[&version], args)?;
+        println!("PostgreSQL {version} started");
         Some(Self { served })
     }
 
@@ -136,5 +155,17 @@ impl Postgres {
     /// Starts a halted server again.
     pub fn resume(&mut self) {
         self.served.again(&["resume"]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version_for;
+
+    #[test]
+    fn tests_of_one_version_follow_the_chosen_ones() {
+        let chosen = ["16".to_owned(), "17".to_owned()];
+        assert_eq!(version_for("17", &chosen), "17");
+        assert_eq!(version_for("15", &chosen), "16");
     }
 }

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_begins_where_the_last_ended() {
+    fn h02_a_transaction_begins_where_the_last_ended() {
         // The end of one commit record is the start of the next: not below, so not skipped.
         let mut progress = Progress::new(Lsn(100), None);
         progress.begin(begin(100)).unwrap();

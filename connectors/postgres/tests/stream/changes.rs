@@ -73,7 +73,7 @@ const IDENTITIES: &str = "
     CREATE TABLE keyless (id int)";
 
 #[tokio::test]
-async fn images_by_replica_identity_and_unchanged_values() {
+async fn h26_h46_images_by_replica_identity_and_unchanged_values() {
     for version in postgres_versions() {
         let Some(server) = Postgres::start(&version, &[]) else { return };
         let sql = database(&server, "shop", IDENTITIES).await;
@@ -116,7 +116,7 @@ async fn images_by_replica_identity_and_unchanged_values() {
 }
 
 #[tokio::test]
-async fn truncates_cascades_and_unwanted_tables() {
+async fn h32_truncates_cascades_and_unwanted_tables() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     let schema = "CREATE TABLE a (id int PRIMARY KEY);
         CREATE TABLE b (id int PRIMARY KEY REFERENCES a ON DELETE CASCADE);
@@ -156,7 +156,7 @@ async fn truncates_cascades_and_unwanted_tables() {
 }
 
 #[tokio::test]
-async fn tables_change_under_the_stream() {
+async fn h21_tables_change_under_the_stream() {
     for version in postgres_versions() {
         let Some(server) = Postgres::start(&version, &[]) else { return };
         let schema = "CREATE TYPE mood AS ENUM ('ok'); CREATE TABLE t (id int PRIMARY KEY, v text)";
@@ -196,7 +196,7 @@ async fn tables_change_under_the_stream() {
 }
 
 #[tokio::test]
-async fn savepoints_prepared_transactions_and_logical_messages() {
+async fn h40_h41_h42_savepoints_prepared_transactions_and_logical_messages() {
     let settings = ["max_prepared_transactions=5", "logical_decoding_work_mem=64kB"];
     let Some(server) = Postgres::start("15", &settings) else { return };
     let sql = database(&server, "shop", "CREATE TABLE t (id int PRIMARY KEY)").await;
@@ -220,7 +220,7 @@ async fn savepoints_prepared_transactions_and_logical_messages() {
 }
 
 #[tokio::test]
-async fn large_values_pass_and_larger_ones_are_poison() {
+async fn h64_large_values_pass_and_larger_ones_are_poison() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     let sql = database(&server, "shop", "CREATE TABLE t (id int PRIMARY KEY, v text)").await;
     let mut host = Setup::new(&server, "shop").run();
@@ -242,7 +242,7 @@ async fn large_values_pass_and_larger_ones_are_poison() {
 }
 
 #[tokio::test]
-async fn partitions_come_as_their_root() {
+async fn h33_partitions_come_as_their_root() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     let schema = "CREATE TABLE m (id int, y int, PRIMARY KEY (id, y)) PARTITION BY LIST (y);
         CREATE TABLE m1 PARTITION OF m FOR VALUES IN (1);
@@ -295,7 +295,7 @@ async fn the_publication_follows_the_selection() {
 }
 
 #[tokio::test]
-async fn a_table_created_under_the_stream_is_captured_soon() {
+async fn h36_a_table_created_under_the_stream_is_captured_soon() {
     for version in postgres_versions() {
         let Some(server) = Postgres::start(&version, &[]) else { return };
         let sql = database(&server, "shop", "CREATE TABLE t (id int PRIMARY KEY)").await;

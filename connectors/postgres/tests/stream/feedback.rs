@@ -22,7 +22,7 @@ async fn slot(sql: &Client) -> (i32, Lsn) {
 }
 
 #[tokio::test]
-async fn a_blocked_pipeline_keeps_its_connection_and_confirms_nothing() {
+async fn h08_a_blocked_pipeline_keeps_its_connection_and_confirms_nothing() {
     for version in postgres_versions() {
         let Some(server) = Postgres::start(&version, &["wal_sender_timeout=2s"]) else { return };
         let sql = database(&server, "shop", TABLE).await;
@@ -50,7 +50,7 @@ async fn a_blocked_pipeline_keeps_its_connection_and_confirms_nothing() {
 }
 
 #[tokio::test]
-async fn only_what_is_saved_is_confirmed() {
+async fn h01_only_what_is_saved_is_confirmed() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     let sql = database(&server, "shop", TABLE).await;
     let mut host = Setup::new(&server, "shop").run();
@@ -93,7 +93,7 @@ async fn the_end_of_a_transaction_follows_its_rows_at_once() {
 }
 
 #[tokio::test]
-async fn an_idle_source_lets_the_log_go() {
+async fn h09_an_idle_source_lets_the_log_go() {
     for version in postgres_versions() {
         let settings = ["wal_sender_timeout=3s", "autovacuum=off"];
         let Some(server) = Postgres::start(&version, &settings) else { return };
@@ -131,7 +131,7 @@ async fn an_idle_source_lets_the_log_go() {
 }
 
 #[tokio::test]
-async fn idle_progress_is_not_confirmed_before_it_is_saved() {
+async fn h10_idle_progress_is_not_confirmed_before_it_is_saved() {
     let Some(server) = Postgres::start("15", &["wal_sender_timeout=2s"]) else { return };
     let sql = database(&server, "shop", TABLE).await;
     let mut host = Setup::new(&server, "shop").run();
@@ -152,7 +152,7 @@ async fn idle_progress_is_not_confirmed_before_it_is_saved() {
 
 /// A fast shutdown waits until every walsender's client has confirmed the last record.
 #[tokio::test]
-async fn a_fast_shutdown_does_not_wait_for_us() {
+async fn h20_a_fast_shutdown_does_not_wait_for_us() {
     for (version, saves) in [("15", true), ("18", true), ("15", false)] {
         let Some(mut server) = Postgres::start(version, &[]) else { return };
         let sql = database(&server, "shop", TABLE).await;
@@ -178,7 +178,7 @@ async fn a_fast_shutdown_does_not_wait_for_us() {
 
 /// A server that answers nothing any more is noticed.
 #[tokio::test]
-async fn silence_is_noticed() {
+async fn h74_silence_is_noticed() {
     let Some(server) = Postgres::start("15", &["wal_sender_timeout=1s"]) else { return };
     let sql = database(&server, "shop", TABLE).await;
     let mut host = Setup::new(&server, "shop").run();

@@ -27,7 +27,7 @@ async fn captured(setup: &Setup, sql: &tokio_postgres::Client) -> Option<Positio
 }
 
 #[tokio::test]
-async fn a_slot_that_was_advanced_created_again_or_dropped() {
+async fn h03_a_slot_that_was_advanced_created_again_or_dropped() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     let sql = database(&server, "shop", TABLE).await;
     let setup = Setup::new(&server, "shop");
@@ -76,7 +76,7 @@ async fn a_slot_that_was_advanced_created_again_or_dropped() {
 }
 
 #[tokio::test]
-async fn another_cluster_database_or_incarnation_of_it() {
+async fn h14_another_cluster_database_or_incarnation_of_it() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     let Some(other) = Postgres::start("15", &[]) else { return };
     let sql = database(&server, "shop", TABLE).await;
@@ -98,7 +98,7 @@ async fn another_cluster_database_or_incarnation_of_it() {
 }
 
 #[tokio::test]
-async fn slots_of_another_kind() {
+async fn h18_slots_of_another_kind() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     let sql = database(&server, "shop", TABLE).await;
     sql.batch_execute(
@@ -125,7 +125,7 @@ async fn slots_of_another_kind() {
 }
 
 #[tokio::test]
-async fn an_invalidated_slot() {
+async fn h17_an_invalidated_slot() {
     let settings = ["max_slot_wal_keep_size=1MB", "min_wal_size=2MB", "max_wal_size=2MB"];
     let Some(server) = Postgres::start("15", &[&settings[..1], &["wal_keep_size=0"]].concat())
     else {
@@ -143,7 +143,7 @@ async fn an_invalidated_slot() {
 }
 
 #[tokio::test]
-async fn publications_managed_elsewhere_or_gone() {
+async fn h37_publications_managed_elsewhere_or_gone() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     let sql = database(&server, "shop", TABLE).await;
     let setup = Setup::new(&server, "shop");
@@ -160,7 +160,7 @@ async fn publications_managed_elsewhere_or_gone() {
 
 /// Deletes that the publication leaves out would be missing without a sign.
 #[tokio::test]
-async fn a_publication_that_leaves_operations_out() {
+async fn h38_a_publication_that_leaves_operations_out() {
     for version in rowtide_testkit::postgres_versions() {
         let Some(server) = Postgres::start(&version, &[]) else { return };
         let schema =
@@ -208,7 +208,7 @@ async fn a_publication_that_leaves_operations_out() {
 }
 
 #[tokio::test]
-async fn a_slot_creation_that_waits_names_who_blocks_it() {
+async fn h66_a_slot_creation_that_waits_names_who_blocks_it() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     let _sql = database(&server, "shop", TABLE).await;
     let admin = server.client("postgres").await;
@@ -223,7 +223,7 @@ async fn a_slot_creation_that_waits_names_who_blocks_it() {
 }
 
 #[tokio::test]
-async fn servers_and_roles_that_cannot_replicate() {
+async fn h19_servers_and_roles_that_cannot_replicate() {
     let Some(server) = Postgres::start("15", &["wal_level=replica"]) else { return };
     let _sql = database(&server, "shop", TABLE).await;
     is(&Setup::new(&server, "shop").refusal().await, "RT2116", Class::Fatal, &["replica"]);

@@ -21,7 +21,7 @@ fn ids(texts: &[String]) -> Vec<i32> {
 
 /// Session A writes, session B writes and commits, the source is restarted, A commits.
 #[tokio::test]
-async fn a_transaction_older_than_the_restart_is_whole() {
+async fn h05_a_transaction_older_than_the_restart_is_whole() {
     for version in postgres_versions() {
         let Some(server) = Postgres::start(&version, &[]) else { return };
         let b = database(&server, "shop", TABLE).await;
@@ -44,7 +44,7 @@ async fn a_transaction_older_than_the_restart_is_whole() {
 
 /// A long transaction, killed again and again inside it, with the selection changed meanwhile.
 #[tokio::test]
-async fn a_transaction_goes_on_where_it_was_cut() {
+async fn h07_a_transaction_goes_on_where_it_was_cut() {
     for version in postgres_versions() {
         let Some(server) = Postgres::start(&version, &[]) else { return };
         let schema =
@@ -112,7 +112,7 @@ async fn what_was_not_saved_comes_again_with_the_same_identity() {
 }
 
 #[tokio::test]
-async fn a_crash_of_the_server_repeats_nothing_that_was_saved() {
+async fn h04_a_crash_of_the_server_repeats_nothing_that_was_saved() {
     for version in postgres_versions() {
         let Some(mut server) = Postgres::start(&version, &["fsync=on"]) else { return };
         let sql = database(&server, "shop", TABLE).await;
@@ -135,7 +135,7 @@ async fn a_crash_of_the_server_repeats_nothing_that_was_saved() {
 }
 
 #[tokio::test]
-async fn a_terminated_connection_is_transient_and_the_slot_passes_on() {
+async fn h16_a_terminated_connection_is_transient_and_the_slot_passes_on() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     let sql = database(&server, "shop", TABLE).await;
     let setup = Setup::new(&server, "shop");
@@ -215,7 +215,7 @@ async fn kills_at_any_moment_lose_and_invent_nothing() {
 /// What was logged before a table was altered is described as it was then, even where the source first
 /// sees it afterwards.
 #[tokio::test]
-async fn a_table_altered_while_stopped_is_seen_as_of_each_change() {
+async fn h22_a_table_altered_while_stopped_is_seen_as_of_each_change() {
     for version in postgres_versions() {
         let Some(server) = Postgres::start(&version, &[]) else { return };
         let sql = database(&server, "shop", TABLE).await;

@@ -347,7 +347,7 @@ fn modifiers_are_printed_as_the_server_prints_them() {
 }
 
 #[test]
-fn the_key_comes_from_the_flags_or_the_catalog() {
+fn h29_h30_the_key_comes_from_the_flags_or_the_catalog() {
     on_each_version(|_, client| async move {
         let tables = "
             CREATE TABLE k (x text, b int, a int, PRIMARY KEY (a, b));

@@ -524,7 +524,7 @@ proptest! {
     /// Whatever is confirmed lies before every change that is still to be handed over, and a restart
     /// at any position brings exactly those.
     #[test]
-    fn no_position_is_past_a_change_to_come(log in proptest::collection::vec(happens(), 1..12),
+    fn h10_no_position_is_past_a_change_to_come(log in proptest::collection::vec(happens(), 1..12),
                                             rows in 1_usize..5, piece in 1_usize..300,
                                             flush_always in any::<bool>()) {
         let (stream, ends) = session(&log, 0);
