@@ -399,6 +399,11 @@ const RULES: &[Rule] = &[
     Rule { sqlstate: "40", when: &[], verdict: transient(codes::UNAVAILABLE, "") },
     Rule {
         sqlstate: "55000",
+        when: &[When::Routine("LoadPublications")],
+        verdict: fatal(codes::PUBLICATION_MISSING, PUBLICATION_REMEDY),
+    },
+    Rule {
+        sqlstate: "55000",
         when: &[When::Text("wal_level")],
         verdict: fatal(
             codes::WAL_LEVEL,
@@ -478,6 +483,18 @@ const RULES: &[Rule] = &[
         sqlstate: "XX000",
         when: &[When::Text("memory alloc request size")],
         verdict: fatal(codes::TOO_LARGE_FOR_SERVER, TOO_LARGE_REMEDY),
+    },
+    // While the log is decoded this would come again and again.
+    Rule {
+        sqlstate: "XX000",
+        when: &[When::Context("output plugin")],
+        verdict: fatal(codes::REFUSED, ""),
+    },
+    // A table or type was dropped while the catalog was read.
+    Rule {
+        sqlstate: "XX000",
+        when: &[When::Text("could not open relation with OID"), When::Text("cache lookup failed")],
+        verdict: transient(codes::UNAVAILABLE, ""),
     },
     Rule { sqlstate: "58", when: &[], verdict: transient(codes::UNAVAILABLE, "") },
 ];

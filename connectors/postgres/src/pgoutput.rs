@@ -51,6 +51,9 @@ pub enum Message<'a> {
     Truncate(Truncate<'a>),
     /// A message written by `pg_logical_emit_message`. Sent only where asked for.
     Logical(Logical<'a>),
+    /// A (sub)transaction was rolled back ("Stream Abort"). PostgreSQL 18 sends it unasked where one
+    /// outgrew `logical_decoding_work_mem`, although nothing of it was ever sent.
+    Aborted,
 }
 
 /// A message of an application.
@@ -229,6 +232,11 @@ pub fn parse(message: &[u8]) -> Parsed<Message<'_>> {
             cursor.end(Message::Type)
         }
         b'T' => truncate(cursor).map(Message::Truncate),
+        b'A' => {
+            let _xid = cursor.u32()?;
+            let _subxid = cursor.u32()?;
+            cursor.end(Message::Aborted)
+        }
         b'M' => {
             let (head, mut cursor) = logical_head(cursor)?;
             let len = usize::try_from(cursor.u32()?).map_err(|_| SHORT)?;

@@ -14,6 +14,9 @@ mod feedback;
 #[path = "stream/guard.rs"]
 mod guard;
 #[cfg(test)]
+#[path = "stream/hazards.rs"]
+mod hazards;
+#[cfg(test)]
 #[path = "stream/host.rs"]
 mod host;
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::message::MessageRules;
 use crate::pgoutput::{self, Message, ParseError, RowChange, Truncate};
 use crate::position::{InTx, Renderer};
 use crate::relation::RelationMessage;
-use crate::wire::{log_notice, server_error, tag};
+use crate::wire::{server_error, stream_notice, tag};
 
 /// Tag and length of a frame.
 const FRAME_HEADER: usize = 5;
@@ -278,7 +278,7 @@ impl Assembler {
                 _ => Err(not_understood("a CopyData of unknown kind", self.received)),
             },
             tag::NOTICE => {
-                log_notice(body);
+                stream_notice(body)?;
                 Ok(None)
             }
             tag::PARAMETER_STATUS => Ok(None),
@@ -335,7 +335,7 @@ impl Assembler {
             Message::Truncate(truncate) => self.truncate(&truncate, at)?,
             Message::Origin(name) => self.progress.origin(name).map_err(misplaced)?,
             Message::Logical(message) => self.logical(&message, at)?,
-            Message::Type => {}
+            Message::Type | Message::Aborted => {}
         }
         Ok(None)
     }

@@ -23,7 +23,9 @@ mod tls;
 mod transport;
 
 pub use frame::{Frame, frame_at, tag};
-pub use replication::{Identity, ReplicationConnection, Rows, log_notice, server_error};
+pub use replication::{
+    Identity, ReplicationConnection, Rows, log_notice, server_error, stream_notice,
+};
 pub(crate) use sql::money_units;
 pub use sql::{SqlClient, sql_client};
 pub use stream::{Reader, Writer, stop};

@@ -233,13 +233,28 @@ pub fn server_error(body: &[u8], doing: &str) -> Error {
 
 /// Logs a NoticeResponse at debug level, without its text, which may quote values.
 pub fn log_notice(body: &[u8]) {
+    ServerError::parse(body).log_as_notice();
+}
+
+/// Takes in a NoticeResponse of the stream: logged, unless it says that changes are left out.
+///
+/// # Errors
+/// RT2121 where the publication does not exist at the place in the log that is being decoded:
+/// PostgreSQL 18 warns, and goes on without the changes there.
+pub fn stream_notice(body: &[u8]) -> Result<()> {
     let notice = ServerError::parse(body);
-    tracing::debug!(
-        severity = notice.severity,
-        sqlstate = notice.sqlstate,
-        routine = notice.routine,
-        "notice from the server"
-    );
+    if notice.routine == "LoadPublications" {
+        return Err(notice.into_error("streaming changes"));
+    }
+    notice.log_as_notice();
+    Ok(())
+}
+
+impl ServerError {
+    fn log_as_notice(&self) {
+        let Self { severity, sqlstate, routine, .. } = self;
+        tracing::debug!(severity, sqlstate, routine, "notice from the server");
+    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ const PINNED: &[(&str, &str)] = &[
     ("lock_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
+    // A warning of the server may mean that it leaves changes out.
+    ("client_min_messages", "warning"),
 ];
 
 /// The pinned settings that the server reports by itself, and what it must report.

@@ -210,6 +210,8 @@ pub(crate) struct Host {
     pub(crate) task: JoinHandle<Result<()>>,
     /// Everything received.
     pub(crate) events: Vec<Event>,
+    /// The tables of the last batch that had any.
+    pub(crate) tables: Vec<Arc<rowtide_sdk::Table>>,
     /// The position after the last batch that was received.
     pub(crate) position: Option<Position>,
     /// Whether positions are saved as they come.
@@ -244,6 +246,7 @@ impl Host {
             drained,
             task,
             events: Vec::new(),
+            tables: Vec::new(),
             position: setup.resume.clone(),
             saves: true,
         }
@@ -267,6 +270,9 @@ impl Host {
             };
         };
         self.events.extend(events(&batch));
+        if !batch.tables.is_empty() {
+            self.tables.clone_from(&batch.tables);
+        }
         self.position = Some(batch.resume.clone().expect("a batch without a position"));
         if self.saves {
             self.save();
