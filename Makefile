@@ -17,7 +17,7 @@ fetch := tests/servers/fetch.sh
 step := tests/tools/step.sh
 scripts := .ci/run $(wildcard tests/*/*.sh benches/*.sh examples/*/*.sh)
 
-.PHONY: help quickstart test fetch proof bench bench-pg fmt lint doc scripts clean-cache
+.PHONY: help quickstart test fetch proof proof-pg bench bench-pg fmt lint doc scripts clean-cache
 
 help: ## this list
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -29,6 +29,8 @@ test: fetch fmt lint doc ## fetch the servers, then formatting, lints, documenta
 	@tests/tools/trim-target.sh
 	@CI=true $(step) "tests" cargo test --locked --workspace --no-fail-fast
 	@ROWTIDE=$(CARGO_TARGET_DIR)/debug/rowtide $(step) "short kill loop" tests/proof/run.sh quick
+	@ROWTIDE=$(CARGO_TARGET_DIR)/debug/rowtide LENGTH=250 $(step) "short differential test" \
+	  tests/proof/run.sh differential --self-test 1 2 3 4
 
 fetch: ## fetch what the build and the tests need (FETCH=all brings every server)
 	@$(fetch) tools clients postgres-15 postgres-18 kafka $(FETCH)
@@ -50,6 +52,9 @@ scripts: ## the shell scripts, with shellcheck where it is installed
 
 proof: ## the long proofs: kill loops and large loads (PROOF='quick', 'kill kafka', 'big')
 	@tests/proof/run.sh $(or $(PROOF),all)
+
+proof-pg: ## hazards of the log by test and version, and the differential test (VERSIONS='17 18', SEEDS=n)
+	@tests/proof/run.sh pg $(VERSIONS)
 
 bench: bench-pg ## all benchmarks
 

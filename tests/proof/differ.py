@@ -238,6 +238,8 @@ def arrived(line, name):
         ("id", identity[1] == name and identity[2] == position["commit_lsn"]),
         ("index", position["index"].text == identity[3] == transaction["index"].text),
         ("subject", schema["subject"] == f"{name}.{source['schema']}.{source['table']}"),
+        ("version", re.fullmatch(r"1\.\d+", envelope["v"])
+         and re.fullmatch(r"\d+\.\d+", schema["version"])),
         ("source", (source["connector"], source["name"], source["schema"], source["snapshot"])
          == ("postgres", name, "public", "false")),
     ] if not holds]
@@ -351,25 +353,28 @@ class Fold:
             for key in leaving:
                 self.rows(there)[key] = self.rows(here).pop(key)
 
-    def take(self, event):
+    def take(self, event, tables):
         """One event."""
         if event.op == "t":
             self.keyed.pop(event.table, None)
             self.keyless.pop(event.table, None)
-        elif event.key is None:
-            self.take_keyless(event)
+            return
+        before, after = (plain_row(image, event, tables) for image in (event.before, event.after))
+        if event.key is None:
+            self.take_keyless(event, before, after)
         else:
-            self.take_keyed(event)
+            self.take_keyed(event, after)
 
-    def take_keyed(self, event):
+    def take_keyed(self, event, after):
+        """A row with a key."""
         rows = self.rows(event.table)
-        key = json_of(event.key)
+        key = name_of(event.key)
         if event.op == "d":
             self.moved = (event.key, rows.pop(key, None))
             if self.moved[1] is None:
                 self.wrong.append(f"{show(event)} deletes what is not there")
             return
-        row = dict(event.after.pairs)
+        row = dict(after.pairs)
         known = rows.get(key)
         if event.op == "c" and event.previous_key is not None:
             known = self.moved[1] if self.moved and self.moved[0] == event.previous_key else None
@@ -379,15 +384,16 @@ class Fold:
             row[column] = (known or {}).get(column, MISSING)
         rows[key] = row
 
-    def take_keyless(self, event):
+    def take_keyless(self, event, before, after):
+        """A row that is known by all of its values alone."""
         rows = self.keyless.setdefault(event.table, [])
         if event.op in "ud":
             try:
-                rows.remove(json_of(event.before))
+                rows.remove(json_of(before))
             except ValueError:
                 self.wrong.append(f"{show(event)}: the old row is not there")
         if event.op in "uc":
-            rows.append(json_of(event.after))
+            rows.append(json_of(after))
 
     def against(self, name, table, records):
         """Compares a table with the server's own rows, given as texts by column."""
@@ -402,7 +408,7 @@ class Fold:
         there = {}
         for row in found:
             values = dict(row.pairs)
-            there[json_of(Obj(tuple((column, values[column]) for column in names)))] = values
+            there[name_of(Obj(tuple((column, values[column]) for column in names)))] = values
         rows = self.rows(name)
         for key in sorted(there.keys() | rows.keys()):
             if key not in rows or key not in there:
@@ -415,6 +421,27 @@ class Fold:
                     f"{name} {key}.{c}: {cut(there[key].get(c))} in the table, "
                     f"{cut(rows[key].get(c))} folded" for c in columns))
         return len(found)
+
+
+def plain_row(image, event, tables):
+    """An image whose columns stand as text only where their own value makes them."""
+    if image is None or not event.raw_json:
+        return image
+    forms_of = dict(columns_of(tables.by_name[event.table]))
+
+    def plain(name, value):
+        if name not in event.raw_json or not isinstance(value, str):
+            return value
+        try:
+            return forms.value(value, forms_of[name])
+        except forms.NotStrict:
+            return value
+    return Obj(tuple((name, plain(name, value)) for name, value in image.pairs))
+
+
+def name_of(key):
+    """A key as text, whatever the order of its columns: a partition may have another."""
+    return json_of(Obj(tuple(sorted(key.pairs, key=lambda pair: pair[0]))))
 
 
 def json_of(value):

@@ -20,6 +20,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,8 @@ SLOT = "diff"
 SETTINGS = ["logical_decoding_work_mem=64kB", "max_prepared_transactions=20", "max_wal_size=2GB",
             "autovacuum_naptime=5s"]
 EXPECTED_ERRORS = ("23505",)
+# Told to stop before it could listen.
+UNPREPARED = -signal.SIGTERM
 # What the server sends is kept too where differences are.
 RAW = [("raw", "pgoutput")] if os.environ.get("KEEP") else []
 
@@ -204,9 +207,9 @@ class Run:
         elif self.rowtide.is_running():
             if action == "kill":
                 self.rowtide.kill()
-            elif self.rowtide.stop() != 0:
+            elif self.rowtide.stop() not in (0, UNPREPARED):
                 raise Differs([f"an orderly end failed:\n{self.rowtide.tail()}"])
-        elif self.rowtide.process.returncode not in (0, -9):
+        elif self.rowtide.process.returncode not in (0, UNPREPARED, -signal.SIGKILL):
             self.alive()
 
     def work(self):
@@ -340,9 +343,9 @@ def folded(run, wanted, events, rows):
         event = next(came, None)
         if event is None:
             break
-        fold.take(event)
+        fold.take(event, tables)
     for event in came:
-        fold.take(event)
+        fold.take(event, tables)
     for name, records in rows.items():
         fold.against(name, tables.by_name[name], records)
     return fold.wrong
@@ -463,7 +466,9 @@ def main():
                 figures["changes"] += changes
                 if not holds:
                     figures["differ"].append(seed)
-        except RuntimeError as error:
+        except (RuntimeError, BrokenPipeError) as error:
+            if os.environ.get("KEEP"):
+                shutil.copy(server.log, Path(os.environ["KEEP"]) / "server.log")
             die(f"the differential test itself failed (seed {seed}): {error}")
         finally:
             admin.close()

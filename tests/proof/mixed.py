@@ -649,7 +649,7 @@ class Planner:
     def rewrite(self, session, table):
         """The table is written anew, outside of any transaction."""
         how = self.rng.choice(["vacuum full", "cluster", "vacuum"])
-        if how == "cluster" and table.key:
+        if how == "cluster" and table.key_index:
             self.say(session, f"cluster {name(table.name)} using {name(table.key_index)};")
         else:
             self.say(session, f"{how.replace('cluster', 'vacuum full')} {name(table.name)};")

@@ -7,11 +7,14 @@ import json
 import re
 from dataclasses import dataclass, field
 
+# With enough memory: PostgreSQL 18.4's test_decoding crashes at the end of a subtransaction that
+# outgrew it and was rolled back.
 CHANGES = """
+set logical_decoding_work_mem = '1GB';
 set datestyle = 'ISO, MDY'; set intervalstyle = postgres; set timezone = 'UTC';
 set extra_float_digits = 3; set bytea_output = hex; set lc_monetary = 'C';
 select lsn, xid, encode(data, 'hex') from pg_logical_slot_get_binary_changes(
-  'oracle', null, null, 'include-timestamp', '1', 'skip-empty-xacts', '1');
+  'oracle', null, null, 'include-timestamp', '1');
 """
 
 UNCHANGED = object()

@@ -5,7 +5,7 @@
 #   run.sh big [CASE…]    big.py
 #   run.sh quick          a short kill loop, and the proof that its checks see planted faults
 #   run.sh pg [VERSION…]  hazards.py: every hazard's tests and the differential test by version
-#   run.sh differential [SEED…]   differential.py
+#   run.sh differential SEED…     differential.py
 #   run.sh all            kill and big
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -41,11 +41,15 @@ python=(python3 -B)
 case "$what" in
   kill) exec "${python[@]}" "$here/kill_loop.py" "$@" ;;
   big) exec "${python[@]}" "$here/big.py" "$@" ;;
-  pg | differential)
-    "$servers/fetch.sh" postgres-14 postgres-15 postgres-16 postgres-17
-    script=differential.py
-    [ "$what" = differential ] || script=hazards.py
-    exec "${python[@]}" "$here/$script" "$@"
+  pg)
+    for version in "${@:-14 15 16 17 18}"; do
+      # shellcheck disable=SC2086  # several in one word where none are named
+      "$servers/fetch.sh" $(printf 'postgres-%s ' $version)
+    done
+    exec "${python[@]}" "$here/hazards.py" "$@"
+    ;;
+  differential)
+    exec "${python[@]}" "$here/differential.py" "$@"
     ;;
   quick)
     export ROUNDS="${ROUNDS:-5}" BIG="${BIG:-3000}"
