@@ -256,7 +256,7 @@ class Run:
 
     def lines(self):
         """What arrived, stream by stream."""
-        return list(collect.from_jsonl(self.folder / "events"))
+        return list(collect.from_jsonl(self.folder / "events", f"{NAME}.public."))
 
     def close(self, admin):
         """Ends everything of the seed."""

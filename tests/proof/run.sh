@@ -42,10 +42,8 @@ case "$what" in
   kill) exec "${python[@]}" "$here/kill_loop.py" "$@" ;;
   big) exec "${python[@]}" "$here/big.py" "$@" ;;
   pg)
-    for version in "${@:-14 15 16 17 18}"; do
-      # shellcheck disable=SC2086  # several in one word where none are named
-      "$servers/fetch.sh" $(printf 'postgres-%s ' $version)
-    done
+    [ $# -gt 0 ] || set -- 14 15 16 17 18
+    "$servers/fetch.sh" "${@/#/postgres-}"
     exec "${python[@]}" "$here/hazards.py" "$@"
     ;;
   differential)

@@ -23,7 +23,12 @@ pub fn postgres_versions() -> Vec<String> {
 /// The version to start where a test asks for `wanted`.
 fn version_for(wanted: &str, chosen: &[String]) -> String {
     let is_chosen = |version: &&String| version.as_str() == wanted;
-    chosen.iter().find(is_chosen).or(chosen.first()).map_or(wanted, String::as_str).to_owned()
+    chosen
+        .iter()
+        .find(is_chosen)
+        .or_else(|| chosen.first())
+        .map_or(wanted, String::as_str)
+        .to_owned()
 }
 
 /// Says that a test of a hazard does not apply to a version, and why; the proof's table shows it.
