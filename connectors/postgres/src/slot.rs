@@ -82,13 +82,15 @@ impl Slot {
             return Err(Error::fatal(Origin::Source, codes::SLOT_UNSUITABLE, message)
                 .with_remedy("choose another `slot`, or drop this one if nothing needs it"));
         }
-        self.check_valid()
+        self.check_valid(server.in_recovery)
     }
 
-    fn check_valid(&self) -> Result<()> {
+    fn check_valid(&self, in_recovery: bool) -> Result<()> {
         let reason = match (&self.invalidation_reason, self.conflicting) {
             (Some(reason), _) => Some(reason.as_str()),
-            (None, Some(true)) => Some("conflicting"),
+            // Version 16 marks every invalidated slot so and gives no reason.
+            (None, Some(true)) if in_recovery => Some("conflicting"),
+            (None, Some(true)) => Some("wal_removed"),
             _ if self.wal_status.as_deref() == Some("lost") => Some("wal_removed"),
             _ => None,
         };
