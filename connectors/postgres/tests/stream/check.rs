@@ -73,7 +73,11 @@ const MESSY: &str = "
 #[tokio::test]
 async fn everything_that_hurts_is_listed_in_one_pass() {
     for version in postgres_versions() {
-        let settings = ["max_slot_wal_keep_size=64MB", "wal_sender_timeout=1s"];
+        let mut settings = vec!["max_slot_wal_keep_size=64MB", "wal_sender_timeout=1s"];
+        let is_18 = version.as_str() >= "18";
+        if is_18 {
+            settings.push("idle_replication_slot_timeout=1d");
+        }
         let Some(server) = Postgres::start(&version, &settings) else { return };
         let sql = database(&server, "shop", MESSY).await;
         sql.batch_execute("SELECT pg_create_physical_replication_slot('standby', true)")
@@ -93,6 +97,11 @@ async fn everything_that_hurts_is_listed_in_one_pass() {
         let settings = of(&findings, "RT2217");
         assert!(settings[0].starts_with("warning setting wal_sender_timeout: "), "{settings:?}");
         assert!(settings[1].contains("max_slot_wal_keep_size is 64 MB"), "{settings:?}");
+        let idle = settings.get(2).is_some_and(|found| {
+            found.starts_with("warning setting idle_replication_slot_timeout: ")
+                && found.contains("is 1d")
+        });
+        assert_eq!(idle, is_18, "{settings:?}");
         let role = of(&findings, "RT2377");
         let wanted = ["2 connections", "has ended", "lock_timeout = 3s", "statement_timeout = 5s"];
         assert_eq!(role.len(), wanted.len(), "{role:?}");
