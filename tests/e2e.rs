@@ -38,3 +38,5 @@ mod story;
 mod together;
 #[path = "e2e/types.rs"]
 mod types;
+#[path = "e2e/unchanged.rs"]
+mod unchanged;

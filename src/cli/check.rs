@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::output::{Out, complain};
 use super::{Exit, fit, runtime};
-use crate::config::{BuildContext, Config, ConnectorConfig, Problems};
+use crate::config::{BuildContext, Config, ConnectorConfig, Problems, Unchanged};
 use crate::offsets;
 use crate::pipeline::{ClaimRegistry, ConnectorClaims, SchemaFiles};
 use crate::schema::HostState;
@@ -142,7 +142,9 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
     let cx = context(config, connector);
     let keys = |schema: &str, table: &str| connector.table(schema, table).key.clone();
     let resume = saved.as_ref().map(|checkpoint| &checkpoint.position);
-    let known = Preflight { keys: &keys, resume, claims: &claims };
+    let reselects =
+        |schema: &str, table: &str| connector.table(schema, table).unchanged == Unchanged::Reselect;
+    let known = Preflight { keys: &keys, reselects: &reselects, resume, claims: &claims };
     let (source, tables) = tokio::join!(
         connector.source.factory.check(&cx, known),
         connector.source.factory.tables(&cx),

@@ -10,7 +10,9 @@ use rowtide_sdk::{
 
 use super::ENVELOPE_SCHEMA_JSON;
 use super::dead_letter::{Kept, write_dead_letter};
-use super::image::{Cells, ImageNotes, at, key_differs, write_image, write_key, write_names};
+use super::image::{
+    Cells, ImageNotes, at, key_differs, write_image, write_key, write_names, write_reselected,
+};
 use super::message::{MessagePlan, MessageScene, MessageSettings};
 use super::plan::Plan;
 use super::scene::Scene;
@@ -155,7 +157,8 @@ impl Encoder {
             .iter()
             .map(|table| self.slots.get(&address(table)).copied().ok_or_else(broken_batch))
             .collect::<Result<_, _>>()?;
-        for entry in &batch.entries {
+        let mut reselected = batch.reselected.iter().peekable();
+        for (number, entry) in (0_u32..).zip(&batch.entries) {
             let change = match entry {
                 Entry::Change(change) => change,
                 Entry::Poisoned(poisoned) => &poisoned.change,
@@ -167,7 +170,8 @@ impl Encoder {
             let tx = batch.txs.get(change.tx as usize).ok_or_else(broken_batch)?;
             let slot = slots.get(change.table as usize).copied();
             let plan = slot.and_then(|slot| self.plans.get_mut(slot)).ok_or_else(broken_batch)?;
-            let scene = Scene { batch, change, tx };
+            let reselected = reselected.next_if(|reselected| reselected.entry == number);
+            let scene = Scene { batch, change, tx, reselected };
             self.core.entry(plan, &scene, entry, &mut out, &mut encoded)?;
         }
         encoded.data = out.into_inner();
@@ -298,7 +302,7 @@ impl Core {
         emission: &Emission<'_>,
         out: &mut JsonWriter,
     ) -> Result<Written, Violation> {
-        let Scene { batch, change, tx } = *scene;
+        let Scene { batch, change, tx, .. } = *scene;
         let mut written = Written { start: at(out), ..Written::default() };
         self.notes.unchanged.clear();
         self.notes.raw_json.clear();
@@ -330,6 +334,11 @@ impl Core {
         }
         write_names(plan, "unchanged", &self.notes.unchanged, out);
         write_names(plan, "raw_json", &self.notes.raw_json, out);
+        if emission.after.is_some()
+            && let Some(reselected) = scene.reselected
+        {
+            write_reselected(plan, reselected, &batch.text, out);
+        }
         out.raw(&plan.source);
         (self.settings.write_position)(out, tx, change, &batch.text);
         scene.tail(out);

@@ -1,6 +1,6 @@
 //! Row images and keys as JSON objects.
 
-use rowtide_sdk::{Batch, Cell, Image, ImageKind, JsonWriter, Span, Written};
+use rowtide_sdk::{Batch, Cell, Image, ImageKind, JsonWriter, Reselected, Span, Written};
 use sha2::{Digest, Sha256};
 
 use super::plan::{Plan, PlanColumn};
@@ -206,4 +206,32 @@ pub(super) fn write_names(plan: &Plan, field: &str, indexes: &[usize], out: &mut
         out.string(plan.names.get(index).map_or("", |name| name));
     }
     out.byte(b']');
+}
+
+/// Writes `,"reselected":{…}`: what was read back and as of when, or why nothing was.
+pub(super) fn write_reselected(
+    plan: &Plan,
+    reselected: &Reselected,
+    text: &[u8],
+    out: &mut JsonWriter,
+) {
+    out.raw(b",\"reselected\":{\"columns\":[");
+    for (position, &index) in reselected.columns.iter().enumerate() {
+        if position > 0 {
+            out.byte(b',');
+        }
+        let name = usize::try_from(index).ok().and_then(|index| plan.names.get(index));
+        out.string(name.map_or("", |name| name));
+    }
+    out.byte(b']');
+    let place = reselected.position.of(text);
+    if !place.is_empty() {
+        out.raw(b",\"position\":");
+        out.raw(place);
+    }
+    if let Some(reason) = reselected.reason {
+        out.raw(b",\"reason\":");
+        out.string(reason.name());
+    }
+    out.byte(b'}');
 }

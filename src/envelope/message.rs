@@ -146,7 +146,7 @@ impl MessagePlan {
 
     fn write(&self, scene: &MessageScene<'_>, out: &mut JsonWriter) -> Parts {
         let MessageScene { batch, message, tx } = *scene;
-        let change = Scene { batch, change: &message.change, tx };
+        let change = Scene { batch, change: &message.change, tx, reselected: None };
         let prefix = String::from_utf8_lossy(message.prefix.of(&batch.text));
         let mut parts = Parts { start: at(out), ..Parts::default() };
         out.raw(&self.head);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use rowtide_sdk::{
-    BufferPool, Error, Form, Identity, ImageKind, JsonWriter, Op, SourceInfo, StringKind, Table,
-    TopicInfo,
+    BufferPool, Error, Form, Identity, ImageKind, JsonWriter, NotReselected, Op, Reselected,
+    SourceInfo, Span, StringKind, Table, TopicInfo,
 };
 use serde_json::{Value, json};
 
@@ -249,6 +249,40 @@ fn h27_a_key_change_never_loses_a_value_without_saying_so() {
         assert_eq!(documents[1]["previous_key"], json!({"id": 1}));
         assert_eq!(documents[1]["after"].get("note").and_then(Value::as_str), stands);
     }
+}
+
+/// The update, and the create of a key change, say what was read back, or why nothing was.
+#[test]
+fn h27_what_was_read_back_is_told() {
+    let table = Arc::new(orders());
+    let mut bench = bench(&table, &TableConfig::default(), Validation::Always);
+    let old = [value("1"), TestCell::Absent, TestCell::Absent, TestCell::Absent];
+    let new = [value("2"), value("read back"), value("3"), value("x")];
+    let lacking = [value("2"), TestCell::Unchanged, value("3"), value("y")];
+    let mut batch = BatchBuilder::new(&table)
+        .change(Op::Update, Some((ImageKind::Key, &old)), Some(&new))
+        .change(Op::Update, None, Some(&lacking));
+    let start = u32::try_from(batch.0.text.len()).unwrap();
+    batch.0.text.extend_from_slice(br#"{"lsn":"0/16B3A10"}"#);
+    let position = Span { start, len: 19 };
+    batch.0.reselected = vec![
+        Reselected { entry: 0, columns: vec![1], position, reason: None },
+        Reselected {
+            entry: 1,
+            columns: Vec::new(),
+            position: Span::default(),
+            reason: Some(NotReselected::Gone),
+        },
+    ];
+    let documents = encode(&mut bench, &batch).unwrap();
+    let (delete, create, update) = (&documents[0], &documents[1], &documents[2]);
+    assert!(delete.get("reselected").is_none());
+    assert_eq!(create["after"]["note"], "read back");
+    let told = json!({"columns": ["note"], "position": {"lsn": "0/16B3A10"}});
+    assert_eq!(create["reselected"], told);
+    assert!(create.get("unchanged").is_none());
+    assert_eq!(update["reselected"], json!({"columns": [], "reason": "gone"}));
+    assert_eq!(update["unchanged"], json!(["note"]));
 }
 
 #[test]

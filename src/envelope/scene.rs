@@ -1,6 +1,6 @@
 //! What an event says of its place and its transaction.
 
-use rowtide_sdk::{Batch, Change, JsonWriter, Tx};
+use rowtide_sdk::{Batch, Change, JsonWriter, Reselected, Tx};
 
 /// The change being encoded and what it belongs to.
 #[derive(Debug, Clone, Copy)]
@@ -8,6 +8,8 @@ pub(super) struct Scene<'a> {
     pub(super) batch: &'a Batch,
     pub(super) change: &'a Change,
     pub(super) tx: &'a Tx,
+    /// What was read back of its new row.
+    pub(super) reselected: Option<&'a Reselected>,
 }
 
 impl Scene<'_> {
@@ -46,7 +48,7 @@ impl Scene<'_> {
 
     /// The object that tells of the transaction.
     pub(super) fn transaction(&self, out: &mut JsonWriter) {
-        let Self { batch, change, tx } = self;
+        let Self { batch, change, tx, .. } = self;
         out.raw(b"{\"id\":\"");
         out.raw(tx.id.of(&batch.text));
         out.raw(b"\",\"index\":");

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rowtide_sdk::{
-    BufferPool, Checkpoint, Class, Error, Held, Limits, Origin, Sink, Source, SourceContext,
-    SourceInfo, batch_channel,
+    BufferPool, Checkpoint, Class, Column, Error, Held, Limits, Origin, Reselection, Sink, Source,
+    SourceContext, SourceInfo, Table, batch_channel,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -21,7 +21,7 @@ use super::progress::Progress;
 use super::pump::{Pump, Stopped};
 use super::schema_files::SchemaFiles;
 use super::{Job, RAW_BATCHES};
-use crate::config::BuildContext;
+use crate::config::{BuildContext, ConnectorConfig, Unchanged};
 use crate::envelope::Encoder;
 use crate::offsets::FileStore;
 use crate::schema::{HostState, Versions};
@@ -122,6 +122,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         name: job.connector.name.clone(),
         resume,
         known_tables: opened.state.known_tables(),
+        reselection: reselection(&job.connector),
         out,
         committed: committed_seen,
         shutdown: stop_source.clone(),
@@ -181,6 +182,21 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
 fn claims(job: &Job, held: Vec<String>) -> ConnectorClaims {
     let (folder, name) = (job.config.state_dir.clone(), job.connector.name.clone());
     ConnectorClaims::new(job.claims.clone(), folder, name, held)
+}
+
+/// The columns that the settings want to be read back.
+fn reselection(connector: &ConnectorConfig) -> Reselection {
+    let connector = connector.clone();
+    Arc::new(move |table: &Table| {
+        let config = connector.table(&table.schema, &table.name);
+        if config.unchanged != Unchanged::Reselect {
+            return Vec::new();
+        }
+        let wanted =
+            |column: &Column| column.may_be_unchanged && !config.exclude.contains(&column.name);
+        let columns = table.columns.iter().enumerate();
+        columns.filter(|(_, column)| wanted(column)).map(|(index, _)| index).collect()
+    })
 }
 
 /// The planner and the encoder, starting from the saved schema versions.

@@ -46,6 +46,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         name: "speed".to_owned(),
         resume: None,
         known_tables: Vec::new(),
+        reselection: Arc::new(|_| Vec::new()),
         out,
         committed: watching,
         shutdown: shutdown.clone(),

@@ -25,6 +25,7 @@ mod preflight;
 mod publication;
 pub mod relation;
 pub mod replay;
+mod reselect;
 mod server;
 mod setup;
 mod slot;

@@ -8,13 +8,14 @@ mod tables;
 
 use std::time::Duration;
 
-use rowtide_sdk::{Code, Error, Finding, KeyLookup, Preflight, Result, Severity};
+use rowtide_sdk::{Code, Error, Finding, KeyLookup, Preflight, ReselectLookup, Result, Severity};
 
 use crate::describe;
 use crate::error::codes as refusals;
 use crate::guard;
 use crate::position::PgPosition;
 use crate::publication::{self, CatalogTable, Review};
+use crate::reselect::may_not_read;
 use crate::server::{Server, check_history, history};
 use crate::slot::{self, Slot};
 use crate::source::{PostgresSource, publication_gone};
@@ -114,6 +115,7 @@ async fn look(
     let wanted = publication::wanted_tables(&mut sql, &source.filter).await?;
     findings.extend(wanted.iter().filter_map(|table| key_finding(table, known.keys)));
     keep(findings, table_findings(source, &client, &server).await);
+    keep(findings, reselect_findings(&mut sql, &wanted, known.reselects).await);
     Ok(())
 }
 
@@ -291,6 +293,30 @@ fn slot_findings(
     let place = resume.map_or(Ok(()), |position| slot.check_position(position));
     let refused = |result: Result<()>| Some(Finding::from(&result.err()?).at(slot_place(source)));
     [kind, place].into_iter().filter_map(refused).collect()
+}
+
+/// Tables whose values are to be read back and that the role may not read, or not whole.
+async fn reselect_findings(
+    sql: &mut impl Sql,
+    tables: &[CatalogTable],
+    reselects: ReselectLookup<'_>,
+) -> Result<Vec<Finding>> {
+    let wanted = tables.iter().filter(|table| reselects(&table.schema, &table.name));
+    let mut findings = Vec::new();
+    for table in wanted {
+        let statement = format!(
+            "SELECT has_schema_privilege({}, 'USAGE') AND has_table_privilege({oid}::oid, 'SELECT') \
+                 AND NOT row_security_active({oid}::oid)",
+            literal(&table.schema),
+            oid = table.oid
+        );
+        let rows = sql.rows(&statement, "asking for the role's rights on a table").await?;
+        if rows.into_iter().flatten().flatten().next().as_deref() != Some("t") {
+            let finding = Finding::from(&may_not_read(&table.schema, &table.name));
+            findings.push(finding.at(format!("table {}", table.full_name())));
+        }
+    }
+    Ok(findings)
 }
 
 /// Whether a table's key is in what the log carries of an old row.

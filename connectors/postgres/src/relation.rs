@@ -138,6 +138,11 @@ impl TableFacts {
         self.modifiers.dedup();
     }
 
+    /// The Relation's columns.
+    pub(crate) fn columns(&self) -> &[RelationColumn] {
+        &self.columns
+    }
+
     /// The primary key by the catalog, in key order; `None` where it is not known.
     pub fn primary_key(&self) -> Option<&[String]> {
         self.primary_key.as_deref()

@@ -1,6 +1,7 @@
 //! The source: from a configuration to a running stream.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rowtide_sdk::{
@@ -12,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::config::{
-    ConnectOptions, OriginFilter, PostgresConfig, PublicationManagement, Streaming, TableFilter,
+    ConnectOptions, Operation, OriginFilter, PostgresConfig, PublicationManagement, Streaming,
+    TableFilter,
 };
 use crate::error::{codes as refusals, good_before};
 use crate::guard::{Guard, Memory};
@@ -20,6 +22,7 @@ use crate::lsn::Lsn;
 use crate::message::MessageRules;
 use crate::position::{History, PgPosition, Renderer, write_position};
 use crate::publication::{self, Members};
+use crate::reselect::Reselector;
 use crate::server::{self, Server};
 use crate::slot::{self, Slot};
 use crate::sql::{Sql, ident};
@@ -149,6 +152,14 @@ impl PostgresSource {
         let filter = selection.filter().map_err(first)?;
         let database = &self.options.database;
         Ok(Some(MessageRules::new(filter, selection.annotations, database)))
+    }
+
+    fn reselector(&self, cx: &SourceContext) -> Reselector {
+        // Without inserts, or without what replication brings in, a row may become another unseen.
+        let follows = self.config.publication_operations.contains(&Operation::Insert)
+            && self.config.origin == OriginFilter::Any;
+        let (options, reselection) = (self.options.clone(), Arc::clone(&cx.reselection));
+        Reselector::new(options, reselection, cx.limits, follows)
     }
 
     /// The topic of messages, where they become events; `{name}` stands for the connector.
@@ -296,6 +307,7 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
         reader,
         writer,
         progress,
+        reselector: source.reselector(cx),
         renderer,
         filter: Box::new(move |schema, table| filter.matches(schema, table)),
         messages: source.message_rules()?,

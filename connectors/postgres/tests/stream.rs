@@ -32,6 +32,9 @@ mod proxy;
 #[path = "stream/refusals.rs"]
 mod refusals;
 #[cfg(test)]
+#[path = "stream/reselect.rs"]
+mod reselect;
+#[cfg(test)]
 #[path = "stream/resume.rs"]
 mod resume;
 #[cfg(test)]

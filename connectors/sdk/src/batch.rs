@@ -147,6 +147,50 @@ pub struct Poisoned {
     pub remedy: &'static str,
 }
 
+/// What became of reading back the values that an entry's new row lacks in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reselected {
+    /// Index into [`Batch::entries`].
+    pub entry: u32,
+    /// The columns that were read back, as indexes into the table's. Their cells hold the values, no
+    /// older than the entry. None where it failed.
+    pub columns: Vec<u32>,
+    /// A place in the log that the read came after: a JSON object in [`Batch::text`], written by a
+    /// [`crate::JsonWriter`], as the source's positions are. Empty where it failed.
+    pub position: Span,
+    /// Why it failed.
+    pub reason: Option<NotReselected>,
+}
+
+/// Why a value was not read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotReselected {
+    /// No row has the key any more.
+    Gone,
+    /// The row with that key is not as the entry left it: it was changed since, or it is another.
+    Changed,
+    /// The table was altered since, so that the column or the key is not the same.
+    Altered,
+    /// The row is larger than half of what an event may be.
+    TooLarge,
+    /// The change did not become visible to other sessions in time, as where its commit waits for a
+    /// standby.
+    NotVisible,
+}
+
+impl NotReselected {
+    /// The name in the event.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Changed => "changed",
+            Self::Altered => "altered",
+            Self::TooLarge => "too_large",
+            Self::NotVisible => "not_visible",
+        }
+    }
+}
+
 /// A message that an application wrote into the log, beside any table.
 #[derive(Debug, Clone)]
 pub struct LogMessage {
@@ -209,7 +253,9 @@ pub struct Batch {
     pub cells: Vec<Cell>,
     /// The raw bytes that [`Cell::Value`] points into.
     pub bytes: Vec<u8>,
-    /// Text rendered by the source that [`Tx`] and [`LogMessage`] point into.
+    /// What was read back, by ascending entry.
+    pub reselected: Vec<Reselected>,
+    /// Text rendered by the source that [`Tx`], [`LogMessage`] and [`Reselected`] point into.
     pub text: Vec<u8>,
     /// The table versions that the entries name.
     pub tables: Vec<Arc<Table>>,
@@ -226,6 +272,7 @@ impl Batch {
     pub fn clear(&mut self, bytes_max: usize) {
         self.entries.clear();
         self.cells.clear();
+        self.reselected.clear();
         self.tables.clear();
         self.txs.clear();
         self.resume = None;

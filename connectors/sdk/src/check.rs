@@ -92,11 +92,16 @@ pub enum Provider {
 /// The configured entity key of a table by schema and name; `None` is the table's own.
 pub type KeyLookup<'a> = &'a (dyn Fn(&str, &str) -> Option<Vec<String>> + Sync);
 
+/// Whether values of a table are to be read back, by schema and name.
+pub type ReselectLookup<'a> = &'a (dyn Fn(&str, &str) -> bool + Sync);
+
 /// What the preflight of a source knows beside the settings.
 #[derive(Clone, Copy)]
 pub struct Preflight<'a> {
     /// The configured entity keys.
     pub keys: KeyLookup<'a>,
+    /// The tables whose values are to be read back where the log does not carry them.
+    pub reselects: ReselectLookup<'a>,
     /// Where a run would resume; `None` on a first start. What a run refuses because of it, the
     /// preflight reports.
     pub resume: Option<&'a Position>,

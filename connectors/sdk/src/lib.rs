@@ -27,10 +27,10 @@ mod table;
 mod value;
 
 pub use batch::{
-    Batch, Cell, Change, ContentEncoding, Entry, Image, ImageKind, LogMessage, Op, Poisoned, Span,
-    Tx,
+    Batch, Cell, Change, ContentEncoding, Entry, Image, ImageKind, LogMessage, NotReselected, Op,
+    Poisoned, Reselected, Span, Tx,
 };
-pub use check::{Finding, KeyLookup, Preflight, Provider, Secret, Severity};
+pub use check::{Finding, KeyLookup, Preflight, Provider, ReselectLookup, Secret, Severity};
 pub use error::{Class, Code, Error, Origin, Result};
 pub use json::{JsonWriter, Written, unescaped_run};
 pub use position::{Checkpoint, Position};
@@ -40,8 +40,8 @@ pub use sink::{
     RecordHeaders, Sink, TopicInfo, TopicSpec,
 };
 pub use source::{
-    BatchSender, Claims, KnownTable, Limits, PositionWriter, Source, SourceContext, SourceInfo,
-    batch_channel,
+    BatchSender, Claims, KnownTable, Limits, PositionWriter, Reselection, Source, SourceContext,
+    SourceInfo, batch_channel,
 };
 pub use table::{Column, Identity, Table};
 pub use value::{Decode, Form, StringKind, ValueError};

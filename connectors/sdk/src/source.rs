@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::json::JsonWriter;
 use crate::position::Position;
 use crate::report::Reporter;
+use crate::table::Table;
 
 /// Writes the envelope's `source.position` object for one change: exactly one JSON object whose
 /// fields are the source's own. `text` is [`Batch::text`].
@@ -76,6 +77,10 @@ pub trait Claims: Send + Sync {
     fn claim(&self, resource: &str) -> Result<()>;
 }
 
+/// The columns of a table whose values shall be read back from the database where the log does not
+/// carry them, as indexes into its columns; none for most tables.
+pub type Reselection = Arc<dyn Fn(&Table) -> Vec<usize> + Send + Sync>;
+
 /// Everything a source may touch.
 pub struct SourceContext {
     /// The connector's name in the config.
@@ -84,6 +89,8 @@ pub struct SourceContext {
     pub resume: Option<Position>,
     /// The table versions in force at `resume`.
     pub known_tables: Vec<KnownTable>,
+    /// What shall be read back.
+    pub reselection: Reselection,
     /// Where batches go.
     pub out: BatchSender,
     /// The newest saved position. The source confirms it to the server on a timer of its own and

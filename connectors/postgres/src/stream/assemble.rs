@@ -13,7 +13,9 @@ mod streamed;
 
 use std::sync::Arc;
 
-use rowtide_sdk::{Batch, Change, Entry, Error, Limits, Op, Origin, Poisoned, Result, Table};
+use rowtide_sdk::{
+    Batch, Change, Entry, Error, Limits, Op, Origin, Poisoned, Position, Result, Table,
+};
 
 pub(crate) use self::streamed::Fill;
 use self::streamed::Replay;
@@ -154,6 +156,11 @@ impl Assembler {
     /// Renders positions by this from here on.
     pub(crate) fn render_by(&mut self, renderer: Renderer) {
         self.renderer = renderer;
+    }
+
+    /// A place as a position.
+    pub(crate) fn position(&self, (confirm, in_tx): (Lsn, Option<InTx>)) -> Position {
+        self.renderer.position(confirm, in_tx)
     }
 
     /// Whether the batch holds entries.
@@ -418,7 +425,7 @@ impl Assembler {
 
     /// A frame above the limit: its head says whose change it is, the rest is never held.
     fn oversized(&mut self, rest: &[u8], frame: usize) -> Result<Step> {
-        let needed = CHANGE_HEAD + self.segment_overhead();
+        let needed = self.head_len(rest).min(frame);
         let head = rest.get(..needed).and_then(|head| {
             let (_, body) = head.split_first_chunk::<FRAME_HEADER>()?;
             body.split_first()
@@ -433,10 +440,8 @@ impl Assembler {
         let (at, message) = self.xlog_data(xlog)?;
         if self.segment().is_some() {
             self.set_oversized_aside(message, frame, at)?;
-        } else if message.first() != Some(&b'M') {
+        } else {
             self.oversized_message(message, frame, at)?;
-        } else if !self.oversized_logical(rest, frame, at)? {
-            return Ok(Step::More);
         }
         self.discard = frame;
         Ok(Step::More)
@@ -446,8 +451,7 @@ impl Assembler {
     fn oversized_message(&mut self, message: &[u8], frame: usize, at: Lsn) -> Result<()> {
         match message.split_first() {
             Some((b'I' | b'U' | b'D', _)) => self.poison(message, frame, at),
-            Some((b'M', _)) if self.messages.is_none() => Ok(()),
-            Some((b'M', _)) => Err(self.message_too_large(frame, at)),
+            Some((b'M', _)) => self.oversized_logical(message, frame, at),
             _ => Err(not_understood("a large message that is no row change", at)),
         }
     }

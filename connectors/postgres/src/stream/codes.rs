@@ -49,6 +49,8 @@ pub(crate) const ORIGIN_UNKNOWN: Code = Code("RT2320");
 pub(crate) const MESSAGE_TOO_LARGE: Code = Code("RT2321");
 /// A note on a transaction is not what its prefix says.
 pub(crate) const NOTE_UNUSABLE: Code = Code("RT2322");
+/// The role may not read a table whose values are to be read back.
+pub(crate) const MAY_NOT_READ: Code = Code("RT2323");
 /// The publication leaves out operations.
 pub(crate) const OPERATIONS_MISSING: Code = Code("RT2221");
 /// The role may not write heartbeats.

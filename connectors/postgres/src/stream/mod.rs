@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::poll_immediate;
 use rowtide_sdk::{Batch, BatchSender, Error, Origin, Result, SourceContext};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ use crate::lsn::Lsn;
 use crate::message::MessageRules;
 use crate::position::{InTx, Renderer};
 use crate::relation::RelationMessage;
+use crate::reselect::{Cut, Needs, Reselector};
 use crate::wire::{Reader, Writer, stop};
 
 pub(crate) use self::assemble::{Assembler, Fill, Filter, Step};
@@ -33,7 +34,7 @@ pub(crate) use self::folder::Folder;
 pub(crate) use self::pulse::Pulse;
 pub(crate) use self::spool::Spool;
 pub(crate) use self::tables::Tables;
-pub(crate) use self::transaction::Progress;
+pub(crate) use self::transaction::{Progress, span};
 
 /// After a read of this many bytes the socket is asked again at once: there is a backlog.
 const LARGE_READ: usize = 8 * 1024;
@@ -67,6 +68,8 @@ pub(crate) struct Session {
     pub(crate) filter: Filter,
     /// What to do with messages, where they were asked for.
     pub(crate) messages: Option<MessageRules>,
+    /// Reads values back that the log did not carry.
+    pub(crate) reselector: Reselector,
     /// Makes tables of descriptions.
     pub(crate) tables: Tables,
     /// The server's timeout for us; zero where it has none.
@@ -101,6 +104,7 @@ struct Driver {
     tables: Tables,
     pulse: Pulse,
     renamed: watch::Receiver<Option<Renderer>>,
+    reselector: Reselector,
     out: BatchSender,
     shutdown: CancellationToken,
     linger: Duration,
@@ -130,6 +134,7 @@ pub(crate) async fn run(session: Session, cx: SourceContext) -> Result<()> {
         renderer,
         filter,
         messages,
+        reselector,
         tables,
         wal_sender_timeout,
         pulse,
@@ -150,6 +155,7 @@ pub(crate) async fn run(session: Session, cx: SourceContext) -> Result<()> {
         pulse,
         renamed,
         folder,
+        reselector,
         out: cx.out,
         shutdown: cx.shutdown,
         linger: cx.limits.linger,
@@ -320,24 +326,67 @@ impl Driver {
     /// waiting leaves everything as it was.
     async fn hand_over(&mut self, take: impl FnOnce(&mut Assembler) -> Batch) -> Result<Flow> {
         let Self { feedback, assembler, shutdown, out, .. } = self;
-        let permit = loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return Ok(Flow::Stop),
-                () = feedback.due() => feedback.send(assembler.received(), false).await?,
-                permit = out.reserve() => break permit.ok_or_else(host_gone)?,
-            }
+        let Some(permit) = room(out, feedback, assembler.received(), shutdown).await? else {
+            return Ok(Flow::Stop);
         };
         if self.renamed.has_changed().unwrap_or_default()
             && let Some(renderer) = self.renamed.borrow_and_update().clone()
         {
             assembler.render_by(renderer);
         }
-        permit.send(take(assembler));
-        self.handed_over = assembler.place();
+        let batch = take(assembler);
+        match self.reselector.needs(&batch) {
+            None => permit.send(batch),
+            Some(needs) => {
+                drop(permit);
+                if self.complete(batch, needs).await? == Flow::Stop {
+                    return Ok(Flow::Stop);
+                }
+            }
+        }
+        self.handed_over = self.assembler.place();
         self.pulse.handed_over(self.handed_over.0, self.handed_over.1.is_some());
         self.last_progress = Instant::now();
         self.is_asked = false;
+        Ok(Flow::Continue)
+    }
+
+    /// Reads back what a batch needs and hands it over, in pieces where it gets too large. A stop
+    /// meanwhile leaves the rest out, which is then sent again.
+    async fn complete(&mut self, batch: Batch, needs: Needs) -> Result<Flow> {
+        let mut left = Some((batch, Some(needs)));
+        while let Some((batch, needs)) = left.take() {
+            let from = self.handed_over;
+            let Self { feedback, assembler, shutdown, out, reselector, .. } = self;
+            let (mut batch, cut) = match needs {
+                Some(needs) => {
+                    let mut reading = Box::pin(reselector.read(batch, &needs, from));
+                    loop {
+                        tokio::select! {
+                            biased;
+                            () = shutdown.cancelled() => return Ok(Flow::Stop),
+                            () = feedback.due() => {
+                                feedback.send(assembler.received(), false).await?;
+                            }
+                            read = &mut reading => break read?,
+                        }
+                    }
+                }
+                None => (batch, None),
+            };
+            if let Some(cut) = &cut {
+                batch.resume = Some(assembler.position(cut.place));
+            }
+            let Some(permit) = room(out, feedback, assembler.received(), shutdown).await? else {
+                return Ok(Flow::Stop);
+            };
+            permit.send(batch);
+            left = cut.map(|Cut { place, rest }| {
+                self.handed_over = place;
+                let needs = self.reselector.needs(&rest);
+                (rest, needs)
+            });
+        }
         Ok(Flow::Continue)
     }
 
@@ -458,6 +507,23 @@ impl Driver {
             stop(self.reader, self.feedback.into_writer(), unread, STOP_TIMEOUT).await;
         }
         Ok(())
+    }
+}
+
+/// Waits for room in the channel, keeping the server informed; `None` where the host asked to stop.
+async fn room<'a>(
+    out: &'a BatchSender,
+    feedback: &mut Feedback,
+    received: Lsn,
+    shutdown: &CancellationToken,
+) -> Result<Option<mpsc::Permit<'a, Batch>>> {
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(None),
+            () = feedback.due() => feedback.send(received, false).await?,
+            permit = out.reserve() => return permit.map(Some).ok_or_else(host_gone),
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rowtide_postgres::{ConnectOptions, PgPosition, PostgresConfig, PostgresSource};
 use rowtide_sdk::{
     Batch, BatchSender, Cell, Claims, Entry, Error, Finding, Image, ImageKind, KeyLookup,
-    KnownTable, Limits, Position, Preflight, Reporter, Result, Source, SourceContext, Span,
-    batch_channel,
+    KnownTable, Limits, Position, Preflight, Reporter, Reselection, Result, Source, SourceContext,
+    Span, batch_channel,
 };
 use rowtide_testkit::Postgres;
 use serde_json::json;
@@ -33,6 +33,8 @@ pub(crate) struct Event {
     pub(crate) after: Option<String>,
     /// The code, where the change is poison.
     pub(crate) poison: Option<&'static str>,
+    /// What became of reading values back: the columns and the place, or the reason.
+    pub(crate) reselected: Option<String>,
     /// What is known of its transaction beside its id: origin, trace and annotation.
     pub(crate) known: [String; 3],
 }
@@ -68,7 +70,22 @@ fn image(batch: &Batch, table: &rowtide_sdk::Table, image: Image) -> String {
 /// What a batch holds.
 pub(crate) fn events(batch: &Batch) -> Vec<Event> {
     let text = |span: Span| String::from_utf8(span.of(&batch.text).to_vec()).unwrap();
-    let plain = |entry: &Entry| {
+    let columns = |batch: &Batch, table: u32, columns: &[u32]| -> String {
+        let table = &batch.tables[table as usize];
+        let names = columns.iter().map(|&at| table.columns[at as usize].name.clone());
+        names.collect::<Vec<_>>().join(",")
+    };
+    let reselected = |number: usize, change: &rowtide_sdk::Change| {
+        let found = batch.reselected.iter().find(|found| found.entry as usize == number)?;
+        Some(match found.reason {
+            Some(reason) => reason.name().to_owned(),
+            None => {
+                let names = columns(batch, change.table, &found.columns);
+                format!("{names} {}", text(found.position))
+            }
+        })
+    };
+    let plain = |(number, entry): (usize, &Entry)| {
         let (change, poison) = match entry {
             Entry::Change(change) => (change, None),
             Entry::Poisoned(poisoned) => (&poisoned.change, Some(poisoned.code.0)),
@@ -92,10 +109,11 @@ pub(crate) fn events(batch: &Batch) -> Vec<Event> {
             before,
             after,
             poison,
+            reselected: reselected(number, change),
             known: [tx.origin, tx.traceparent, tx.annotation].map(text),
         }
     };
-    batch.entries.iter().map(plain).collect()
+    batch.entries.iter().enumerate().map(plain).collect()
 }
 
 struct NoClaims;
@@ -117,6 +135,8 @@ pub(crate) struct Setup {
     pub(crate) report: Reporter,
     /// The folder for what is set aside.
     pub(crate) scratch: PathBuf,
+    /// The tables whose values are read back.
+    pub(crate) reselects: Vec<String>,
 }
 
 impl Setup {
@@ -132,7 +152,24 @@ impl Setup {
         let limits = Limits { max_event: 16 << 20, ..Limits::default() };
         let report = Reporter::default();
         let scratch = server.folder().join("spool").join(database);
-        Self { config, resume: None, known_tables: Vec::new(), limits, report, scratch }
+        let (known_tables, reselects) = (Vec::new(), Vec::new());
+        Self { config, resume: None, known_tables, limits, report, scratch, reselects }
+    }
+
+    /// Has values of a table read back.
+    pub(crate) fn reselect(mut self, table: &str) -> Self {
+        self.reselects.push(table.to_owned());
+        self
+    }
+
+    fn reselection(&self) -> Reselection {
+        let names = self.reselects.clone();
+        Arc::new(move |table| {
+            let columns = table.columns.iter().enumerate();
+            let wanted = columns.filter(|(_, column)| column.may_be_unchanged);
+            let is_named = names.contains(&table.name);
+            wanted.map(|(index, _)| index).filter(|_| is_named).collect()
+        })
     }
 
     pub(crate) fn set(mut self, field: &str, value: serde_json::Value) -> Self {
@@ -174,7 +211,9 @@ impl Setup {
     }
 
     pub(crate) async fn check_keys(&self, keys: KeyLookup<'_>) -> Vec<Finding> {
-        let known = Preflight { keys, resume: self.resume.as_ref(), claims: &NoClaims };
+        let reselects = |_: &str, table: &str| self.reselects.iter().any(|name| name == table);
+        let resume = self.resume.as_ref();
+        let known = Preflight { keys, reselects: &reselects, resume, claims: &NoClaims };
         rowtide_postgres::check(&self.source(), known).await
     }
 
@@ -227,6 +266,7 @@ impl Host {
             name: "test".to_owned(),
             resume: setup.resume.clone(),
             known_tables: setup.known_tables.clone(),
+            reselection: setup.reselection(),
             out,
             committed: watching,
             shutdown: shutdown.clone(),

@@ -2,7 +2,7 @@
 
 use rowtide_sdk::{Change, Entry, Error, JsonWriter, LogMessage, Op, Origin, Result, Tx};
 
-use super::{Assembler, FRAME_HEADER, XLOG_HEADER, not_understood};
+use super::{Assembler, CHANGE_HEAD, FRAME_HEADER, XLOG_HEADER, not_understood};
 use crate::lsn::Lsn;
 use crate::message::{MessageRules, NoteKind, Role, write_content};
 use crate::pgoutput::{Logical, parse_logical_head};
@@ -100,22 +100,24 @@ impl Assembler {
         Ok(())
     }
 
-    /// A message above the limit, of which the beginning is held: whether that is enough of it.
+    /// How much of a frame above the limit must be held, of which `rest` is there.
+    pub(super) fn head_len(&self, rest: &[u8]) -> usize {
+        let is_message = rest.get(FRAME_HEADER + XLOG_HEADER) == Some(&b'M');
+        let len = if is_message && self.messages.is_some() { LOGICAL_HEAD } else { CHANGE_HEAD };
+        len + self.segment_overhead()
+    }
+
+    /// A message above the limit, of which the beginning is there.
     ///
     /// # Errors
     /// Poison where it is wanted as an event.
-    pub(super) fn oversized_logical(&mut self, rest: &[u8], frame: usize, at: Lsn) -> Result<bool> {
+    pub(super) fn oversized_logical(&mut self, held: &[u8], frame: usize, at: Lsn) -> Result<()> {
         if self.messages.is_none() {
-            return Ok(true);
+            return Ok(());
         }
-        let want = LOGICAL_HEAD.min(frame);
-        let Some(held) = rest.get(FRAME_HEADER + XLOG_HEADER..want) else {
-            self.wanted = want;
-            return Ok(false);
-        };
         let head = parse_logical_head(held).map_err(|error| not_understood(error, at))?;
         let Some(message) = head else { return Err(self.message_too_large(frame, at)) };
-        let Some(role) = self.role(&message) else { return Ok(true) };
+        let Some(role) = self.role(&message) else { return Ok(()) };
         let place = self.count_logical(&message, at)?;
         match role {
             Role::Event if place.due => return Err(self.message_too_large(frame, at)),
@@ -126,10 +128,10 @@ impl Assembler {
             }
             Role::Event | Role::Passed => {}
         }
-        Ok(true)
+        Ok(())
     }
 
-    pub(super) fn message_too_large(&self, frame: usize, at: Lsn) -> Error {
+    fn message_too_large(&self, frame: usize, at: Lsn) -> Error {
         Error::poison(
             Origin::Source,
             codes::MESSAGE_TOO_LARGE,

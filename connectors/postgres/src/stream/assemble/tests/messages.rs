@@ -1,5 +1,6 @@
 //! Messages of applications, notes and origins.
 
+use super::streamed::{inside, spooling, start, stop, stream_commit};
 use super::*;
 
 /// Has the assembler take messages.
@@ -150,4 +151,68 @@ fn a_wanted_message_above_the_limit_stops_and_others_pass_unheld() {
         assert_eq!(error.code(), codes::MESSAGE_TOO_LARGE);
         assert_eq!(error.class(), rowtide_sdk::Class::Poison);
     }
+}
+
+/// Messages, notes and the origin of a transaction that is streamed before it is complete are what
+/// they are where it is sent whole; one outside transactions may come between its segments.
+#[test]
+fn h42_messages_of_a_streamed_transaction_are_the_same() {
+    let origin = xlog_data(0, b"O\0\0\0\0\0\0\0\x63site_b\0");
+    let outside = message(65, false, "a", b"outside");
+    let changes = [
+        message(60, true, "a", b"1"),
+        insert(2, b"x"),
+        message(70, true, "rowtide.annotation", b"{\"n\":1}"),
+        message(75, true, "left.out", &vec![b'x'; 200_000]),
+        message(80, true, "rowtide.annotation", &vec![b'x'; 200_000]),
+        insert(2, b"y"),
+    ];
+    let plain = [
+        vec![relation(2, "orders"), outside.clone(), begin(100), origin.clone()],
+        changes.to_vec(),
+        vec![commit(100, 140)],
+    ];
+    let parts: Vec<Vec<u8>> = changes.iter().map(|frame| inside(9, frame)).collect();
+    let (first, second) = parts.split_at(2);
+    let streamed = [
+        vec![start(9, true), origin, inside(9, &relation(2, "orders"))],
+        first.to_vec(),
+        vec![stop(), outside, start(9, false)],
+        second.to_vec(),
+        vec![stop(), stream_commit(9, 100, 140)],
+    ];
+    let rules = r#"{ "exclude": ["left*"] }"#;
+    let limits = |memory| Limits { max_event: 100_000, ..spooling(4096, 1, memory) };
+    let mut sent_whole = with_messages(from_start(limits(1 << 20)), rules);
+    let expected = run(&mut sent_whole, &plain.concat().concat(), &[], false);
+    assert_eq!(expected.entries.len(), 4, "{:#?}", expected.entries);
+    assert!(expected.entries[3].ends_with("[site_b] [{\"n\":1}]"), "{:?}", expected.entries);
+    let stream = streamed.concat().concat();
+    for (piece, memory) in [(1, 1 << 20), (1000, 0), (1 << 20, 1 << 20)] {
+        let mut streaming = with_messages(from_start(limits(memory)), rules);
+        let got = run(&mut streaming, &stream, &[piece], false);
+        assert_eq!(got.entries, expected.entries);
+        assert_eq!(got.positions.last(), expected.positions.last());
+        for (handed_over, position) in got.positions {
+            let progress = Progress::resume(&position, "ab");
+            let mut again = with_messages(assembler(limits(memory), progress), rules);
+            let again = run(&mut again, &stream, &[100], false);
+            assert_eq!(again.entries, expected.entries[handed_over..], "from {position:?}");
+        }
+    }
+}
+
+#[test]
+fn a_wanted_message_above_the_limit_stops_when_streamed_too() {
+    let large = message(60, true, "wanted", &vec![b'x'; 300_000]);
+    let stream = [start(9, true), inside(9, &large), stop(), stream_commit(9, 100, 140)].concat();
+    let limits = Limits { max_event: 100_000, ..spooling(4096, 100, 1 << 20) };
+    let mut assembler = with_messages(from_start(limits), "{}");
+    assembler.buffer().extend(stream);
+    let error = loop {
+        if let Err(error) = assembler.advance() {
+            break error;
+        }
+    };
+    assert_eq!(error.code(), codes::MESSAGE_TOO_LARGE);
 }

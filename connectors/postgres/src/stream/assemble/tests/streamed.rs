@@ -228,7 +228,7 @@ fn whole(recording: &[Recording]) -> Vec<u8> {
     server.stream
 }
 
-fn spooling(batch_bytes: usize, batch_rows: usize, spool_memory: usize) -> Limits {
+pub(super) fn spooling(batch_bytes: usize, batch_rows: usize, spool_memory: usize) -> Limits {
     Limits { spool_memory, ..limits(batch_bytes, batch_rows) }
 }
 
@@ -272,11 +272,11 @@ proptest! {
     }
 }
 
-fn start(xid: u8, is_first: bool) -> Vec<u8> {
+pub(super) fn start(xid: u8, is_first: bool) -> Vec<u8> {
     xlog_data(3, &[b"S\0\0\0", &[xid][..], &[u8::from(is_first)]].concat())
 }
 
-fn stop() -> Vec<u8> {
+pub(super) fn stop() -> Vec<u8> {
     xlog_data(3, b"E")
 }
 
@@ -284,13 +284,13 @@ fn abort(xid: u8, subxid: u8) -> Vec<u8> {
     xlog_data(3, &[b"A\0\0\0", &[xid][..], b"\0\0\0", &[subxid]].concat())
 }
 
-fn stream_commit(xid: u8, commit: u64, end: u64) -> Vec<u8> {
+pub(super) fn stream_commit(xid: u8, commit: u64, end: u64) -> Vec<u8> {
     let lsns = [commit.to_be_bytes(), end.to_be_bytes(), [0; 8]].concat();
     xlog_data(end, &[b"c\0\0\0", &[xid][..], &[0], &lsns].concat())
 }
 
 /// A frame of a message in a segment, from the frame of that message outside one.
-fn inside(xid: u8, frame: &[u8]) -> Vec<u8> {
+pub(super) fn inside(xid: u8, frame: &[u8]) -> Vec<u8> {
     let lsn = u64::from_be_bytes(frame[6..14].try_into().unwrap());
     xlog_data(lsn, &with_xid(&frame[30..], u32::from(xid)))
 }
