@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn insert_pushes_spans_nulls_and_unchanged() {
+    fn h45_insert_pushes_spans_nulls_and_unchanged() {
         let message = b"I\0\0\0\x07N\0\x03t\0\0\0\x02abnu";
         let (images, cells) = images(message, 3).unwrap();
         assert_eq!(images.before, None);
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shapes_of_updates_and_deletes() {
+    fn h46_the_shapes_of_updates_and_deletes() {
         let old = |message: &[u8]| images(message, 1).unwrap().0.before.map(|image| image.kind);
         assert_eq!(old(b"U\0\0\0\x07N\0\x01n"), None);
         assert_eq!(old(b"U\0\0\0\x07O\0\x01nN\0\x01n"), Some(ImageKind::Row));
@@ -519,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn truncate_lists_its_tables() {
+    fn h32_truncate_lists_its_tables() {
         let message = b"T\0\0\0\x02\x03\0\0\0\x07\0\0\x01\0";
         let Message::Truncate(truncate) = parse(message).unwrap() else { panic!() };
         assert_eq!(truncate.oids().collect::<Vec<_>>(), [7, 256]);

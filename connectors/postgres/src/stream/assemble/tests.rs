@@ -328,7 +328,7 @@ fn unwanted_tables_are_counted_and_not_handed_over() {
 }
 
 #[test]
-fn parts_of_a_truncate_are_never_cut_apart() {
+fn h32_parts_of_a_truncate_are_never_cut_apart() {
     let truncate = xlog_data(50, b"T\0\0\0\x02\0\0\0\0\x01\0\0\0\x02");
     let stream = [relation(1, "a"), relation(2, "b"), begin(100), truncate].concat();
     let mut assembler = from_start(limits(4096, 1));
