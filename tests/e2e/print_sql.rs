@@ -73,7 +73,7 @@ fn the_printed_sql_prepares_a_fresh_server() {
         assert_eq!(value(&server, PUBLISHED), "Odd \"Name,orders,part");
         let (status, text) = checked(&setup);
         assert_eq!(status, Some(0), "{version}: {text}");
-        assert!(text.contains("warning RT2208") && text.contains("public.keyless"), "{text}");
+        assert!(text.contains("warning RT2209") && text.contains("public.keyless"), "{text}");
 
         let mut host = setup.first_start();
         sql(

@@ -248,6 +248,53 @@ fn a_renamed_table_does_not_shed_its_settings() {
     assert!(!format!("{:?}", setup.events()).contains("secret"));
 }
 
+/// Hazard 21, under a mask: what was logged before the rename passes by the old setting, what came
+/// after it by the new one.
+#[test]
+fn h21_a_masked_column_that_is_renamed_needs_its_setting_corrected_once() {
+    for version in rowtide_testkit::postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        sql(&server, "CREATE TABLE t (id int PRIMARY KEY, email text)");
+        let setup = Setup::new();
+        let write = |column: &str| {
+            let connector = format!(
+                "    tables:\n      public.t: {{ columns: {{ mask: {{ {column}: sha256 }} }} }}\n"
+            );
+            let sink = setup.jsonl();
+            setup.write(&Options { url: server.url(), source: "", sink, connector: &connector });
+        };
+        write("email");
+        let mut host = setup.first_start();
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        let inserts = |from: i32, to: i32| {
+            let insert = |id: i32| format!("INSERT INTO t VALUES ({id}, 'secret')");
+            (from..=to).map(insert).collect::<Vec<_>>().join(";")
+        };
+        let statements = [
+            inserts(1, 200),
+            "ALTER TABLE t RENAME COLUMN email TO mail".to_owned(),
+            inserts(201, 400),
+        ];
+        crate::host::sql_each(&server, &statements.join(";"));
+        for _ in 0..2 {
+            let log = refused(&setup, "RT5007", 2);
+            assert!(log.contains("renamed"), "{log}");
+            assert_eq!(setup.count(), 200, "{version}: what came before is there");
+        }
+        write("mail");
+        let mut host = setup.start();
+        host.until("the rest is there", || setup.count() == 400);
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        let events = &setup.events()["shop.public.t"];
+        let ids: Vec<i64> =
+            events.iter().map(|event| event["after"]["id"].as_i64().unwrap()).collect();
+        assert_eq!(ids, Vec::from_iter(1..=400), "{version}");
+        assert!(events[199]["after"].get("email").is_some(), "{version}");
+        assert!(events[200]["after"].get("mail").is_some(), "{version}");
+        assert!(!format!("{events:?}").contains("secret"), "{version}");
+    }
+}
+
 /// What is in the log already passes by the settings that the messages name, and by nothing else.
 #[test]
 fn an_event_in_the_log_passes_by_the_remedy_that_is_named() {

@@ -2,8 +2,10 @@
 
 use rowtide_sdk::{Error, Origin, Position, Result};
 
+use crate::error::codes as refusals;
 use crate::lsn::Lsn;
 use crate::position::PgPosition;
+use crate::publication;
 use crate::server::{self, Server};
 use crate::slot::{self, Slot};
 use crate::source::PostgresSource;
@@ -31,6 +33,7 @@ async fn position(source: &PostgresSource, lsn: Option<Lsn>) -> Result<(Slot, Pg
     let name = &source.config.slot;
     let mut connection = ReplicationConnection::connect(&source.options).await?;
     let server = Server::ask(&mut connection).await?;
+    check_publication(source, &mut connection, &server).await?;
     let history = server::history(connection.identity(), &server);
     if let Some(lsn) = lsn {
         server::check_not_ahead(lsn, &connection.identity().flushed)?;
@@ -54,6 +57,30 @@ async fn position(source: &PostgresSource, lsn: Option<Lsn>) -> Result<(Slot, Pg
         stream: source.fingerprint(),
     };
     Ok((slot, position))
+}
+
+/// A slot decodes nothing that was logged before its publication: a position for it would be refused
+/// by the next run, or be of a slot that can never move.
+async fn check_publication(
+    source: &PostgresSource,
+    connection: &mut ReplicationConnection,
+    server: &Server,
+) -> Result<()> {
+    let name = &source.config.publication;
+    if publication::find(connection, name, server.major()).await?.is_some() {
+        return Ok(());
+    }
+    let slot = literal(&source.config.slot);
+    Err(Error::fatal(
+        Origin::Source,
+        refusals::PUBLICATION_MISSING,
+        format!("the publication \"{name}\" does not exist, and the slot must be newer than it"),
+    )
+    .with_remedy(format!(
+        "1. create the publication (`rowtide check` prints the SQL); 2. SELECT \
+         pg_drop_replication_slot({slot}), where there is one; 3. SELECT \
+         pg_create_logical_replication_slot({slot}, 'pgoutput'); 4. this command again"
+    )))
 }
 
 /// The position at which the slot stands now: what `rowtide position adopt` saves. Reads only.

@@ -18,7 +18,7 @@ use crate::publication::{self, CatalogTable, Review};
 use crate::reselect::may_not_read;
 use crate::server::{Server, check_history, history};
 use crate::slot::{self, Slot};
-use crate::source::{PostgresSource, publication_gone};
+use crate::source::PostgresSource;
 use crate::sql::{Sql, ident, literal};
 use crate::stream::codes as stream;
 use crate::wire::{ReplicationConnection, SqlClient, money_units, sql_client};
@@ -104,12 +104,11 @@ async fn look(
         Err(error) => keep(findings, Err(error)),
     }
 
-    let review = publication::look(&mut sql, source.wish(&server)).await?;
+    let review = publication::look(&mut sql, source.wish(&server, known.resume.is_some())).await?;
     let will_change = !review.plan.statements(&source.config.publication).is_empty();
     let role = Role::ask(&mut sql).await;
     keep(findings, role.map(|role| role.findings(will_change)));
-    let is_resumed = known.resume.is_some();
-    let planned = planned(&mut sql, source, &server, &review, is_resumed, slot.is_some()).await;
+    let planned = planned(&mut sql, source, &server, &review, slot.is_some()).await;
     findings.extend(review.findings);
     keep(findings, planned);
     let wanted = publication::wanted_tables(&mut sql, &source.filter).await?;
@@ -183,15 +182,12 @@ async fn planned(
     source: &PostgresSource,
     server: &Server,
     review: &Review,
-    is_resumed: bool,
     has_slot: bool,
 ) -> Result<Vec<Finding>> {
     let name = &source.config.publication;
     let place = format!("publication {name}");
     let mut findings = Vec::new();
-    if review.plan.create && is_resumed {
-        findings.push(Finding::from(&publication_gone(name)));
-    } else if review.plan.create {
+    if review.plan.create {
         let message = format!("the publication \"{name}\" will be created");
         findings.push(say(Severity::Info, refusals::PUBLICATION_MISSING, message, ""));
         findings.extend(may_create(sql, &server.database, &source.options.user).await?);
@@ -392,6 +388,7 @@ mod tests {
             identity_columns: vec!["id".to_owned()],
             primary_key: vec!["id".to_owned()],
             columns: ["id", "email", "note"].map(str::to_owned).to_vec(),
+            owner: "app".to_owned(),
             is_ours: true,
             is_partitioned: false,
             ancestors: Vec::new(),

@@ -11,7 +11,7 @@ use crate::config::{Operation, TableFilter};
 use crate::sql::{Sql, json_rows, literal, table_name};
 use crate::stream::codes;
 
-pub(crate) use self::review::{Members, Review, Wish, newly_sent};
+pub(crate) use self::review::{Members, Review, Wish, newly_sent, sent};
 use self::review::{Membership, Seen, publish, review};
 
 /// A publication as the catalog has it.
@@ -87,6 +87,8 @@ pub(crate) struct CatalogTable {
     /// The columns of the primary key.
     pub(crate) primary_key: Vec<String>,
     pub(crate) columns: Vec<String>,
+    /// Who owns it.
+    pub(crate) owner: String,
     /// Whether our role may publish it.
     pub(crate) is_ours: bool,
     /// Whether it is partitioned.
@@ -143,6 +145,7 @@ pub(crate) async fn wanted_tables(
             WHERE a.attrelid = c.oid AND a.attnum = ANY ((p.indkey::int2[])[0:p.indnkeyatts - 1]) ORDER BY a.attnum),
         'columns', ARRAY(SELECT a.attname FROM pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+        'owner', pg_get_userbyid(c.relowner),
         'is_ours', pg_has_role(c.relowner, 'USAGE'), 'is_partitioned', c.relkind = 'p',
         'ancestors', ARRAY(SELECT relid::oid::bigint FROM pg_partition_ancestors(c.oid)
             WHERE relid <> c.oid))

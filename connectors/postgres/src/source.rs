@@ -101,13 +101,16 @@ impl PostgresSource {
     }
 
     /// What the settings ask of the publication.
-    pub(crate) fn wish(&self, server: &Server) -> publication::Wish<'_> {
+    pub(crate) fn wish(&self, server: &Server, is_resumed: bool) -> publication::Wish<'_> {
         publication::Wish {
             name: &self.config.publication,
             management: self.management(server),
             filter: &self.filter,
             operations: &self.config.publication_operations,
             major: server.major(),
+            role: &self.options.user,
+            slot: &self.config.slot,
+            is_resumed,
         }
     }
 
@@ -284,7 +287,7 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
     let slot = slot::find(&mut connection, &source.config.slot).await?;
     check_slot(source, &mut connection, slot.as_ref(), resume.as_ref(), &server).await?;
     cx.claims.claim(&source.claimed(&history))?;
-    let members = publish(source, &server, resume.is_some()).await?;
+    let (members, found) = publish(source, &server, resume.is_some()).await?;
 
     let stream = source.fingerprint();
     let renderer = Renderer::new(&history, &source.config.slot, &stream)?;
@@ -299,7 +302,13 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
     let (reader, writer) =
         connection.start_replication(&source.start_command(progress.place().0)).await?;
     let folder = source.spool(cx)?;
-    tracing::info!(lsn = %progress.place().0, slot = source.config.slot, "streaming");
+    tracing::info!(
+        lsn = %progress.place().0,
+        slot = source.config.slot,
+        publication = source.config.publication,
+        tables = publication::sent(&members),
+        "streaming"
+    );
     let filter = source.filter.clone();
     let (rename, renamed) = watch::channel(None);
     let pulse = Pulse::default();
@@ -320,6 +329,7 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
     let guard = Guard {
         source: source.clone(),
         members,
+        found,
         pulse,
         report: cx.report.clone(),
         history,
@@ -355,30 +365,20 @@ async fn check_slot(
 ///
 /// On a connection of its own: the server's process caches how the tables it was asked about look
 /// now, and would describe changes from before an ALTER by it.
-async fn publish(source: &PostgresSource, server: &Server, is_resumed: bool) -> Result<Members> {
+///
+/// Gives how each table is sent, and what was found.
+async fn publish(
+    source: &PostgresSource,
+    server: &Server,
+    is_resumed: bool,
+) -> Result<(Members, Vec<Finding>)> {
     let client = sql_client(&source.options).await?;
     let mut sql = &*client;
     let name = &source.config.publication;
-    let mut review = publication::look(&mut sql, source.wish(server)).await?;
-    if review.plan.create && is_resumed {
-        return Err(publication_gone(name));
-    }
+    let mut review = publication::look(&mut sql, source.wish(server, is_resumed)).await?;
     publication::report(&review.findings)?;
     publication::apply(&mut sql, name, &mut review, !is_resumed).await?;
-    Ok(review.members)
-}
-
-/// The publication was there when the position was saved.
-pub(crate) fn publication_gone(name: &str) -> Error {
-    Error::fatal(
-        Origin::Source,
-        refusals::PUBLICATION_MISSING,
-        format!("there is a saved position, but the publication \"{name}\" is gone"),
-    )
-    .with_remedy(
-        "changes since it was dropped cannot be decoded; create it again, drop the slot and start \
-         over from a new one, knowing that changes in between are lost",
-    )
+    Ok((review.members, review.findings))
 }
 
 fn resumed(position: &PgPosition, stream: &str) -> Progress {

@@ -30,7 +30,7 @@ use crate::lsn::Lsn;
 use crate::position::{History, Renderer};
 use crate::publication::{self, Members};
 use crate::server::{self, Server};
-use crate::source::{PostgresSource, publication_gone};
+use crate::source::PostgresSource;
 use crate::sql::{Sql, json_rows, literal};
 use crate::stream::{Pulse, codes};
 use crate::wire::{ReplicationConnection, SqlClient, sql_client};
@@ -138,12 +138,17 @@ fn is_needed(now: Seen, before: Seen, base: u64) -> bool {
     now.wal_end > before.wal_end && (is_stuck || is_growing)
 }
 
+/// What is wrong with the publication that makes changes go missing.
+const ENDS: [Code; 2] = [refusals::PUBLICATION_MISSING, codes::OPERATIONS_MISSING];
+
 /// Watches one run of a source.
 pub(crate) struct Guard {
     /// With the options of the server that the stream reads from.
     pub(crate) source: PostgresSource,
     /// How the publication sends the tables.
     pub(crate) members: Members,
+    /// What the start found about the publication, and reported.
+    pub(crate) found: Vec<Finding>,
     /// How the stream stands.
     pub(crate) pulse: Pulse,
     /// Where to report.
@@ -187,7 +192,8 @@ struct Watch {
     /// What was kept for the slot when the last heartbeat was written.
     base: u64,
     warned: Option<(Code, Instant)>,
-    /// What was said last about looking and about the publication, to be said once.
+    /// What was said last about looking, and about a publication that could not be looked at or
+    /// changed, to be said once.
     look_error: Option<String>,
     reconciled: Option<String>,
 }
@@ -363,17 +369,14 @@ impl Watch {
     async fn reconciled(&mut self) -> Result<()> {
         let outcome = match in_time(self.reconcile()).await {
             Ok(findings) => {
-                let text = format!("{findings:?}");
-                // The start has reported the same already.
-                if self.reconciled.as_ref().is_some_and(|said| *said != text) {
-                    let _ = publication::report(&findings);
-                }
-                text
+                let is_new = |finding: &&Finding| !self.guard.found.contains(finding);
+                let new: Vec<Finding> = findings.iter().filter(is_new).cloned().collect();
+                // Errors that end the stream came out as such.
+                let _ = publication::report(&new);
+                self.guard.found = findings;
+                None
             }
-            Err(error)
-                if [refusals::PUBLICATION_MISSING, codes::OPERATIONS_MISSING]
-                    .contains(&error.code()) =>
-            {
+            Err(error) if ENDS.contains(&error.code()) => {
                 return Err(error);
             }
             Err(error) => {
@@ -381,10 +384,10 @@ impl Watch {
                 if self.reconciled.as_ref() != Some(&text) {
                     tracing::warn!(%error, "the publication could not be brought in step");
                 }
-                text
+                Some(text)
             }
         };
-        self.reconciled = Some(outcome);
+        self.reconciled = outcome;
         Ok(())
     }
 
@@ -394,13 +397,9 @@ impl Watch {
         let server = Server::ask(&mut sql).await?;
         let Guard { source, members, .. } = &mut self.guard;
         let name = &source.config.publication;
-        let mut review = publication::look(&mut sql, source.wish(&server)).await?;
-        if review.plan.create {
-            return Err(publication_gone(name));
-        }
-        let is_lacking = |finding: &&Finding| {
-            finding.code == codes::OPERATIONS_MISSING && finding.severity == Severity::Error
-        };
+        let mut review = publication::look(&mut sql, source.wish(&server, true)).await?;
+        let is_lacking =
+            |found: &&Finding| ENDS.contains(&found.code) && found.severity == Severity::Error;
         if let Some(lacking) = review.findings.iter().find(is_lacking) {
             publication::report(std::slice::from_ref(lacking))?;
         }

@@ -1,6 +1,6 @@
 //! Compares the publication with what is wanted: what to change, and what to say. No I/O.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rowtide_sdk::{Finding, Severity};
 
@@ -8,7 +8,7 @@ use super::{CatalogTable, Publication};
 use crate::config::{Operation, PublicationManagement, TableFilter};
 use crate::error::codes as refusals;
 use crate::preflight::codes as checks;
-use crate::sql::{ident, table_name};
+use crate::sql::{ident, literal, table_name};
 use crate::stream::codes;
 
 /// What the settings ask of the publication.
@@ -21,6 +21,13 @@ pub(crate) struct Wish<'a> {
     pub(crate) operations: &'a BTreeSet<Operation>,
     /// The server's major version.
     pub(crate) major: u32,
+    /// Our role.
+    pub(crate) role: &'a str,
+    /// The slot, for messages.
+    pub(crate) slot: &'a str,
+    /// Whether a position is saved: the publication was there before, and what comes up now must not
+    /// end what runs.
+    pub(crate) is_resumed: bool,
 }
 
 /// What the catalog says about the publication and the tables.
@@ -50,6 +57,11 @@ pub(crate) enum Membership {
 
 /// The wanted tables by name.
 pub(crate) type Members = HashMap<String, Membership>;
+
+/// How many of the wanted tables are sent.
+pub(crate) fn sent(members: &Members) -> usize {
+    members.values().filter(|membership| **membership != Membership::Unsent).count()
+}
 
 /// The tables that were not sent all the time between two looks.
 pub(crate) fn newly_sent(before: &Members, now: &Members) -> Vec<String> {
@@ -177,14 +189,15 @@ pub(crate) fn review(wish: Wish<'_>, seen: &Seen) -> Review {
         );
     }
     let Some(publication) = publication else {
-        if !ours {
-            review.findings.push(missing(name, wanted));
+        let all: Vec<&CatalogTable> = wanted.iter().collect();
+        if wish.is_resumed || !ours {
+            let fit = fit(all, wish.operations, true, &mut review);
+            let created = Plan { add: fit.iter().map(|table| table.sql()).collect(), ..new(wish) };
+            review.findings.push(missing(wish, &created.statements(name).concat()));
             return review;
         }
-        review.plan.create = true;
-        review.plan.publish =
-            (*wish.operations != Operation::all()).then(|| wish.operations.clone());
-        add(name, wanted.iter().collect(), true, &mut review);
+        review.plan = new(wish);
+        add(wish, all, wish.operations, true, &mut review);
         return review;
     };
     if ours {
@@ -199,18 +212,33 @@ pub(crate) fn review(wish: Wish<'_>, seen: &Seen) -> Review {
         wanted.iter().map(|table| (table.full_name(), membership(publication, table))).collect();
     let is_sent = |table: &&CatalogTable| membership(publication, table) != Membership::Unsent;
     let (sent, unsent): (Vec<_>, Vec<_>) = wanted.iter().partition(is_sent);
-    let sent_in_vain = sent.iter().filter(|table| !table.has_identity);
-    review.findings.extend(sent_in_vain.map(|table| unpublishable(table, true)));
+    if names_old_rows(&publication.operations()) {
+        let sent_in_vain = sent.iter().filter(|table| !table.has_identity);
+        review.findings.extend(sent_in_vain.map(|table| unpublishable(table, true)));
+    }
     let via_root = publication.via_root;
     if via_root {
         review.findings.extend(sent.iter().filter_map(|table| unlike_partitions(table, true)));
     }
+    let operations = wish.operations.union(&publication.operations()).copied().collect();
     if ours {
-        add(name, unsent, via_root, &mut review);
+        add(wish, unsent, &operations, via_root, &mut review);
     } else {
+        let unsent = fit(unsent, &operations, via_root, &mut review);
         review.findings.extend(unsent_findings(name, &unsent));
     }
     review
+}
+
+/// A publication that is to be created, without tables so far.
+fn new(wish: Wish<'_>) -> Plan {
+    let publish = (*wish.operations != Operation::all()).then(|| wish.operations.clone());
+    Plan { create: true, publish, ..Plan::default() }
+}
+
+/// Whether any of these operations names an old row, for which a table needs an identity.
+fn names_old_rows(operations: &BTreeSet<Operation>) -> bool {
+    operations.contains(&Operation::Update) || operations.contains(&Operation::Delete)
 }
 
 fn membership(publication: &Publication, table: &CatalogTable) -> Membership {
@@ -223,37 +251,71 @@ fn membership(publication: &Publication, table: &CatalogTable) -> Membership {
     if is_whole { Membership::Whole } else { Membership::Unsent }
 }
 
-/// Plans to add tables, but for those whose updates and deletes would then fail in the application,
-/// or come with old rows that are not true.
-fn add(name: &str, tables: Vec<&CatalogTable>, via_root: bool, review: &mut Review) {
+/// The tables that can be published with these operations. The others are named: their updates and
+/// deletes would then fail in the application, or come with old rows that are not true.
+fn fit<'a>(
+    tables: Vec<&'a CatalogTable>,
+    operations: &BTreeSet<Operation>,
+    via_root: bool,
+    review: &mut Review,
+) -> Vec<&'a CatalogTable> {
+    if !names_old_rows(operations) {
+        return tables;
+    }
+    let mut fit = Vec::new();
     for table in tables {
         let unlike = unlike_partitions(table, false).filter(|_| via_root);
         if !table.has_identity || unlike.is_some() {
             review.findings.push(unlike.unwrap_or_else(|| unpublishable(table, false)));
-            continue;
+        } else {
+            fit.push(table);
         }
-        if !table.is_ours {
-            review.findings.push(not_owner(name, table));
-        }
-        review.plan.add.push(table.sql());
-        review.added.push(table.full_name());
     }
+    fit
 }
 
-fn missing(name: &str, wanted: &[CatalogTable]) -> Finding {
-    let tables: Vec<String> = wanted.iter().map(CatalogTable::sql).collect();
-    let statement = format!(
-        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)",
-        ident(name),
-        if tables.is_empty() { "…".to_owned() } else { tables.join(", ") }
-    );
-    finding(
-        Severity::Error,
-        refusals::PUBLICATION_MISSING,
-        format!("the publication \"{name}\" does not exist and is managed elsewhere"),
-        format!("{statement}; create it before the slot"),
-    )
-    .at(place(name))
+/// Plans to add tables that can be published, where the role may publish them.
+fn add(
+    wish: Wish<'_>,
+    tables: Vec<&CatalogTable>,
+    operations: &BTreeSet<Operation>,
+    via_root: bool,
+    review: &mut Review,
+) {
+    let mut foreign: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for table in fit(tables, operations, via_root, review) {
+        if table.is_ours {
+            review.plan.add.push(table.sql());
+            review.added.push(table.full_name());
+        } else {
+            foreign.entry(table.owner.as_str()).or_default().push(table.full_name());
+        }
+    }
+    review.findings.extend(foreign.iter().map(|(owner, tables)| not_owner(wish, owner, tables)));
+}
+
+/// The publication is not there and not ours to create; `created` is the statement that does. Under
+/// a saved position a new slot must follow it.
+fn missing(wish: Wish<'_>, created: &str) -> Finding {
+    let name = wish.name;
+    let (message, remedy) = if wish.is_resumed {
+        let slot = literal(wish.slot);
+        (
+            format!("there is a saved position, but the publication \"{name}\" is gone"),
+            format!(
+                "changes since it was dropped cannot be decoded. Knowing that they are lost, start \
+                 over in this order: 1. {created}; 2. SELECT pg_drop_replication_slot({slot}); 3. \
+                 SELECT pg_create_logical_replication_slot({slot}, 'pgoutput'); 4. `rowtide position \
+                 adopt`"
+            ),
+        )
+    } else {
+        (
+            format!("the publication \"{name}\" does not exist and is managed elsewhere"),
+            format!("{created}; create it before the slot"),
+        )
+    };
+    finding(Severity::Error, refusals::PUBLICATION_MISSING, message, remedy).at(place(name))
 }
 
 fn place(publication: &str) -> String {
@@ -477,19 +539,28 @@ fn unpublishable(table: &CatalogTable, is_published: bool) -> Finding {
         .at(format!("table {name}"))
 }
 
-fn not_owner(name: &str, table: &CatalogTable) -> Finding {
+/// Tables that the role may not publish: only an owner of both may add a table to a publication. It
+/// keeps a connector from its first start; one that was captured before goes on without them.
+fn not_owner(wish: Wish<'_>, owner: &str, tables: &[String]) -> Finding {
+    let severity = if wish.is_resumed { Severity::Warning } else { Severity::Error };
+    let (publication, role, owner) = (ident(wish.name), ident(wish.role), ident(owner));
+    let place = match tables {
+        [table] => format!("table {table}"),
+        _ => place(wish.name),
+    };
     finding(
-        Severity::Error,
+        severity,
         refusals::PERMISSION,
-        format!("the role does not own the table {} and cannot publish it", table.full_name()),
         format!(
-            "as its owner: ALTER PUBLICATION {} ADD TABLE {}; or set publication_management: \
-             external and have the publication looked after elsewhere; or exclude the table",
-            ident(name),
-            table.sql()
+            "the role {role} does not own these tables and cannot publish them: {}",
+            tables.join(", ")
+        ),
+        format!(
+            "GRANT {owner} TO {role}; or set `publication_management: external` and have a superuser \
+             create {publication} and add its tables; or exclude them in `tables`"
         ),
     )
-    .at(format!("table {}", table.full_name()))
+    .at(place)
 }
 
 #[cfg(test)]

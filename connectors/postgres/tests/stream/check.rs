@@ -90,7 +90,7 @@ async fn everything_that_hurts_is_listed_in_one_pass() {
 
         assert_eq!(errors(&findings).len(), 1, "{findings:#?}");
         assert!(one(&findings, "RT2221").starts_with("error publication shop: "));
-        assert!(one(&findings, "RT2208").starts_with("warning publication shop: "));
+        assert!(one(&findings, "RT2209").starts_with("warning table public.keyless: "));
         let budget = one(&findings, "RT2378");
         assert!(budget.contains("1 of 20") && budget.contains("standby (idle, holds back"));
         assert!(one(&findings, "RT2119").starts_with("info slot shop: "));

@@ -155,7 +155,54 @@ async fn h37_publications_managed_elsewhere_or_gone() {
     assert_eq!(slots, 0, "a refusal must come before any side effect");
     let position = captured(&setup, &sql).await;
     sql.batch_execute("DROP PUBLICATION shop").await.unwrap();
-    is(&setup.from(position).refusal().await, "RT2121", Class::Fatal, &["shop"]);
+    let error = setup.clone().from(position).refusal().await;
+    is(&error, "RT2121", Class::Fatal, &["shop"]);
+    assert!(error.remedy().unwrap().contains("CREATE PUBLICATION"), "{error}");
+
+    // A position is not adopted before the publication is there.
+    is(&position_at_slot(&setup.source()).await.unwrap_err(), "RT2121", Class::Fatal, &["shop"]);
+    sql.batch_execute("CREATE PUBLICATION shop FOR TABLE ONLY t").await.unwrap();
+    assert!(position_at_slot(&setup.source()).await.is_ok());
+}
+
+/// A table that belongs to somebody else does not end what runs, nor keep it from going on.
+#[tokio::test]
+async fn a_table_of_another_owner_is_left_out_until_it_is_granted() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let roles = "CREATE ROLE app; CREATE ROLE reader LOGIN REPLICATION";
+    let sql = database(&server, "shop", roles).await;
+    sql.batch_execute(&format!(
+        "GRANT CREATE ON DATABASE shop TO reader; GRANT ALL ON SCHEMA public TO reader, app;
+         SET ROLE reader; {TABLE}; RESET ROLE"
+    ))
+    .await
+    .unwrap();
+    let url = json!(format!("postgres://reader@127.0.0.1:{}/shop", server.port()));
+    let setup = Setup::new(&server, "shop").set("url", url);
+    let mut host = setup.run();
+    host.ready().await;
+    let others = "SET ROLE app; CREATE TABLE theirs (id int PRIMARY KEY); RESET ROLE;
+        SET ROLE reader; CREATE TABLE ours (id int PRIMARY KEY); RESET ROLE";
+    sql.batch_execute(others).await.unwrap();
+    let sends = async |name: &str| -> bool {
+        let query = "SELECT EXISTS (SELECT FROM pg_publication_tables WHERE tablename = $1)";
+        sql.query_one(query, &[&name]).await.unwrap().get(0)
+    };
+    while !sends("ours").await {
+        host.during(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(!sends("theirs").await);
+    let position = host.stop().await;
+    let mut host = setup.clone().from(position).run();
+    sql.batch_execute("INSERT INTO ours VALUES (1)").await.unwrap();
+    assert_eq!(host.until(1).await, ["c public.ours none > id=1"]);
+    sql.batch_execute("GRANT app TO reader").await.unwrap();
+    while !sends("theirs").await {
+        host.during(std::time::Duration::from_millis(100)).await;
+    }
+    sql.batch_execute("INSERT INTO theirs VALUES (2)").await.unwrap();
+    assert_eq!(host.until(2).await[1], "c public.theirs none > id=2");
+    host.stop().await;
 }
 
 /// Deletes that the publication leaves out would be missing without a sign.

@@ -17,6 +17,7 @@ fn table(oid: u32, name: &str) -> CatalogTable {
         identity_columns: vec!["id".to_owned()],
         primary_key: vec!["id".to_owned()],
         columns: vec!["id".to_owned()],
+        owner: "app".to_owned(),
         is_ours: true,
         is_partitioned: false,
         ancestors: Vec::new(),
@@ -46,7 +47,17 @@ fn look(
     seen: &Seen,
 ) -> Review {
     let filter = TableSelection::default().filter().unwrap();
-    review(Wish { name: "p", management, filter: &filter, operations, major: 18 }, seen)
+    let wish = Wish {
+        name: "p",
+        management,
+        filter: &filter,
+        operations,
+        major: 18,
+        role: "rowtide",
+        slot: "s",
+        is_resumed: false,
+    };
+    review(wish, seen)
 }
 
 fn seen(publication: Publication) -> Seen {
@@ -154,4 +165,96 @@ fn a_gap_in_a_tables_membership_is_seen() {
     ]);
     // Dropped and added again; added; by others.
     assert_eq!(newly_sent(&before, &now), ["a", "b", "f"]);
+}
+
+fn keyless(oid: u32, name: &str) -> CatalogTable {
+    CatalogTable { has_identity: false, ..table(oid, name) }
+}
+
+fn of(review: &Review, code: rowtide_sdk::Code) -> Vec<&Finding> {
+    review.findings.iter().filter(|finding| finding.code == code).collect()
+}
+
+#[test]
+fn printed_sql_never_breaks_the_application() {
+    let wanted = vec![table(2, "u"), keyless(3, "keyless")];
+    let all = Operation::all();
+    let everything = Publication { delete: true, truncate: true, ..publication() };
+    let present = Seen { publication: Some(everything), wanted: wanted.clone(), ..Seen::default() };
+    let absent = Seen { wanted, ..Seen::default() };
+    for (seen, code, sql) in [
+        (&absent, refusals::PUBLICATION_MISSING, "FOR TABLE ONLY \"public\".\"u\" WITH"),
+        (&present, codes::PUBLICATION_INCOMPLETE, "ADD TABLE \"public\".\"u\""),
+    ] {
+        let looked = look(EXTERNAL, &all, seen);
+        let found = of(&looked, code);
+        let remedy = found[0].remedy.as_deref().unwrap();
+        assert!(remedy.contains(sql) && !remedy.contains("keyless"), "{remedy}");
+        let named = of(&looked, codes::NO_IDENTITY);
+        assert!(named.len() == 1 && named[0].message.contains("public.keyless"), "{named:?}");
+    }
+    // Inserts and truncates need none, of tables that are published already too.
+    let stated = BTreeSet::from([Operation::Insert, Operation::Truncate]);
+    let inserts = Publication { update: false, truncate: true, ..publication() };
+    let present = Seen {
+        publication: Some(inserts),
+        wanted: vec![keyless(1, "named"), keyless(3, "keyless")],
+        ..Seen::default()
+    };
+    let looked = look(EXTERNAL, &stated, &present);
+    assert!(of(&looked, codes::NO_IDENTITY).is_empty(), "{:?}", looked.findings);
+    assert!(of(&looked, codes::PUBLICATION_INCOMPLETE)[0].message.contains("public.keyless"));
+    for seen in [&present, &absent] {
+        let looked = look(AUTO, &stated, seen);
+        assert!(looked.findings.is_empty(), "{:?}", looked.findings);
+        assert!(looked.plan.statements("p")[0].contains("ONLY \"public\".\"keyless\""));
+    }
+}
+
+#[test]
+fn tables_of_others_keep_a_connector_from_its_first_start_only() {
+    let foreign = |oid, name| CatalogTable { is_ours: false, ..table(oid, name) };
+    let publication = Publication { delete: true, truncate: true, ..publication() };
+    let seen = Seen {
+        publication: Some(publication),
+        wanted: vec![table(1, "t"), table(2, "u"), foreign(3, "a"), foreign(4, "b")],
+        ..Seen::default()
+    };
+    let filter = TableSelection::default().filter().unwrap();
+    let operations = Operation::all();
+    for (is_resumed, severity) in [(false, Severity::Error), (true, Severity::Warning)] {
+        let wish = Wish {
+            name: "p",
+            management: AUTO,
+            filter: &filter,
+            operations: &operations,
+            major: 18,
+            role: "rowtide",
+            slot: "s",
+            is_resumed,
+        };
+        let looked = review(wish, &seen);
+        let found = of(&looked, refusals::PERMISSION);
+        assert_eq!((found.len(), found[0].severity), (1, severity));
+        assert!(found[0].message.ends_with("public.a, public.b"), "{}", found[0].message);
+        assert!(found[0].remedy.as_deref().unwrap().starts_with("GRANT \"app\" TO \"rowtide\";"));
+        // What can be added is.
+        let added = "ALTER PUBLICATION \"p\" ADD TABLE ONLY \"public\".\"u\"";
+        assert_eq!(looked.plan.statements("p"), [added]);
+
+        // A publication that is gone is made again by the operator, and before the slot.
+        let gone = review(wish, &Seen { wanted: seen.wanted.clone(), ..Seen::default() });
+        assert_eq!(gone.plan.create, !is_resumed);
+        if is_resumed {
+            let remedy = of(&gone, refusals::PUBLICATION_MISSING)[0].remedy.as_deref().unwrap();
+            let places = [
+                "1. CREATE PUBLICATION",
+                "2. SELECT pg_drop_replication_slot(E's')",
+                "3. SELECT pg_create_logical_replication_slot(E's'",
+                "4. `rowtide position adopt`",
+            ]
+            .map(|step| remedy.find(step));
+            assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{remedy}");
+        }
+    }
 }
