@@ -168,6 +168,7 @@ impl TypeCatalog {
                 match (extension.as_str(), type_name.as_str()) {
                     ("hstore", "hstore") if place.levels < MAX_LEVELS => decode::hstore(),
                     ("citext", "citext") => decode::text(),
+                    ("ltree", "ltree" | "lquery" | "ltxtquery") => decode::versioned(),
                     _ => decode::opaque(),
                 }
             }
@@ -191,14 +192,17 @@ impl TypeCatalog {
                 let attribute = |attribute: &Attribute| {
                     let place = Place { levels, ..place };
                     let decoding = self.resolve_at(attribute.type_oid, attribute.typmod, place);
-                    (attribute.name.clone(), decoding)
+                    (attribute.name.clone(), attribute.type_oid, decoding)
                 };
                 decode::composite(attributes.iter().map(attribute).collect())
             }
-            TypeKind::Base { .. }
-            | TypeKind::Range { .. }
-            | TypeKind::Multirange { .. }
-            | TypeKind::Other => decode::opaque(),
+            TypeKind::Range { subtype } => {
+                decode::range(self.resolve_at(*subtype, -1, place), false)
+            }
+            TypeKind::Multirange { subtype } => {
+                decode::range(self.resolve_at(*subtype, -1, place), true)
+            }
+            TypeKind::Base { .. } | TypeKind::Other => decode::opaque(),
         }
     }
 

@@ -73,9 +73,14 @@ pub struct PostgresConfig {
     /// Where open transactions are set aside with `streaming: on`.
     #[serde(default)]
     pub spool: SpoolConfig,
+    /// Whether the server may send values in its binary form, which is cheaper for it where rows are
+    /// wide or values are bytes. The events are the same.
+    #[serde(default)]
+    pub binary: BinaryValues,
     /// Memory that the server may use to decode for this connector before it spills to its disk (or,
-    /// with `streaming: on`, sends on), such as `256MB`. More of it makes large transactions cheaper
-    /// for the server. The server's own setting where it is not given.
+    /// with `streaming: on`, sends on), such as `512MB`. More of it makes large transactions cheaper
+    /// for the server. Where it is not given, the server's own setting, and 256MB where that is
+    /// PostgreSQL's default of 64MB.
     #[serde(default)]
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,8}(kB|MB|GB)$"))]
     pub logical_decoding_work_mem: Option<String>,
@@ -105,6 +110,20 @@ pub enum OriginFilter {
     /// Only those that were made in this database: what replication brought in is left out, so that
     /// nothing goes round in circles. PostgreSQL 16 or newer.
     None,
+}
+
+/// Whether the server may send values in its binary form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BinaryValues {
+    /// As with `on` where a published column holds `bytea`, which is twice as long as text; else as
+    /// text, which costs less in all.
+    #[default]
+    Auto,
+    /// Where every published column's type has a binary form that is understood here.
+    On,
+    /// Never: as text.
+    Off,
 }
 
 /// Who looks after the publication.

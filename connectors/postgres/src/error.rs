@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use rowtide_sdk::{Class, Code, Error, Origin};
 use tokio_postgres::error::DbError;
 
+use crate::stream::codes::NOT_IN_BINARY;
+
 /// The codes of the PostgreSQL connector.
 ///
 /// RT20xx settings, RT21xx connection and the server's refusals, RT22xx slot, publication, position
@@ -484,6 +486,16 @@ const RULES: &[Rule] = &[
         when: &[When::Text("memory alloc request size")],
         verdict: fatal(codes::TOO_LARGE_FOR_SERVER, TOO_LARGE_REMEDY),
     },
+    // An array or composite holds a type that has no binary form.
+    Rule {
+        sqlstate: "42883",
+        when: &[
+            When::Routine("array_send"),
+            When::Routine("get_range_io_data"),
+            When::Routine("getTypeBinaryOutputInfo"),
+        ],
+        verdict: transient(NOT_IN_BINARY, ""),
+    },
     // While the log is decoded this would come again and again.
     Rule {
         sqlstate: "XX000",
@@ -500,8 +512,8 @@ const RULES: &[Rule] = &[
 ];
 
 const TOO_LARGE_REMEDY: &str = "a row's text is above 1 GB (bytea doubles in text), which the \
-    server cannot send: leave the column out with a column list of the publication, and start over \
-    after that row";
+    server cannot send: where it is bytea, set `binary: on`, in which it needs half of that; else \
+    leave the column out with a column list of the publication, and start over after that row";
 
 fn classify(error: &ServerError) -> Verdict {
     RULES

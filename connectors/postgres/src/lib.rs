@@ -11,6 +11,7 @@
 //! I/O.
 
 mod adopt;
+mod binary;
 pub mod catalog;
 mod config;
 pub mod decode;

@@ -1,5 +1,5 @@
-//! The messages of pgoutput, protocol version 1, text format ("Logical Replication Message Formats"
-//! in the PostgreSQL manual). What version 2 adds is in [`streamed`].
+//! The messages of pgoutput, protocol version 1 ("Logical Replication Message Formats" in the
+//! PostgreSQL manual). What version 2 adds is in [`streamed`]; binary values become text here.
 //!
 //! Parsing is in two steps, so that a change can be counted, skipped or refused by its head alone:
 //! [`parse`] reads a message's head, and [`RowChange::images`] the tuples of a row change as spans.
@@ -9,6 +9,7 @@ pub mod streamed;
 
 use rowtide_sdk::{Cell, Image, ImageKind, Op, Span};
 
+use crate::decode::binary::{Binary, Converted};
 use crate::lsn::Lsn;
 use crate::relation::{RelationColumn, RelationMessage};
 
@@ -31,6 +32,8 @@ impl std::error::Error for ParseError {}
 pub type Parsed<T> = Result<T, ParseError>;
 
 const SHORT: ParseError = ParseError("the message ends too early");
+/// A binary value of a column whose type has no text here, or which is not of its type.
+pub(crate) const NOT_TEXT: ParseError = ParseError("a binary value cannot be put into text");
 
 /// One message.
 #[derive(Debug, Clone, PartialEq)]
@@ -315,11 +318,25 @@ impl RowChange<'_> {
     /// batch's bytes at which this message ends, from which the spans are reckoned.
     ///
     /// # Errors
-    /// [`ParseError`] where the tuples are not what the operation carries or do not have `columns`
-    /// columns; cells may have been pushed then.
+    /// [`ParseError`] where the tuples are not what the operation carries, do not have `columns`
+    /// columns, or hold binary values; cells may have been pushed then.
     #[inline]
     pub fn images(&self, columns: usize, end: u32, cells: &mut Vec<Cell>) -> Parsed<Images> {
-        let mut tuples = Tuples { rest: Cursor(self.body), columns, end, cells };
+        self.images_in_text(columns, end, cells, &[], &mut Vec::new())
+    }
+
+    /// [`RowChange::images`], with values that came in binary put into text behind what `text` holds.
+    /// `binary` says how, by column; spans of such values have [`IN_TEXT`] set and are of `text`.
+    #[inline]
+    pub(crate) fn images_in_text(
+        &self,
+        columns: usize,
+        end: u32,
+        cells: &mut Vec<Cell>,
+        binary: &[Option<Binary>],
+        text: &mut Vec<u8>,
+    ) -> Parsed<Images> {
+        let mut tuples = Tuples { rest: Cursor(self.body), columns, end, cells, binary, text };
         let mut images = Images::default();
         let mut kind = tuples.rest.u8()?;
         if kind != b'N' && self.op != Op::Create {
@@ -347,9 +364,14 @@ struct Tuples<'a, 'c> {
     columns: usize,
     end: u32,
     cells: &'c mut Vec<Cell>,
+    binary: &'c [Option<Binary>],
+    text: &'c mut Vec<u8>,
 }
 
-impl Tuples<'_, '_> {
+/// Set in the start of a span of text that was made of a binary value. Batches are smaller.
+pub(crate) const IN_TEXT: u32 = 1 << 31;
+
+impl<'a> Tuples<'a, '_> {
     #[inline]
     fn image(&mut self, kind: ImageKind) -> Parsed<Image> {
         let first_cell =
@@ -358,14 +380,14 @@ impl Tuples<'_, '_> {
             return Err(ParseError("a row has another number of columns than its table"));
         }
         self.cells.reserve(self.columns);
-        for _ in 0..self.columns {
+        for column in 0..self.columns {
             let cell = match self.rest.u8()? {
                 b't' => self.value()?,
                 // In a key image this means that the column is not part of the key.
                 b'n' if kind == ImageKind::Key => Cell::Absent,
                 b'n' => Cell::Null,
                 b'u' => Cell::Unchanged,
-                b'b' => return Err(ParseError("a binary value, which was not asked for")),
+                b'b' => self.binary(column)?,
                 _ => return Err(ParseError("unknown kind of column value")),
             };
             self.cells.push(cell);
@@ -375,11 +397,38 @@ impl Tuples<'_, '_> {
 
     #[inline]
     fn value(&mut self) -> Parsed<Cell> {
+        self.span().map(|(span, _)| Cell::Value(span))
+    }
+
+    #[inline]
+    fn span(&mut self) -> Parsed<(Span, &'a [u8])> {
         let len = self.rest.u32()?;
         let left = u32::try_from(self.rest.0.len()).map_err(|_| SHORT)?;
         let start = self.end.checked_sub(left).ok_or(SHORT)?;
-        self.rest.take(usize::try_from(len).map_err(|_| SHORT)?)?;
-        Ok(Cell::Value(Span { start, len }))
+        let bytes = self.rest.take(usize::try_from(len).map_err(|_| SHORT)?)?;
+        Ok((Span { start, len }, bytes))
+    }
+
+    /// A value in binary, as text.
+    fn binary(&mut self, column: usize) -> Parsed<Cell> {
+        let (span, raw) = self.span()?;
+        let binary = self.binary.get(column).and_then(Option::as_ref).ok_or(NOT_TEXT)?;
+        let start = self.text.len();
+        let span = match binary.convert(raw, self.text).ok_or(NOT_TEXT)? {
+            Converted::Same(skip) => {
+                let skip = u32::try_from(skip).map_err(|_| NOT_TEXT)?;
+                Span { start: span.start.saturating_add(skip), len: span.len.saturating_sub(skip) }
+            }
+            Converted::Written => {
+                let number = |number: usize| u32::try_from(number).map_err(|_| NOT_TEXT);
+                let (start, len) = (number(start)?, number(self.text.len() - start)?);
+                if start & IN_TEXT != 0 {
+                    return Err(NOT_TEXT);
+                }
+                Span { start: start | IN_TEXT, len }
+            }
+        };
+        Ok(Cell::Value(span))
     }
 }
 

@@ -6,13 +6,15 @@
 //! the table as it did the first time even where the catalog has moved on.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use rowtide_sdk::{Column, Identity, Result, Table};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
 use crate::catalog::{Modifier, TypeCatalog, TypeFact, query_facts};
-use crate::decode;
+use crate::decode::binary::Binary;
+use crate::decode::{self, Decoding};
 
 /// A Relation message of pgoutput ("Logical Replication Message Formats" in the PostgreSQL manual).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,6 +182,28 @@ pub async fn load_facts(client: &Client, relation: &RelationMessage) -> Result<T
     facts.types = answer.types;
     facts.modifiers = answer.modifiers;
     Ok(facts)
+}
+
+/// A table version as the stream reads it.
+#[derive(Debug, Clone)]
+pub(crate) struct Described {
+    /// The table.
+    pub(crate) table: Arc<Table>,
+    /// By column, how values that come in binary become text; empty where all come as text.
+    pub(crate) binary: Arc<[Option<Binary>]>,
+}
+
+impl From<Arc<Table>> for Described {
+    fn from(table: Arc<Table>) -> Self {
+        Self { table, binary: Arc::default() }
+    }
+}
+
+/// How the columns of a Relation are decoded.
+pub fn decodings(relation: &RelationMessage, facts: &TableFacts) -> Vec<Decoding> {
+    let catalog = TypeCatalog::new(facts.types.iter().cloned(), []);
+    let column = |column: &RelationColumn| catalog.resolve(column.type_oid, column.typmod);
+    relation.columns.iter().map(column).collect()
 }
 
 /// The table version that a Relation and its facts describe.

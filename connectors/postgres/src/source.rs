@@ -12,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use crate::binary;
 use crate::config::{
     ConnectOptions, Operation, OriginFilter, PostgresConfig, PublicationManagement, Streaming,
     TableFilter,
@@ -128,11 +129,12 @@ impl PostgresSource {
         Sha256::digest(shape).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn start_command(&self, from: Lsn) -> String {
+    fn start_command(&self, from: Lsn, is_binary: bool) -> String {
         // Within the option the name is an identifier, and the option is a literal in which only
         // quotes are doubled.
         let publication = ident(&self.config.publication).replace('\'', "''");
         let messages = if self.config.messages.is_some() { ", messages 'true'" } else { "" };
+        let binary = if is_binary { ", binary 'true'" } else { "" };
         let origin = match self.config.origin {
             OriginFilter::Any => "",
             OriginFilter::None => ", origin 'none'",
@@ -144,7 +146,7 @@ impl PostgresSource {
         };
         format!(
             "START_REPLICATION SLOT {} LOGICAL {from} \
-             ({version}, publication_names '{publication}'{messages}{origin})",
+             ({version}, publication_names '{publication}'{messages}{origin}{binary})",
             ident(&self.config.slot)
         )
     }
@@ -253,6 +255,7 @@ async fn on_own_thread(source: PostgresSource, cx: SourceContext) -> Result<()> 
 async fn run(source: PostgresSource, mut cx: SourceContext) -> Result<()> {
     let shutdown = cx.shutdown.clone();
     let report = cx.report.clone();
+    let memory = source.memory.clone();
     let opened = tokio::select! {
         biased;
         () = shutdown.cancelled() => return Ok(()),
@@ -261,10 +264,14 @@ async fn run(source: PostgresSource, mut cx: SourceContext) -> Result<()> {
     let refused = |error| if report.has_streamed() { good_before(error) } else { error };
     let (session, guard) = opened.map_err(refused)?;
     report.streaming();
-    tokio::select! {
+    let ended = tokio::select! {
         ended = Box::pin(stream::run(session, cx)) => ended,
         error = Box::pin(guard.run()) => Err(error),
+    };
+    if ended.as_ref().is_err_and(|error| error.code() == codes::NOT_IN_BINARY) {
+        memory.set_text_only();
     }
+    ended
 }
 
 /// Connects, verifies and prepares everything, and starts the stream and its guard.
@@ -287,7 +294,7 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
     let slot = slot::find(&mut connection, &source.config.slot).await?;
     check_slot(source, &mut connection, slot.as_ref(), resume.as_ref(), &server).await?;
     cx.claims.claim(&source.claimed(&history))?;
-    let (members, found) = publish(source, &server, resume.is_some()).await?;
+    let (members, found, is_binary) = publish(source, &server, resume.is_some()).await?;
 
     let stream = source.fingerprint();
     let renderer = Renderer::new(&history, &source.config.slot, &stream)?;
@@ -300,13 +307,14 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
         }
     };
     let (reader, writer) =
-        connection.start_replication(&source.start_command(progress.place().0)).await?;
+        connection.start_replication(&source.start_command(progress.place().0, is_binary)).await?;
     let folder = source.spool(cx)?;
     tracing::info!(
         lsn = %progress.place().0,
         slot = source.config.slot,
         publication = source.config.publication,
         tables = publication::sent(&members),
+        binary = is_binary,
         "streaming"
     );
     let filter = source.filter.clone();
@@ -320,7 +328,7 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
         renderer,
         filter: Box::new(move |schema, table| filter.matches(schema, table)),
         messages: source.message_rules()?,
-        tables: Tables::new(source.options.clone(), &cx.known_tables),
+        tables: Tables::new(source.options.clone(), &cx.known_tables, is_binary),
         wal_sender_timeout: server.wal_sender_timeout(),
         pulse: pulse.clone(),
         renamed,
@@ -366,19 +374,20 @@ async fn check_slot(
 /// On a connection of its own: the server's process caches how the tables it was asked about look
 /// now, and would describe changes from before an ALTER by it.
 ///
-/// Gives how each table is sent, and what was found.
+/// Gives how each table is sent, what was found, and whether values are best sent in binary.
 async fn publish(
     source: &PostgresSource,
     server: &Server,
     is_resumed: bool,
-) -> Result<(Members, Vec<Finding>)> {
+) -> Result<(Members, Vec<Finding>, bool)> {
     let client = sql_client(&source.options).await?;
     let mut sql = &*client;
     let name = &source.config.publication;
     let mut review = publication::look(&mut sql, source.wish(server, is_resumed)).await?;
     publication::report(&review.findings)?;
     publication::apply(&mut sql, name, &mut review, !is_resumed).await?;
-    Ok((review.members, review.findings))
+    let is_binary = binary::is_wanted(source, &client).await?;
+    Ok((review.members, review.findings, is_binary))
 }
 
 fn resumed(position: &PgPosition, stream: &str) -> Progress {

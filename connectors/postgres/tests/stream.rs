@@ -2,6 +2,9 @@
 //! and what it refuses.
 
 #[cfg(test)]
+#[path = "stream/binary.rs"]
+mod binary;
+#[cfg(test)]
 #[path = "stream/changes.rs"]
 mod changes;
 #[cfg(test)]

@@ -10,6 +10,8 @@
     reason = "test code: a broken assumption must fail the test"
 )]
 
+#[path = "types/binary.rs"]
+mod binary;
 #[path = "types/checker.rs"]
 mod checker;
 #[path = "types/document.rs"]

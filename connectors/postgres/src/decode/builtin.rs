@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rowtide_sdk::{Decode, Form, StringKind};
 
+use super::binary::Binary;
 use super::names::max_chars;
 use super::{Decoding, json, number, text, time};
 
@@ -77,7 +78,8 @@ impl Builtin {
     /// Form and decoder of a value with `levels` JSON arrays and objects around it in its column.
     pub(super) fn decoding(&self, typmod: i32, levels: u32) -> Decoding {
         let (form, decode) = self.kind.form_and_decoder(typmod, levels);
-        Decoding { form, decode, may_be_unchanged: self.toastable }
+        let binary = Binary::of(self.oid);
+        Decoding { form, decode, may_be_unchanged: self.toastable, binary }
     }
 }
 

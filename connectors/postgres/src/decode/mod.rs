@@ -6,6 +6,7 @@
 //! forms are listed in `TYPES.md`. Nothing here does I/O or panics on any bytes.
 
 mod array;
+pub(crate) mod binary;
 mod builtin;
 mod composite;
 mod json;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use rowtide_sdk::{Decode, Form, JsonWriter, StringKind, ValueError, Written};
 
+use binary::{Binary, Converted};
 use builtin::{BUILTINS, Builtin};
 pub(crate) use text::write_base64;
 
@@ -38,6 +40,25 @@ pub struct Decoding {
     pub decode: Arc<dyn Decode>,
     /// Whether the server may store values out of line and leave them out of an update's log.
     pub may_be_unchanged: bool,
+    /// How values that come in the server's binary form become its text; `None` where that cannot be.
+    pub(crate) binary: Option<Binary>,
+}
+
+impl Decoding {
+    /// The text that the server would have sent for a value in its binary form; `None` where the type
+    /// has none that is understood here, or the bytes are not of the type.
+    pub fn text_of(&self, value: &[u8]) -> Option<Vec<u8>> {
+        let mut text = Vec::new();
+        match self.binary.as_ref()?.convert(value, &mut text)? {
+            Converted::Same(skip) => value.get(skip..).map(<[u8]>::to_vec),
+            Converted::Written => Some(text),
+        }
+    }
+
+    /// Whether values may come in binary.
+    pub fn has_binary(&self) -> bool {
+        self.binary.is_some()
+    }
 }
 
 /// The decoding of a built-in type (a scalar, a range, or an array of one) by its oid and modifier;
@@ -98,18 +119,31 @@ pub(crate) fn write_json(raw: &[u8], out: &mut JsonWriter) -> Result<Written, Va
 /// The server's text as it is: for types without a JSON counterpart, and for unknown ones.
 pub fn opaque() -> Decoding {
     let form = Form::String(StringKind::Opaque);
-    Decoding { form, decode: Arc::new(text::Text), may_be_unchanged: true }
+    Decoding { form, decode: Arc::new(text::Text), may_be_unchanged: true, binary: None }
+}
+
+/// The server's text of a type whose binary form is a version and that text.
+pub(crate) fn versioned() -> Decoding {
+    Decoding { binary: Some(Binary::Versioned), ..opaque() }
+}
+
+/// A range, or several, of bounds that are decoded like this.
+pub(crate) fn range(bound: Decoding, is_multiple: bool) -> Decoding {
+    let kind = if is_multiple { Binary::Multirange } else { Binary::Range };
+    Decoding { binary: bound.binary.map(|bound| kind(Box::new(bound))), ..opaque() }
 }
 
 /// Text without a length.
 pub(crate) fn text() -> Decoding {
     let form = Form::String(StringKind::Text { max_chars: None });
-    Decoding { form, decode: Arc::new(text::Text), may_be_unchanged: true }
+    let binary = Some(Binary::Text);
+    Decoding { form, decode: Arc::new(text::Text), may_be_unchanged: true, binary }
 }
 
 /// Text of the extension hstore.
 pub(crate) fn hstore() -> Decoding {
-    Decoding { form: Form::Map, decode: Arc::new(composite::Hstore), may_be_unchanged: true }
+    let decode = Arc::new(composite::Hstore);
+    Decoding { form: Form::Map, decode, may_be_unchanged: true, binary: Some(Binary::hstore()) }
 }
 
 /// The levels that an array may add.
@@ -119,18 +153,23 @@ pub(crate) fn array_levels() -> u32 {
 
 /// An array of a type.
 pub(crate) fn array(element: Decoding, delimiter: u8) -> Decoding {
+    let binary =
+        element.binary.map(|element| Binary::Array { element: Box::new(element), delimiter });
     Decoding {
+        binary,
         form: Form::Array(Box::new(element.form)),
         decode: Arc::new(array::Array { element: element.decode, delimiter }),
         may_be_unchanged: true,
     }
 }
 
-/// A composite of named attributes.
-pub(crate) fn composite(attributes: Vec<(String, Decoding)>) -> Decoding {
-    let fields = attributes.iter().map(|(name, field)| (name.as_str(), field.decode.clone()));
+/// A composite of named attributes, each with its type's oid.
+pub(crate) fn composite(attributes: Vec<(String, u32, Decoding)>) -> Decoding {
+    let fields = attributes.iter().map(|(name, _, field)| (name.as_str(), field.decode.clone()));
     let decode = Arc::new(composite::Composite::new(fields));
-    let form =
-        Form::Object(attributes.into_iter().map(|(name, field)| (name, field.form)).collect());
-    Decoding { form, decode, may_be_unchanged: true }
+    let binary = |(_, oid, field): &(String, u32, Decoding)| Some((*oid, field.binary.clone()?));
+    let binary = attributes.iter().map(binary).collect::<Option<_>>().map(Binary::Composite);
+    let field = |(name, _, field): (String, u32, Decoding)| (name, field.form);
+    let form = Form::Object(attributes.into_iter().map(field).collect());
+    Decoding { form, decode, may_be_unchanged: true, binary }
 }

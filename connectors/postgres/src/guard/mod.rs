@@ -59,6 +59,24 @@ struct Remembered {
     heartbeats: u64,
     /// Whether it was said that the role may not write heartbeats.
     has_refused: bool,
+    /// Whether a value came in binary that could not be put into text.
+    is_text_only: bool,
+}
+
+impl Memory {
+    fn with<T>(&self, with: impl FnOnce(&mut Remembered) -> T) -> T {
+        with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on values are sent as text.
+    pub(crate) fn set_text_only(&self) {
+        self.with(|memory| memory.is_text_only = true);
+    }
+
+    /// Whether values are to be sent as text.
+    pub(crate) fn is_text_only(&self) -> bool {
+        self.with(|memory| memory.is_text_only)
+    }
 }
 
 /// Selects a [`View`] of every slot.
@@ -280,8 +298,7 @@ impl Watch {
     }
 
     fn remember<T>(&self, with: impl FnOnce(&mut Remembered) -> T) -> T {
-        let memory = &self.guard.source.memory.0;
-        with(&mut memory.lock().unwrap_or_else(PoisonError::into_inner))
+        self.guard.source.memory.with(with)
     }
 
     /// Names a danger when it comes, when it becomes another one, and now and then while it lasts.

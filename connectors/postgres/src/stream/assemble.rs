@@ -2,7 +2,8 @@
 //!
 //! The read buffer is the batch: bytes from the socket are appended to [`Batch::bytes`], whole
 //! frames are parsed in place, and rows become spans into it. When a batch leaves, the unparsed tail
-//! is copied to the next one's buffer. A streamed transaction that commits is replayed through the same
+//! is copied to the next one's buffer. Values that came in binary are put into text apart, which is
+//! appended to the batch when it leaves. A streamed transaction that commits is replayed through the same
 //! buffer (see `streamed`).
 //!
 //! Protocol: "Streaming Replication Protocol" (XLogData, keepalive) and "Message Formats" (CopyData)
@@ -14,7 +15,7 @@ mod streamed;
 use std::sync::Arc;
 
 use rowtide_sdk::{
-    Batch, Change, Entry, Error, Limits, Op, Origin, Poisoned, Position, Result, Table,
+    Batch, Cell, Change, Entry, Error, Limits, Op, Origin, Poisoned, Position, Result, Table,
 };
 
 pub(crate) use self::streamed::Fill;
@@ -25,9 +26,9 @@ use super::spool::Spool;
 use super::transaction::Progress;
 use crate::lsn::Lsn;
 use crate::message::MessageRules;
-use crate::pgoutput::{self, Message, ParseError, RowChange, Truncate};
+use crate::pgoutput::{self, IN_TEXT, Message, NOT_TEXT, ParseError, RowChange, Truncate};
 use crate::position::{InTx, Renderer};
-use crate::relation::RelationMessage;
+use crate::relation::{Described, RelationMessage};
 use crate::wire::{server_error, stream_notice, tag};
 
 /// Tag and length of a frame.
@@ -65,6 +66,8 @@ pub(crate) type Filter = Box<dyn Fn(&str, &str) -> bool + Send>;
 /// Takes a stream apart.
 pub(crate) struct Assembler {
     batch: Batch,
+    /// The text of values that came in binary.
+    text: Vec<u8>,
     /// Everything before this offset of the buffer is parsed.
     parsed: usize,
     /// The length of the incomplete frame at `parsed`, where its header is there.
@@ -99,6 +102,16 @@ fn not_understood(what: impl std::fmt::Display, at: Lsn) -> Error {
     .with_remedy("nothing was skipped; report this with the server's version")
 }
 
+/// A value came in binary of which no text can be made.
+fn not_text(table: &str) -> Error {
+    Error::transient(
+        Origin::Source,
+        codes::NOT_IN_BINARY,
+        format!("a value of {table} came in a binary form that cannot be put into text"),
+    )
+    .with_remedy("nothing: the connector goes on with values as text")
+}
+
 impl Assembler {
     /// Starts at `progress` with an empty batch. `spool` is there where transactions are streamed
     /// before they are complete.
@@ -118,6 +131,7 @@ impl Assembler {
         };
         let mut assembler = Self {
             batch: Batch::default(),
+            text: Vec::new(),
             parsed: 0,
             wanted: 0,
             discard: 0,
@@ -236,7 +250,8 @@ impl Assembler {
 
     fn is_full(&self) -> bool {
         self.batch.entries.len() >= self.limits.batch_rows
-            || (self.parsed >= self.limits.batch_bytes && self.has_entries())
+            || (self.parsed.saturating_add(self.text.len()) >= self.limits.batch_bytes
+                && self.has_entries())
     }
 
     /// Parses frames until something must be done.
@@ -366,16 +381,23 @@ impl Assembler {
     }
 
     /// Keeps the table made of a [`Step::Describe`].
-    pub(crate) fn learn(&mut self, message: RelationMessage, table: Arc<Table>) {
-        self.relations.learn(message, self.describing, Some(table));
+    pub(crate) fn learn(&mut self, message: RelationMessage, described: impl Into<Described>) {
+        self.relations.learn(message, self.describing, Some(described.into()));
     }
 
     #[inline]
     fn row(&mut self, row: &RowChange<'_>, at: Lsn) -> Result<()> {
         let Some((index, number, columns)) = self.count(row.oid, at)? else { return Ok(()) };
         let end = u32::try_from(self.parsed).map_err(|_| not_understood("too many bytes", at))?;
-        let images = row.images(columns, end, &mut self.batch.cells).map_err(|error| {
-            not_understood(format_args!("{error}, {}", self.relations.name(number)), at)
+        let (cells, binary) = (&mut self.batch.cells, self.relations.binary(number));
+        let images = row.images_in_text(columns, end, cells, binary, &mut self.text);
+        let images = images.map_err(|error| {
+            let name = self.relations.name(number);
+            if error == NOT_TEXT {
+                not_text(&name)
+            } else {
+                not_understood(format_args!("{error}, {name}"), at)
+            }
         })?;
         let change = self.change(row.op, number, index, at)?;
         let change = Change { before: images.before, after: images.after, ..change };
@@ -484,12 +506,32 @@ impl Assembler {
         self.batch.bytes.extend_from_slice(tail);
         self.batch.received_ts_us = batch.received_ts_us;
         batch.bytes.truncate(self.parsed);
+        self.append_text(&mut batch);
         self.parsed = 0;
         self.relations.new_batch();
         self.progress.new_batch();
         let (confirm, in_tx) = self.progress.place();
         batch.resume = Some(self.renderer.position(confirm, in_tx));
         batch
+    }
+
+    /// Puts the text of values that came in binary where their cells can point to it.
+    fn append_text(&mut self, batch: &mut Batch) {
+        if self.text.is_empty() {
+            return;
+        }
+        // Below 2^31: a batch ends at 256 MB and one event more.
+        let base = u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX);
+        for cell in &mut batch.cells {
+            if let Cell::Value(span) = cell
+                && span.start & IN_TEXT != 0
+            {
+                span.start = (span.start & !IN_TEXT).saturating_add(base);
+            }
+        }
+        batch.bytes.extend_from_slice(&self.text);
+        self.text.clear();
+        self.text.shrink_to(self.limits.batch_bytes);
     }
 
     /// The bytes after the last whole frame; `None` in the middle of one being thrown away.

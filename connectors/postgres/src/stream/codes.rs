@@ -51,6 +51,8 @@ pub(crate) const MESSAGE_TOO_LARGE: Code = Code("RT2321");
 pub(crate) const NOTE_UNUSABLE: Code = Code("RT2322");
 /// The role may not read a table whose values are to be read back.
 pub(crate) const MAY_NOT_READ: Code = Code("RT2323");
+/// A value came in binary of which no text can be made.
+pub(crate) const NOT_IN_BINARY: Code = Code("RT2222");
 /// The publication leaves out operations.
 pub(crate) const OPERATIONS_MISSING: Code = Code("RT2221");
 /// The role may not write heartbeats.

@@ -407,7 +407,7 @@ impl Driver {
                 }
             }
         };
-        let is_new = !self.assembler.is_in_force(message.oid, &made);
+        let is_new = !self.assembler.is_in_force(message.oid, &made.table);
         if is_new && self.assembler.has_entries() && self.flush().await? == Flow::Stop {
             return Ok(Flow::Stop);
         }

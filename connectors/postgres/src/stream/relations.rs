@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use rowtide_sdk::Table;
 
-use crate::relation::{RelationMessage, needs_catalog};
+use crate::decode::binary::Binary;
+use crate::relation::{Described, RelationMessage, needs_catalog};
 
 /// A table in force.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(crate) struct Relation {
     /// How many descriptions it had sent before.
     number: u64,
     /// The table, where its changes are wanted.
-    table: Option<Arc<Table>>,
+    described: Option<Described>,
     /// Its index in [`rowtide_sdk::Batch::tables`], in the batch of this number.
     slot: (u64, u32),
 }
@@ -84,16 +85,16 @@ impl Relations {
         is_known
     }
 
-    /// Keeps a table's description; `table` is absent where its changes are not wanted, and `number`
-    /// is how many descriptions the server had sent before.
+    /// Keeps a table's description; `described` is absent where its changes are not wanted, and
+    /// `number` is how many descriptions the server had sent before.
     pub(crate) fn learn(
         &mut self,
         message: RelationMessage,
         number: u64,
-        table: Option<Arc<Table>>,
+        described: Option<Described>,
     ) {
         let oid = message.oid;
-        let relation = Relation { message, number, table, slot: UNSEEN };
+        let relation = Relation { message, number, described, slot: UNSEEN };
         match self.by_oid.get(&oid).and_then(|&at| self.all.get_mut(at)) {
             Some(known) => {
                 let before = std::mem::replace(known, relation);
@@ -120,7 +121,7 @@ impl Relations {
             }
         };
         let relation = self.all.get(number)?;
-        Some(match relation.table {
+        Some(match relation.described {
             Some(_) => Wanted::Yes { number, columns: relation.message.columns.len() },
             None => Wanted::No,
         })
@@ -128,7 +129,15 @@ impl Relations {
 
     /// The version of a wanted table that is in force.
     pub(crate) fn table(&self, oid: u32) -> Option<&Arc<Table>> {
-        self.all.get(*self.by_oid.get(&oid)?)?.table.as_ref()
+        let relation = self.all.get(*self.by_oid.get(&oid)?)?;
+        relation.described.as_ref().map(|described| &described.table)
+    }
+
+    /// By column of a wanted table, how values that come in binary become text.
+    #[inline]
+    pub(crate) fn binary(&self, number: usize) -> &[Option<Binary>] {
+        let relation = self.all.get(number).and_then(|relation| relation.described.as_ref());
+        relation.map(|described| &*described.binary).unwrap_or_default()
     }
 
     /// The index in `tables` of a wanted table, put there on first use in a batch.
@@ -140,7 +149,7 @@ impl Relations {
             return Some(slot);
         }
         let slot = u32::try_from(tables.len()).ok()?;
-        tables.push(Arc::clone(relation.table.as_ref()?));
+        tables.push(Arc::clone(&relation.described.as_ref()?.table));
         relation.slot = (self.batch, slot);
         Some(slot)
     }

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rowtide_sdk::{KnownTable, Result, Table};
+use rowtide_sdk::{KnownTable, Result};
 
 use crate::config::ConnectOptions;
 use crate::error::good_before;
-use crate::relation::{RelationMessage, TableFacts, build_table, load_facts, needs_catalog};
+use crate::relation::{
+    Described, RelationMessage, TableFacts, build_table, decodings, load_facts, needs_catalog,
+};
 use crate::wire::{SqlClient, sql_client};
 
 /// Makes tables. Opens an SQL connection of its own when the catalog must be asked.
@@ -18,18 +20,20 @@ pub(crate) struct Tables {
     facts: HashMap<(String, String), TableFacts>,
     /// What was made in this session, by oid.
     made: HashMap<u32, Made>,
+    /// Whether values come in binary.
+    is_binary: bool,
 }
 
 /// A table made of a message and facts.
 struct Made {
     message: RelationMessage,
     facts: TableFacts,
-    table: Arc<Table>,
+    described: Described,
 }
 
 impl Tables {
     /// Starts with the facts that were saved with the position.
-    pub(crate) fn new(options: ConnectOptions, known: &[KnownTable]) -> Self {
+    pub(crate) fn new(options: ConnectOptions, known: &[KnownTable], is_binary: bool) -> Self {
         let facts = known
             .iter()
             .filter_map(|table| {
@@ -44,7 +48,7 @@ impl Tables {
                 Some(((table.schema.clone(), table.name.clone()), facts))
             })
             .collect();
-        Self { options, client: None, facts, made: HashMap::new() }
+        Self { options, client: None, facts, made: HashMap::new(), is_binary }
     }
 
     /// The table that a message describes. At its first sight in a session frozen facts are used
@@ -54,7 +58,7 @@ impl Tables {
     ///
     /// # Errors
     /// Where the catalog cannot be asked.
-    pub(crate) async fn table(&mut self, message: &RelationMessage) -> Result<Arc<Table>> {
+    pub(crate) async fn table(&mut self, message: &RelationMessage) -> Result<Described> {
         let key = (message.schema.clone(), message.name.clone());
         let is_first = !self.made.contains_key(&message.oid);
         let is_frozen = self.facts.get(&key).is_some_and(|facts| facts.describes(message));
@@ -74,12 +78,18 @@ impl Tables {
             && made.message == *message
             && made.facts == *facts
         {
-            return Ok(Arc::clone(&made.table));
+            return Ok(made.described.clone());
         }
         let table = Arc::new(build_table(&self.options.database, message, facts));
+        let mut described = Described::from(table);
+        if self.is_binary {
+            let decodings = decodings(message, facts);
+            described.binary = decodings.into_iter().map(|decoding| decoding.binary).collect();
+        }
         let (message, facts) = (message.clone(), facts.clone());
-        self.made.insert(message.oid, Made { message, facts, table: Arc::clone(&table) });
-        Ok(table)
+        let made = Made { message, facts, described: described.clone() };
+        self.made.insert(made.message.oid, made);
+        Ok(described)
     }
 
     /// What was known of the table before, by its name or an earlier one.

@@ -45,7 +45,7 @@ const fn as_text(
 }
 
 /// Random text of the characters that are special somewhere.
-const TEXT: &str = "(SELECT coalesce(string_agg(substr(E'ab,{}()\"\\'\\\\ \\n\\té😀=>;:[]NUL', 1 + (random()*24)::int, 1), ''), '') FROM generate_series(1, (random()*12)::int) WHERE i >= 0)";
+pub(crate) const TEXT: &str = "(SELECT coalesce(string_agg(substr(E'ab,{}()\"\\'\\\\ \\n\\té😀=>;:[]NUL', 1 + (random()*24)::int, 1), ''), '') FROM generate_series(1, (random()*12)::int) WHERE i >= 0)";
 
 const GENERATED: &[Generated] = &[
     as_json("int2", "((random()-0.5)*65534)::int2", "to_jsonb(v)"),

@@ -172,7 +172,7 @@ async fn inserts(
 }
 
 /// Whether a server of this version can hold the row's value.
-fn is_known(row: &Row, version: u32) -> bool {
+pub(crate) fn is_known(row: &Row, version: u32) -> bool {
     match row.type_name.as_str() {
         "vector(3)" | "halfvec(2)" | "geometry(Point,4326)" | "geography" => false,
         "interval" => version >= 17 || row.literal != "'infinity'",
