@@ -44,6 +44,9 @@ mod resume;
 #[path = "stream/room.rs"]
 mod room;
 #[cfg(test)]
+#[path = "stream/rows.rs"]
+mod rows;
+#[cfg(test)]
 #[path = "stream/standby.rs"]
 mod standby;
 #[cfg(test)]
