@@ -23,6 +23,9 @@ mod hazards;
 #[path = "stream/host.rs"]
 mod host;
 #[cfg(test)]
+#[path = "stream/large.rs"]
+mod large;
+#[cfg(test)]
 #[path = "stream/logs.rs"]
 mod logs;
 #[cfg(test)]

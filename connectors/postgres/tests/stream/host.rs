@@ -255,6 +255,8 @@ pub(crate) struct Host {
     pub(crate) position: Option<Position>,
     /// Whether positions are saved as they come.
     pub(crate) saves: bool,
+    /// The most entries, and the most bytes of memory for what came from the wire, of a batch so far.
+    pub(crate) largest: (usize, usize),
 }
 
 impl Host {
@@ -289,6 +291,7 @@ impl Host {
             tables: Vec::new(),
             position: setup.resume.clone(),
             saves: true,
+            largest: (0, 0),
         }
     }
 
@@ -306,9 +309,12 @@ impl Host {
             *self = Self {
                 events: std::mem::take(&mut self.events),
                 saves: self.saves,
+                largest: self.largest,
                 ..Self::start(&self.setup)
             };
         };
+        let (entries, bytes) = self.largest;
+        self.largest = (entries.max(batch.entries.len()), bytes.max(batch.bytes.capacity()));
         self.events.extend(events(&batch));
         if !batch.tables.is_empty() {
             self.tables.clone_from(&batch.tables);
