@@ -32,6 +32,9 @@ mod logs;
 #[path = "stream/messages.rs"]
 mod messages;
 #[cfg(test)]
+#[path = "stream/prepared.rs"]
+mod prepared;
+#[cfg(test)]
 #[path = "stream/proxy.rs"]
 mod proxy;
 #[cfg(test)]

@@ -350,36 +350,6 @@ async fn h09_progress_goes_on_beside_a_streamed_transaction() {
 }
 
 #[tokio::test]
-async fn h40_a_prepared_transaction_is_streamed_once() {
-    for version in postgres_versions() {
-        let settings = [SMALL, "max_prepared_transactions=5"];
-        let Some(server) = Postgres::start(&version, &settings) else { return };
-        let sql = database(&server, "shop", TABLES).await;
-        let setup = streaming(&server);
-        let mut host = setup.run();
-        host.ready().await;
-        run(
-            &sql,
-            "BEGIN; INSERT INTO shared SELECT g, 'x' FROM generate_series(1, 2000) g;
-             PREPARE TRANSACTION 'p'; BEGIN;
-             INSERT INTO shared SELECT g, 'x' FROM generate_series(3000, 5000) g;
-             PREPARE TRANSACTION 'q'",
-        )
-        .await;
-        wait_for("the spool", || spooled(&setup.scratch).0 == 2).await;
-        let position = host.stop().await;
-        run(&sql, "COMMIT PREPARED 'p'").await;
-        run(&sql, "ROLLBACK PREPARED 'q'").await;
-        run(&sql, "INSERT INTO shared VALUES (2001, 'y')").await;
-        let mut host = setup.clone().from(position).run();
-        host.until(2001).await;
-        assert_eq!(ids(&host.events), (1..=2001).collect::<Vec<_>>(), "{version}");
-        wait_for("the end of the spool", || spooled(&setup.scratch).0 == 0).await;
-        host.stop().await;
-    }
-}
-
-#[tokio::test]
 async fn h39_the_spools_limit_stops_the_source_and_nothing_is_lost() {
     let Some(server) = Postgres::start("18", &[SMALL]) else { return };
     let sql = database(&server, "shop", TABLES).await;
