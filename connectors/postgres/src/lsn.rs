@@ -129,6 +129,8 @@ mod tests {
         assert!(high > low);
         let [ten, nine]: [Lsn; 2] = ["10/0", "9/0"].map(|text| text.parse().unwrap());
         assert!(ten > nine);
+        let last: Lsn = "FFFFFFFF/FFFFFFFF".parse().unwrap();
+        assert!(last == Lsn(u64::MAX) && last > ten);
     }
 
     #[test]

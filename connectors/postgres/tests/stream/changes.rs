@@ -73,7 +73,7 @@ const IDENTITIES: &str = "
     CREATE TABLE keyless (id int)";
 
 #[tokio::test]
-async fn h26_h46_images_by_replica_identity_and_unchanged_values() {
+async fn h26_h45_h46_images_by_replica_identity_and_unchanged_values() {
     for version in postgres_versions() {
         let Some(server) = Postgres::start(&version, &[]) else { return };
         let sql = database(&server, "shop", IDENTITIES).await;
@@ -128,7 +128,7 @@ async fn h32_truncates_cascades_and_unwanted_tables() {
     host.ready().await;
     sql.batch_execute(
         "INSERT INTO a VALUES (1), (2); INSERT INTO b VALUES (1);
-         INSERT INTO unwanted VALUES (2); TRUNCATE a CASCADE; INSERT INTO a VALUES (3);
+         INSERT INTO unwanted VALUES (2); TRUNCATE a RESTART IDENTITY CASCADE; INSERT INTO a VALUES (3);
          INSERT INTO b VALUES (3); DELETE FROM a",
     )
     .await

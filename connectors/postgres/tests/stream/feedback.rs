@@ -8,7 +8,7 @@ use rowtide_testkit::{Postgres, postgres_versions};
 use tokio_postgres::Client;
 
 use crate::changes::database;
-use crate::host::Setup;
+use crate::host::{Event, Setup};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE unwanted (v text)";
 
@@ -53,7 +53,8 @@ async fn h08_a_blocked_pipeline_keeps_its_connection_and_confirms_nothing() {
 async fn h01_only_what_is_saved_is_confirmed() {
     let Some(server) = Postgres::start("15", &[]) else { return };
     let sql = database(&server, "shop", TABLE).await;
-    let mut host = Setup::new(&server, "shop").run();
+    let setup = Setup::new(&server, "shop");
+    let mut host = setup.run();
     host.ready().await;
     host.saves = false;
     let (_, before) = slot(&sql).await;
@@ -67,7 +68,67 @@ async fn h01_only_what_is_saved_is_confirmed() {
     let confirm = host.place().confirm;
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert_eq!(slot(&sql).await.1, confirm);
+    // What came after the last save was not confirmed, and comes again.
+    host.saves = false;
+    let position = host.position.clone();
+    let saved = host.events.len();
+    sql.batch_execute("INSERT INTO t SELECT generate_series(100, 199)").await.unwrap();
+    host.until(saved + 100).await;
+    host.during(Duration::from_millis(400)).await;
+    assert_eq!(slot(&sql).await.1, confirm);
+    let lost: Vec<Event> = host.events.split_off(saved);
     host.kill().await;
+    let mut host = setup.from(position).run();
+    host.until(lost.len()).await;
+    assert_eq!(host.events, lost);
+    host.stop().await;
+}
+
+/// The end of a transaction's commit record, which another decoder names too, is what is confirmed: not
+/// the record's own place, after which the transaction would come again, and nothing of the next one.
+#[tokio::test]
+async fn h02_what_is_confirmed_is_the_end_of_the_commit() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &["autovacuum=off"]) else { return };
+        let sql = database(&server, "shop", TABLE).await;
+        let probe = "SELECT pg_create_logical_replication_slot('probe', 'test_decoding')";
+        sql.batch_execute(probe).await.unwrap();
+        // Full after one row, so that the end of a transaction comes by itself.
+        let setup = Setup::new(&server, "shop").rows(1);
+        let mut host = setup.run();
+        host.ready().await;
+        let mut ends = Vec::new();
+        for id in 0..3 {
+            sql.execute("INSERT INTO t VALUES ($1)", &[&id]).await.unwrap();
+            while host.events.len() == ends.len() || host.place().in_tx.is_some() {
+                host.batch().await;
+            }
+            ends.push(host.place().confirm);
+        }
+        let commits = "SELECT lsn::text FROM pg_logical_slot_peek_changes('probe', NULL, NULL)
+            WHERE data LIKE 'COMMIT%'";
+        let commits = sql.query(commits, &[]).await.unwrap();
+        let commits: Vec<Lsn> =
+            commits.iter().map(|row| row.get::<_, String>(0).parse().unwrap()).collect();
+        let begins: Vec<Lsn> = host
+            .events
+            .iter()
+            .map(|event| event.id.split(':').next().unwrap().parse().unwrap())
+            .collect();
+        for (at, commit) in commits[commits.len() - 3..].iter().enumerate() {
+            assert!(begins[at] < *commit && *commit <= ends[at], "{version}: {commit} {ends:?}");
+            assert!(begins.get(at + 1).is_none_or(|next| ends[at] <= *next), "{version}: {ends:?}");
+        }
+        let position = host.stop().await;
+        let confirmed = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots
+            WHERE slot_name = 'shop'";
+        let confirmed: String = sql.query_one(confirmed, &[]).await.unwrap().get(0);
+        assert!(confirmed.parse::<Lsn>().unwrap() >= ends[2], "{version}: {confirmed}");
+        sql.batch_execute("INSERT INTO t VALUES (3)").await.unwrap();
+        let mut host = setup.from(position).run();
+        assert_eq!(host.until(1).await, ["c public.t none > id=3,v=-"], "{version}");
+        host.stop().await;
+    }
 }
 
 /// A batch that left before the end of its transaction arrived is followed by that end at once: a kill

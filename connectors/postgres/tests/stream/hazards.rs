@@ -21,10 +21,16 @@ async fn h06_rows_that_share_an_lsn_arrive_once_each() {
     for version in postgres_versions() {
         let Some(server) = Postgres::start(&version, &[]) else { return };
         let sql = database(&server, "shop", TABLE).await;
+        let probe = "SELECT pg_create_logical_replication_slot('probe', 'test_decoding')";
+        sql.batch_execute(probe).await.unwrap();
         let setup = Setup::new(&server, "shop").rows(90);
         let mut host = setup.run();
         host.ready().await;
         sql.batch_execute("COPY t FROM PROGRAM 'seq 1000 | sed \"s/\\$/\\tx/\"'").await.unwrap();
+        let places = "SELECT count(DISTINCT lsn)::text
+            FROM pg_logical_slot_peek_changes('probe', NULL, NULL) WHERE data LIKE 'table %'";
+        let places: usize = text(&sql, places).await.parse().unwrap();
+        assert!(places < 10, "{version}: {places} LSNs for 1000 rows");
         let mut seen = Vec::new();
         while seen.len() < 1000 {
             host.batch().await;

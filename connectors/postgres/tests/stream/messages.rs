@@ -185,9 +185,11 @@ async fn notes_are_on_the_changes_that_follow_them() {
 #[tokio::test]
 async fn h43_origins_are_named_and_end_with_their_transaction() {
     for version in postgres_versions() {
-        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let settings = ["logical_decoding_work_mem=64kB"];
+        let Some(server) = Postgres::start(&version, &settings) else { return };
         let sql = database(&server, "shop", "CREATE TABLE t (id int PRIMARY KEY)").await;
-        let mut host = Setup::new(&server, "shop").run();
+        let setup = Setup::new(&server, "shop");
+        let mut host = setup.run();
         host.ready().await;
         sql.batch_execute(
             "SELECT pg_replication_origin_create('site_b');
@@ -201,6 +203,31 @@ async fn h43_origins_are_named_and_end_with_their_transaction() {
         host.until(3).await;
         let origins: Vec<&str> = host.events.iter().map(|event| event.known[0].as_str()).collect();
         assert_eq!(origins, ["site_b", "site_b", ""], "{version}");
+        let position = host.stop().await;
+
+        // The same of two that are streamed while both run.
+        let mut host = setup.set("streaming", json!("on")).from(position).run();
+        let plain = server.client("shop").await;
+        sql.batch_execute("SELECT pg_replication_origin_session_setup('site_b'); BEGIN")
+            .await
+            .unwrap();
+        plain.batch_execute("BEGIN").await.unwrap();
+        for round in 1..4 {
+            let (first, last) = (round * 1000, round * 1000 + 499);
+            let rows = |sign| {
+                format!("INSERT INTO t SELECT {sign} * n FROM generate_series({first}, {last}) n")
+            };
+            sql.batch_execute(&rows(1)).await.unwrap();
+            plain.batch_execute(&rows(-1)).await.unwrap();
+        }
+        sql.batch_execute("COMMIT").await.unwrap();
+        plain.batch_execute("COMMIT").await.unwrap();
+        crate::streamed::until_streamed(&plain, 2).await;
+        host.until(3000).await;
+        for (event, origin) in host.events.iter().zip([["site_b"; 1500], [""; 1500]].as_flattened())
+        {
+            assert_eq!(event.known[0], *origin, "{version}: {}", event.text());
+        }
         host.stop().await;
     }
 }

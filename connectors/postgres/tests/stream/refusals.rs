@@ -104,7 +104,8 @@ async fn h18_slots_of_another_kind() {
     sql.batch_execute(
         "SELECT pg_create_physical_replication_slot('physical');
          SELECT pg_create_logical_replication_slot('plugin', 'test_decoding');
-         SELECT pg_create_logical_replication_slot('prepared', 'pgoutput', false, true)",
+         SELECT pg_create_logical_replication_slot('prepared', 'pgoutput', false, true);
+         SELECT pg_create_logical_replication_slot('passing', 'pgoutput', true)",
     )
     .await
     .unwrap();
@@ -117,6 +118,7 @@ async fn h18_slots_of_another_kind() {
         ("physical", "physical"),
         ("plugin", "test_decoding"),
         ("prepared", "two_phase"),
+        ("passing", "temporary"),
         ("elsewhere", "postgres"),
     ] {
         let error = Setup::new(&server, "shop").set("slot", json!(slot)).refusal().await;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use rowtide_postgres::Lsn;
 use rowtide_sdk::Class;
 use rowtide_testkit::{Postgres, postgres_versions};
 use serde_json::json;
+use tokio_postgres::Client;
 
 use crate::changes::database;
 use crate::host::{Event, Setup};
@@ -111,6 +113,13 @@ async fn what_was_not_saved_comes_again_with_the_same_identity() {
     host.stop().await;
 }
 
+async fn confirmed(sql: &Client) -> Lsn {
+    let query = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots";
+    sql.query_one(query, &[]).await.unwrap().get::<_, String>(0).parse().unwrap()
+}
+
+/// The server remembers what was confirmed as of its last checkpoint; the source asks from its own
+/// place.
 #[tokio::test]
 async fn h04_a_crash_of_the_server_repeats_nothing_that_was_saved() {
     for version in postgres_versions() {
@@ -122,11 +131,14 @@ async fn h04_a_crash_of_the_server_repeats_nothing_that_was_saved() {
         sql.batch_execute("INSERT INTO t SELECT generate_series(1, 100)").await.unwrap();
         host.until(100).await;
         host.during(Duration::from_millis(300)).await;
+        let before = confirmed(&sql).await;
+        assert_eq!(before, host.place().confirm, "{version}");
         server.halt(true);
         let error = host.error().await;
         assert_eq!(error.class(), Class::Transient, "{error}");
         server.resume();
         let sql = server.client("shop").await;
+        assert!(confirmed(&sql).await < before, "{version}: the server forgot nothing");
         sql.batch_execute("INSERT INTO t VALUES (101)").await.unwrap();
         let mut host = setup.from(host.position.clone()).run();
         assert_eq!(ids(&host.until(1).await), [101], "{version}");

@@ -76,6 +76,60 @@ async fn h31_rows_without_a_key_are_events_one_by_one() {
     }
 }
 
+/// An index as the identity: its columns are the key, in the table's order. Once it is dropped, updates
+/// fail in the application for as long as the table is published; rows are then without a key, and
+/// another index makes one again.
+#[tokio::test]
+async fn h29_an_index_as_identity_and_its_loss() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let schema = "CREATE TABLE i (v text, b int NOT NULL, a int NOT NULL, id int PRIMARY KEY);
+            CREATE UNIQUE INDEX i_ab ON i (a, b);
+            ALTER TABLE i REPLICA IDENTITY USING INDEX i_ab; CREATE PUBLICATION shop FOR TABLE i";
+        let sql = database(&server, "shop", schema).await;
+        let external = Setup::new(&server, "shop").set("publication_management", json!("external"));
+        let mut host = external.run();
+        host.ready().await;
+        sql.batch_execute(
+            "INSERT INTO i VALUES ('x', 1, 2, 3); UPDATE i SET id = 4, v = 'y'; UPDATE i SET b = 5;
+             DELETE FROM i",
+        )
+        .await
+        .unwrap();
+        let expected = [
+            "c public.i none > v=x,b=1,a=2,id=3",
+            "u public.i none > v=y,b=1,a=2,id=4",
+            "u public.i b=1,a=2 > v=y,b=5,a=2,id=4",
+            "d public.i b=5,a=2 > none",
+        ];
+        assert_eq!(host.until(4).await, expected, "{version}");
+        let identity = |host: &Host| {
+            let columns = host.tables[0].columns.iter();
+            let of_key = columns.filter(|column| column.is_identity);
+            of_key.map(|column| column.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(identity(&host), ["b", "a"], "{version}");
+
+        sql.batch_execute("DROP INDEX i_ab; INSERT INTO i VALUES ('z', 6, 7, 8)").await.unwrap();
+        sql.batch_execute("UPDATE i SET v = ''").await.unwrap_err();
+        assert_eq!(host.until(5).await[4], "c public.i none > v=z,b=6,a=7,id=8", "{version}");
+        assert!(identity(&host).is_empty(), "{version}");
+        let found = external.check().await;
+        assert!(found.iter().any(|finding| finding.code.0 == "RT2209"), "{version}: {found:#?}");
+
+        sql.batch_execute(
+            "CREATE UNIQUE INDEX i_a ON i (a); ALTER TABLE i REPLICA IDENTITY USING INDEX i_a",
+        )
+        .await
+        .unwrap();
+        sql.batch_execute("UPDATE i SET a = 9").await.unwrap();
+        assert_eq!(host.until(6).await[5], "u public.i a=7 > v=z,b=6,a=9,id=8", "{version}");
+        assert_eq!(identity(&host), ["a"], "{version}");
+        no_more(&mut host).await;
+        host.stop().await;
+    }
+}
+
 /// What a foreign key does to the rows that refer: through several tables, with deletes and updates,
 /// each in the transaction and after what caused it.
 #[tokio::test]

@@ -208,6 +208,32 @@ async fn h58_the_longest_numeric() {
     }
 }
 
+/// JSON nested deeper than a reader that calls itself would survive: its text.
+#[tokio::test]
+async fn h59_json_nested_without_end() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let schema = "CREATE TABLE t (j json, b jsonb, a jsonb[], id int PRIMARY KEY)";
+        let sql = database(&server, "shop", schema).await;
+        sql.batch_execute("SET max_stack_depth = '6MB'").await.unwrap();
+        let mut host = Setup::new(&server, "shop").run();
+        host.ready().await;
+        sql.batch_execute(
+            "INSERT INTO t SELECT d::json, d::jsonb, ARRAY[d::jsonb], 1
+             FROM (SELECT repeat('[', 5000) || repeat(']', 5000) AS d) d",
+        )
+        .await
+        .unwrap();
+        let values = until(&mut host, 4).await;
+        let text = format!("\"{}{}\"", "[".repeat(5000), "]".repeat(5000));
+        for column in ["j", "b"] {
+            assert_eq!(values[&format!("t.{column}")], (text.clone(), true), "{version}");
+        }
+        assert!(values["t.a"].0.contains(&"[".repeat(5000)), "{version}");
+        host.stop().await;
+    }
+}
+
 /// Settings of role and database that change how values print.
 const SETTINGS: &[(&str, &str)] = &[
     ("datestyle", "'SQL, DMY'"),
