@@ -20,6 +20,8 @@ mod host;
 mod kafka;
 #[path = "e2e/layouts.rs"]
 mod layouts;
+#[path = "e2e/memory.rs"]
+mod memory;
 #[path = "e2e/messages.rs"]
 mod messages;
 #[path = "e2e/names.rs"]

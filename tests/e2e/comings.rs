@@ -4,7 +4,7 @@ use std::fs;
 
 use rowtide_testkit::{Postgres, postgres_versions};
 
-use crate::host::{Options, Setup, sql};
+use crate::host::{Options, Setup, sql, value};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY)";
 /// Ends every connection of the process, as a failover or a proxy does.
@@ -91,4 +91,38 @@ fn h75_a_password_that_was_never_good_ends_the_connector() {
     });
     let (status, log) = setup.run_to_end();
     assert!(status == Some(3) && log.contains("RT2104"), "{log}");
+}
+
+/// Hazard 16: two processes for one slot: the second waits, names the first, and takes over from it
+/// where it was killed.
+#[test]
+fn h16_a_second_process_waits_for_the_slot_and_takes_over() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &["wal_sender_timeout=5s"]) else { return };
+        sql(&server, TABLE);
+        let (first, second) = (Setup::to_files(&server), Setup::to_files(&server));
+        let mut host = first.first_start();
+        sql(&server, "INSERT INTO t VALUES (1)");
+        host.until("the first event is there", || first.count() == 1);
+        let waiting = "SELECT count(*) FROM pg_replication_slots WHERE active";
+        let reader = "SELECT active_pid FROM pg_replication_slots";
+        let pid = value(&server, reader);
+        let mut waits = second.start();
+        waits.until_logged("RT2118");
+        waits.until_logged(&format!("process {pid}"));
+        sql(&server, "INSERT INTO t VALUES (2)");
+        host.until("the first goes on", || first.count() == 2);
+        let position =
+            "SELECT confirmed_flush_lsn = pg_current_wal_lsn() FROM pg_replication_slots";
+        host.until("all is confirmed", || value(&server, position) == "t");
+        assert_eq!((second.count(), value(&server, waiting).as_str()), (0, "1"), "{version}");
+        host.kill();
+        sql(&server, "INSERT INTO t VALUES (3)");
+        waits.until("the second took over", || second.count() == 1);
+        assert_ne!(value(&server, reader), pid);
+        let ids: Vec<_> =
+            second.events()["shop.public.t"].iter().map(|e| e["after"]["id"].clone()).collect();
+        assert_eq!(ids, [3], "{version}");
+        assert_eq!(waits.stop(), Some(0), "{}", waits.log());
+    }
 }

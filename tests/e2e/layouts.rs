@@ -1,5 +1,6 @@
 //! What of a table comes at all, and as what: partitions, generated columns, filters, new tables.
 
+use rowtide_testkit::not_applicable;
 use serde_json::{Value, json};
 
 use crate::host::sql_each;
@@ -165,6 +166,7 @@ fn h34_generated_columns_come_when_they_are_published() {
 fn h35_column_lists_and_row_filters() {
     on_each_version(|server, version| {
         if version < 15 {
+            not_applicable("publications have filters and column lists from PostgreSQL 15 on");
             return;
         }
         let prepare = format!(
@@ -256,5 +258,47 @@ fn h36_tables_that_come_while_running() {
         assert_eq!(host.stop(), Some(0), "{}", host.log());
         let lines = setup.lines();
         assert_eq!(lines.last().unwrap()["after"], json!({"id": 1}));
+    });
+}
+
+/// Hazard 31: a table without a key under FULL: its events have none, each row has one of its own, and
+/// rows that are the same are not told apart.
+#[test]
+fn h31_events_of_a_table_without_a_key_have_none() {
+    on_each_version(|server, _| {
+        let mut stream = Stream::plain(
+            server,
+            &format!(
+                "{DONE} CREATE TABLE k (a int, b text); ALTER TABLE k REPLICA IDENTITY FULL;
+                 CREATE TABLE n (a int, b text)"
+            ),
+        );
+        let told = stream.tell(
+            "INSERT INTO k VALUES (1, 'x'), (1, 'x'), (NULL, NULL); UPDATE k SET b = 'y' WHERE a = 1;
+             DELETE FROM k",
+        );
+        assert_eq!(
+            told,
+            [
+                "schema k 1.0 initial: ",
+                r#"c k 1.0 {"a":1,"b":"x"}"#,
+                r#"c k 1.0 {"a":1,"b":"x"}"#,
+                r#"c k 1.0 {"a":null,"b":null}"#,
+                r#"u k 1.0 {"a":1,"b":"y"}"#,
+                r#"u k 1.0 {"a":1,"b":"y"}"#,
+                r#"d k 1.0 {"a":null,"b":null}"#,
+                r#"d k 1.0 {"a":1,"b":"y"}"#,
+                r#"d k 1.0 {"a":1,"b":"y"}"#,
+            ]
+        );
+        let lines = stream.setup.lines();
+        let of_k = |line: &&Value| line["source"]["table"] == "k" && line.get("op").is_some();
+        let events: Vec<&Value> = lines.iter().filter(of_k).collect();
+        assert!(events.iter().all(|event| event["key"].is_null()), "{events:#?}");
+        assert_eq!(events[3]["before"], json!({"a": 1, "b": "x"}));
+        let record =
+            lines.iter().find(|line| line["schema"]["subject"] == "shop.public.k").unwrap();
+        assert_eq!((&record["identity"], &record["key"]), (&json!("full"), &json!([])));
+        stream.stop();
     });
 }

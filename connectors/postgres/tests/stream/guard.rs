@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rowtide_sdk::{Class, FactValue, Reporter};
-use rowtide_testkit::{Postgres, postgres_versions};
+use rowtide_testkit::{Postgres, not_applicable, postgres_versions};
 use serde_json::json;
 use tokio_postgres::Client;
 
@@ -224,6 +224,7 @@ async fn h17_a_slot_that_loses_its_log_is_warned_of_and_then_refused() {
 async fn h17_a_slot_that_was_idle_for_too_long_is_refused_by_name() {
     for version in postgres_versions() {
         if version.parse::<u32>().unwrap() < 18 {
+            not_applicable("slots end by their idle time from PostgreSQL 18 on");
             continue;
         }
         let settings = ["idle_replication_slot_timeout=1s"];
