@@ -56,9 +56,8 @@ proof: ## the long proofs: kill loops and large loads (PROOF='quick', 'kill kafk
 proof-pg: ## hazards of the log by test and version, and the differential test (VERSIONS='17 18', SEEDS=n)
 	@tests/proof/run.sh pg $(VERSIONS)
 
-proof-fuzz: ## everything that reads the server's bytes, by mutation (FUZZ_SECONDS=600 each, FUZZ_SEED)
-	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(step) "fuzzing" \
-	  cargo test --locked --release -p rowtide-postgres --test fuzz -- --nocapture
+proof-fuzz: ## all that reads the server's bytes, by libFuzzer (FUZZ_SECONDS=600 each, FUZZ='texts arrays')
+	@$(step) "fuzzing" tests/fuzz/run.sh $(FUZZ)
 
 bench: bench-pg ## all benchmarks
 
