@@ -66,12 +66,9 @@ async fn take_slowly(host: &mut Host, version: &str) {
     assert!(host.events.is_empty(), "{version}: {:?}", host.events);
 }
 
-async fn insert(sql: &Client) {
-    run(
-        sql,
-        &format!("INSERT INTO t SELECT g, repeat('x', {WIDTH}) FROM generate_series(1, {ROWS}) g"),
-    )
-    .await;
+async fn insert(sql: &Client, from: i32, to: i32) {
+    let rows = format!("SELECT g, repeat('x', {WIDTH}) FROM generate_series({from}, {to}) g");
+    run(sql, &format!("INSERT INTO t {rows}")).await;
 }
 
 /// Sent after its commit: while the host holds back, what waits is a channel of batches of a limited
@@ -85,7 +82,7 @@ async fn h12_a_transaction_larger_than_memory_waits_at_the_server() {
         let setup = Setup::new(&server, "shop").set("streaming", json!("off"));
         let mut host = setup.run();
         host.ready().await;
-        insert(&sql).await;
+        insert(&sql, 1, ROWS).await;
         hold_back(&mut host).await;
         take_slowly(&mut host, &version).await;
         assert_eq!(spooled(&setup.scratch), (0, 0), "{version}");
@@ -106,11 +103,15 @@ async fn h12_a_transaction_larger_than_memory_is_set_aside() {
         let mut host = setup.run();
         host.ready().await;
         run(&sql, "BEGIN").await;
-        insert(&sql).await;
         let in_memory = setup.limits.spool_memory as u64 + AT_THE_SERVER;
-        let all = set_aside(1..=ROWS, WIDTH);
-        wait_for("what is above the limit", || spooled(&setup.scratch).1 + in_memory > all).await;
-        assert!(spooled(&setup.scratch).1 <= all, "{version}: more than there was");
+        // At every moment, however much came before.
+        for last in (ROWS / 6..=ROWS).step_by(usize::try_from(ROWS / 6).unwrap()) {
+            insert(&sql, last - ROWS / 6 + 1, last).await;
+            let all = set_aside(1..=last, WIDTH);
+            let on_disk = || spooled(&setup.scratch).1;
+            wait_for(&mut host, "what is above the limit", || on_disk() + in_memory > all).await;
+            assert!(on_disk() <= all, "{version}: more than there was");
+        }
         assert_eq!(spooled(&setup.scratch).0, 1);
         host.during(Duration::from_millis(50)).await;
         assert!(host.events.is_empty(), "{version}: {:?}", host.events.first());
@@ -135,18 +136,11 @@ fn of_round(session: i32, round: i32) -> std::ops::Range<i32> {
     first..first + ROUND
 }
 
-/// One round of rows, of which a savepoint takes back as many others.
-async fn round(sql: &Client, session: i32, round: i32) {
-    let rows = |ids: std::ops::Range<i32>| {
-        let (first, last) = (ids.start, ids.end - 1);
-        format!(
-            "INSERT INTO t SELECT g, repeat('x', {ROUND_WIDTH})
-             FROM generate_series({first}, {last}) g;"
-        )
-    };
-    let ids = of_round(session, round);
-    let lost = if round == 1 { rows(ids.start + 500..ids.start + 600) } else { String::new() };
-    run(sql, &format!("SAVEPOINT s; {lost} ROLLBACK TO s; {}", rows(ids))).await;
+fn rows(ids: std::ops::Range<i32>) -> String {
+    let (first, last) = (ids.start, ids.end - 1);
+    let rows =
+        format!("SELECT g, repeat('x', {ROUND_WIDTH}) FROM generate_series({first}, {last}) g");
+    format!("INSERT INTO t {rows};")
 }
 
 /// Very many transactions, all streamed and all open at once, ended in another order than they began,
@@ -168,27 +162,37 @@ async fn h12_h39_two_hundred_transactions_at_once() {
             run(&sql, "BEGIN").await;
             sessions.push(sql);
         }
-        for number in 0..ROUNDS {
+        for round in 0..ROUNDS {
             for (session, sql) in (0..).zip(&sessions) {
-                round(sql, session, number).await;
+                run(sql, &rows(of_round(session, round))).await;
             }
         }
         let all_rows = |session: i32| (0..ROUNDS).flat_map(move |round| of_round(session, round));
         let all: u64 = (0..SESSIONS).map(|session| set_aside(all_rows(session), ROUND_WIDTH)).sum();
         let in_memory = setup.limits.spool_memory as u64 + AT_THE_SERVER;
         assert!(all > 10 * in_memory);
-        wait_for("what is above the limit", || spooled(&setup.scratch).1 + in_memory > all).await;
-        wait_for("a file of each", || spooled(&setup.scratch).0 == sessions.len()).await;
+        wait_for(&mut host, "what is above the limit", || {
+            spooled(&setup.scratch).1 + in_memory > all
+        })
+        .await;
+        wait_for(&mut host, "a file of each", || spooled(&setup.scratch).0 == sessions.len()).await;
         host.during(Duration::from_millis(50)).await;
         assert!(host.events.is_empty(), "{version}: {:?}", host.events.first());
 
+        // A savepoint of each takes rows back, and others come after it.
+        for (session, sql) in (0..).zip(&sessions) {
+            let (lost, last) = (of_round(session, 10), of_round(session, ROUNDS));
+            run(sql, &format!("SAVEPOINT s; {} ROLLBACK TO s; {}", rows(lost), rows(last))).await;
+        }
         let mut expected = Vec::new();
         for number in 0..SESSIONS {
             let session = number * 77 % SESSIONS;
             let is_kept = session % 3 != 0;
             let end = if is_kept { "COMMIT" } else { "ROLLBACK" };
             run(&sessions[usize::try_from(session).unwrap()], end).await;
-            expected.extend(all_rows(session).filter(|_| is_kept));
+            if is_kept {
+                expected.extend(all_rows(session).chain(of_round(session, ROUNDS)));
+            }
         }
         run(&plain, "INSERT INTO t VALUES (-1)").await;
         expected.push(-1);
@@ -200,7 +204,7 @@ async fn h12_h39_two_hundred_transactions_at_once() {
             host.events.clear();
         }
         assert!(seen == expected, "{version}: not once each, in the order of the commits");
-        let of_one = usize::try_from(ROUNDS * ROUND).unwrap();
+        let of_one = usize::try_from((ROUNDS + 1) * ROUND).unwrap();
         for (at, id) in indexes.iter().enumerate() {
             assert!(id.ends_with(&format!(":{}", at % of_one)), "{version}: {id} at {at}");
         }

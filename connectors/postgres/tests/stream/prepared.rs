@@ -69,7 +69,7 @@ async fn h40_a_prepared_transaction_comes_once_at_its_commit_or_never() {
             run(&sql, "INSERT INTO t VALUES (9001)").await;
             assert_eq!(until_row(&mut host, 9001).await, [9001], "{version} {streaming}");
             let files = || spooled(&setup.scratch).0;
-            wait_for("the spool", || files() == if is_on { 2 } else { 0 }).await;
+            wait_for(&mut host, "the spool", || files() == if is_on { 2 } else { 0 }).await;
 
             // One is committed while the source runs, and one rolled back.
             each(&sql, "COMMIT PREPARED 'e'; ROLLBACK PREPARED 'c'; INSERT INTO t VALUES (9002)")

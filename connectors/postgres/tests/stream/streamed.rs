@@ -27,12 +27,13 @@ pub(crate) fn spooled(scratch: &Path) -> (usize, u64) {
     (files.len(), files.iter().sum())
 }
 
-/// Waits for what must come soon.
-pub(crate) async fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+/// Waits for what must come soon. The host takes batches meanwhile: a source that cannot hand its
+/// progress over stops reading.
+pub(crate) async fn wait_for(host: &mut Host, what: &str, mut holds: impl FnMut() -> bool) {
     let since = Instant::now();
     while !holds() {
         assert!(since.elapsed() < PATIENCE, "{what} did not come");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        host.during(Duration::from_millis(10)).await;
     }
 }
 
@@ -246,7 +247,7 @@ async fn h39_a_transaction_is_streamed_again_after_a_restart() {
         host.ready().await;
         let rows = "INSERT INTO shared SELECT g, repeat('x', 100) FROM generate_series";
         run(&sql, &format!("BEGIN; {rows}(1, 2000) g")).await;
-        wait_for("the spool", || spooled(&setup.scratch).1 > 100_000).await;
+        wait_for(&mut host, "the spool", || spooled(&setup.scratch).1 > 100_000).await;
         run(&other, "INSERT INTO shared VALUES (-1, 'short')").await;
         host.until(1).await;
         let position = host.kill().await;
@@ -254,7 +255,7 @@ async fn h39_a_transaction_is_streamed_again_after_a_restart() {
         std::fs::write(setup.scratch.join("77.spool"), "torn").unwrap();
         let mut host = setup.clone().from(position).run();
         run(&sql, &format!("{rows}(2001, 4000) g")).await;
-        wait_for("the spool", || spooled(&setup.scratch).1 > 400_000).await;
+        wait_for(&mut host, "the spool", || spooled(&setup.scratch).1 > 400_000).await;
         assert_eq!(spooled(&setup.scratch).0, 1, "the last session's file is still there");
         run(&sql, "COMMIT").await;
         host.until(4000).await;
@@ -277,9 +278,9 @@ async fn h39_a_rolled_back_transaction_leaves_nothing() {
             "BEGIN; INSERT INTO shared SELECT g, repeat('x', 100) FROM generate_series(1, 5000) g",
         )
         .await;
-        wait_for("the spool", || spooled(&setup.scratch).1 > 500_000).await;
+        wait_for(&mut host, "the spool", || spooled(&setup.scratch).1 > 500_000).await;
         run(&sql, "ROLLBACK").await;
-        wait_for("the end of the spool", || spooled(&setup.scratch).0 == 0).await;
+        wait_for(&mut host, "the end of the spool", || spooled(&setup.scratch).0 == 0).await;
         run(&sql, "INSERT INTO shared VALUES (1, 'kept')").await;
         assert_eq!(host.until(1).await, ["c public.shared none > id=1,v=kept"], "{version}");
         host.stop().await;
@@ -332,7 +333,7 @@ async fn h09_progress_goes_on_beside_a_streamed_transaction() {
         let mut host = setup.run();
         host.ready().await;
         run(&sql, "BEGIN; INSERT INTO shared SELECT g, 'x' FROM generate_series(1, 2000) g").await;
-        wait_for("the spool", || spooled(&setup.scratch).1 > 0).await;
+        wait_for(&mut host, "the spool", || spooled(&setup.scratch).1 > 0).await;
         let before = host.place().confirm;
         for _ in 0..4 {
             run(&other, "INSERT INTO unwanted SELECT 'x' FROM generate_series(1, 1000)").await;
