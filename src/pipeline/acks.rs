@@ -85,7 +85,7 @@ mod tests {
     proptest! {
         /// Against a naive model: a flag per batch, and the longest run of set flags.
         #[test]
-        fn the_watermark_is_the_longest_durable_prefix(steps in steps()) {
+        fn h10_the_watermark_is_the_longest_durable_prefix(steps in steps()) {
             let mut tracker = AckTracker::default();
             let mut model: Vec<bool> = Vec::new();
             let mut taken = 0;

@@ -256,7 +256,7 @@ fn h25_a_table_dropped_and_created_again() {
 
 /// The four identities, and what each change of them means for keys and old images.
 #[test]
-fn h21_changes_of_the_replica_identity() {
+fn h21_h30_changes_of_the_replica_identity() {
     on_each_version(|server, _| {
         let mut stream = Stream::plain(
             server,

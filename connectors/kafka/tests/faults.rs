@@ -95,7 +95,7 @@ async fn errors_that_pass_are_retried_in_order() {
 }
 
 #[tokio::test]
-async fn a_record_refused_for_its_size_stops_everything_after_it() {
+async fn h64_a_record_refused_for_its_size_stops_everything_after_it() {
     let (mock, config) = mock();
     let mut harness = Harness::open(config).await;
     fail_next(&mock, &[RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
