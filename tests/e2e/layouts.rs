@@ -120,11 +120,13 @@ fn h33_partitions_as_tables_of_their_own() {
 #[test]
 fn h34_generated_columns_come_when_they_are_published() {
     on_each_version(|server, version| {
+        // What is computed when it is read is in no log.
+        let read = if version >= 18 { ", r int GENERATED ALWAYS AS (a + 1) VIRTUAL" } else { "" };
         let mut stream = Stream::plain(
             server,
             &format!(
                 "{DONE} CREATE TABLE g (id int PRIMARY KEY, a int,
-                 twice int GENERATED ALWAYS AS (a * 2) STORED, z int)"
+                 twice int GENERATED ALWAYS AS (a * 2) STORED, z int{read})"
             ),
         );
         let told = stream.tell("INSERT INTO g (id, a) VALUES (1, 1)");
