@@ -2,22 +2,23 @@
 
 use std::collections::BTreeMap;
 
-/// Words in a page: one bit for each of the 65,536 ids that share their upper half.
-const WORDS: usize = 1024;
+/// Words in a page: one bit for each of the 4096 ids that share their upper 20 bits.
+const WORDS: usize = 64;
 
 /// A set of transaction ids, as bits: a transaction with a rolled back savepoint per row, a million
-/// of them, costs a few hundred kilobytes, because the ids are handed out in turn.
+/// of them, costs a few hundred kilobytes, because the ids are handed out in turn. Pages are small,
+/// because most transactions have a few at most, and many may be open at once.
 #[derive(Debug, Default)]
 pub(crate) struct XidSet {
-    /// By the upper half of the id.
-    pages: BTreeMap<u16, Box<[u64]>>,
+    /// By the upper bits of the id.
+    pages: BTreeMap<u32, Box<[u64]>>,
 }
 
 /// The page, the word in it and the bit in that.
-fn place(xid: u32) -> (u16, usize, u64) {
-    let [a, b, c, d] = xid.to_be_bytes();
-    let low = u16::from_be_bytes([c, d]);
-    (u16::from_be_bytes([a, b]), usize::from(low / 64), 1 << (low % 64))
+fn place(xid: u32) -> (u32, usize, u64) {
+    let [_, _, high, low] = xid.to_be_bytes();
+    let in_page = u16::from_be_bytes([high, low]) % 4096;
+    (xid >> 12, usize::from(in_page / 64), 1 << (in_page % 64))
 }
 
 impl XidSet {
@@ -52,6 +53,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl XidSet {
+        fn bytes(&self) -> usize {
+            self.pages.values().map(|page| size_of_val(&**page)).sum()
+        }
+    }
+
+    #[test]
+    fn h39_what_was_rolled_back_takes_little_memory() {
+        let mut one = XidSet::default();
+        one.insert(7);
+        assert_eq!(one.bytes(), 512);
+        let mut many = XidSet::default();
+        (0..1_000_000).for_each(|xid| many.insert(xid));
+        assert!(many.bytes() < 130_000, "{}", many.bytes());
+    }
 
     proptest! {
         #[test]
