@@ -59,19 +59,21 @@ fn mutated(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
     input
 }
 
+/// Committed inputs without the byte that chooses the check: here all are run.
 fn committed(folder: &str, name: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(ROOT).join("tests/fuzz").join(folder).join(name);
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+    paths.iter().map(|path| std::fs::read(path).unwrap().split_off(1)).collect()
 }
 
 fn fuzz(name: &str) {
-    let Target { check, seeds } = target(name);
+    let Target { checks, seeds } = target(name);
     let corpus = [seeds, committed("corpus", name), committed("regressions", name)].concat();
     let run = |input: &[u8]| {
-        if catch_unwind(AssertUnwindSafe(|| check(input))).is_err() {
+        let all = || checks.iter().for_each(|check| check(input));
+        if catch_unwind(AssertUnwindSafe(all)).is_err() {
             let hex: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
             panic!("{name} fails on {hex}");
         }

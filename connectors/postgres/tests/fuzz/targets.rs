@@ -26,10 +26,16 @@ pub(crate) type Check = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 /// One thing to fuzz.
 pub(crate) struct Target {
-    /// What is run on each input.
-    pub(crate) check: Check,
+    /// What holds; for values, by each decoder.
+    pub(crate) checks: Vec<Check>,
     /// Inputs to begin with.
     pub(crate) seeds: Vec<Vec<u8>>,
+}
+
+impl Target {
+    fn new(check: fn(&[u8]), seeds: Vec<Vec<u8>>) -> Self {
+        Self { checks: vec![Box::new(check)], seeds }
+    }
 }
 
 /// The target of a name. `tests/fuzz/run.sh` lists them, `fuzz.rs` has a test of each.
@@ -40,14 +46,12 @@ pub(crate) fn target(name: &str) -> Target {
     let resolved =
         |oids: &[u32]| decoders(oids.iter().map(|oid| catalog.resolve(*oid, -1)).collect());
     match name {
-        "pgoutput" => Target { check: Box::new(pgoutput), seeds: messages() },
-        "transcripts" => {
-            Target { check: Box::new(transcript), seeds: transcripts().map(joined).collect() }
-        }
+        "pgoutput" => Target::new(pgoutput, messages()),
+        "transcripts" => Target::new(transcript, transcripts().map(joined).collect()),
         "frames" => {
             let mut seeds: Vec<_> = messages().iter().map(|message| framed(message)).collect();
             seeds.push(REFUSAL.to_vec());
-            Target { check: Box::new(frames), seeds }
+            Target::new(frames, seeds)
         }
         "texts" => {
             let scalars = decode::builtin_scalars().map(|oid| decode::builtin(oid, -1).unwrap());
@@ -62,9 +66,9 @@ pub(crate) fn target(name: &str) -> Target {
             resolved(&[&ranges[..], &[CITEXT, CUBE, LTREE, POSINT2]].concat())
         }
         "hstore" => {
-            let Target { check, mut seeds } = resolved(&[HSTORE]);
+            let Target { checks, mut seeds } = resolved(&[HSTORE]);
             seeds.retain(|text| text.is_empty() || text.windows(2).any(|pair| pair == b"=>"));
-            Target { check, seeds }
+            Target { checks, seeds }
         }
         _ => panic!("no fuzz target {name}"),
     }
@@ -74,8 +78,8 @@ pub(crate) fn target(name: &str) -> Target {
 fn decoders(decodings: Vec<Decoding>) -> Target {
     let each: BTreeMap<String, Decoding> =
         decodings.into_iter().map(|decoding| (format!("{decoding:?}"), decoding)).collect();
-    let check = move |raw: &[u8]| each.values().for_each(|decoding| decodes(decoding, raw));
-    Target { check: Box::new(check), seeds: texts() }
+    let check = |decoding| -> Check { Box::new(move |raw| decodes(&decoding, raw)) };
+    Target { checks: each.into_values().map(check).collect(), seeds: texts() }
 }
 
 /// Whatever the bytes: one JSON value of the form, or refused.
