@@ -16,12 +16,58 @@ from kit import Rowtide, Sampler, connector, cpu_seconds, lsn, memory_mb, tool
 
 
 @dataclass(frozen=True)
+class Mode:
+    """How the server is asked to send. What is not named is not asked for."""
+
+    binary: str = ""
+    """Rowtide's `binary`: on, off or auto; pg_recvlogical knows on."""
+    streaming: bool = False
+    """Transactions are sent while they run: protocol 2."""
+    work_mem: str = ""
+    """logical_decoding_work_mem of this connection."""
+
+    @staticmethod
+    def named(text):
+        """From what `str` gives, such as binary+streaming+1GB."""
+        words = text.split("+")
+        binary = {"binary": "on", "text": "off", "auto": "auto"}
+        sizes = [word for word in words if word[0].isdigit()]
+        mode = Mode(
+            next((binary[word] for word in words if word in binary), ""),
+            "streaming" in words, next(iter(sizes), ""),
+        )
+        if str(mode) != text:
+            raise ValueError(f"no such mode: {text}")
+        return mode
+
+    def __str__(self):
+        binary = {"on": "binary", "off": "text", "auto": "auto"}.get(self.binary, "")
+        words = [binary, "streaming" if self.streaming else "", self.work_mem]
+        return "+".join(word for word in words if word) or "plain"
+
+    def options(self):
+        """Options of pgoutput, for pg_recvlogical."""
+        options = ["proto_version=2", "streaming=on"] if self.streaming else ["proto_version=1"]
+        return options + (["binary=true"] if self.binary == "on" else [])
+
+    def settings(self):
+        """Settings of Rowtide's source."""
+        settings = {"binary": self.binary, "logical_decoding_work_mem": self.work_mem,
+                    "streaming": "on" if self.streaming else ""}
+        return {name: value for name, value in settings.items() if value}
+
+
+PLAIN = Mode()
+
+
+@dataclass(frozen=True)
 class Contender:
     """Who reads the backlog; without a sink it is the limit, pg_recvlogical."""
 
     sink: str | None
     transport: str = "tcp"
     validation: str = "always"
+    mode: Mode = PLAIN
 
 
 @dataclass
@@ -68,10 +114,8 @@ class Bench:
         run(workload.load)
         end = self.psql.one("select pg_current_wal_insert_lsn()")
         # One transaction beyond the end, so that a position can be saved that is past it.
-        key = workload.events + 10
-        columns = "id" if workload.name == "wide" else "id, customer, amount, status, created_at"
-        values = str(key) if workload.name == "wide" else f"{key}, 1, 1, 'end', now()"
-        run(f"insert into {workload.table} ({columns}) values ({values}); checkpoint;")
+        run(f"insert into {workload.table} {workload.last.format(workload.events + 10)};"
+            "checkpoint;")
         return Backlog(workload, lsn(end))
 
     def drop(self, backlog):
@@ -126,11 +170,16 @@ class Bench:
         end = f"{backlog.end >> 32:X}/{backlog.end & 0xFFFFFFFF:X}"
         command = [
             tool("pg_recvlogical"), "-h", host, "-p", self.postgres.port, "-U", "postgres",
-            "-d", "postgres", "-S", slot, "--start", "-o", "proto_version=1",
-            "-o", f"publication_names=bench_{backlog.workload.name}", "--endpos", end,
-            "-f", "/dev/null", "--no-loop",
+            "-d", "postgres", "-S", slot, "--start", "--endpos", end, "-f", "/dev/null",
+            "--no-loop", "-o", f"publication_names=bench_{backlog.workload.name}",
         ]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        for option in contender.mode.options():
+            command += ["-o", option]
+        environment = dict(os.environ)
+        if contender.mode.work_mem:
+            work_mem = f"-c logical_decoding_work_mem={contender.mode.work_mem}"
+            environment["PGOPTIONS"] = work_mem
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
         pid, began = self._started(slot, lambda: process.poll() is None)
         sampler = Sampler(pid)
         _, status, usage = os.wait4(process.pid, 0)
@@ -143,11 +192,13 @@ class Bench:
     def _rowtide(self, backlog, contender, slot):
         """rowtide reads to the end, until its position is saved."""
         folder = self.folder / slot
-        rowtide = Rowtide(folder, slot, connector(
+        section = connector(
             self.postgres.url_by(contender.transport), slot,
             f"bench_{backlog.workload.name}", [backlog.workload.table],
             self.sink(contender.sink, folder), validation=contender.validation,
-        ))
+        )
+        section["source"].update(contender.mode.settings())
+        rowtide = Rowtide(folder, slot, section)
         rowtide.start()
         try:
             pid, began = self._started(slot, rowtide.is_running)

@@ -1,7 +1,8 @@
 """PostgreSQL end to end, side by side with pg_recvlogical in the same run. See README.md.
 
 SIZE (1) scales the workloads, ROUNDS (2) the repetitions, CASES (all) chooses among
-narrow single wide full unix validation cold_start idle, IDLE_SECONDS (60), PG (18).
+narrow single wide full toast toast_bytea unix validation cold_start idle, MODES those of Rowtide
+beside its defaults ("" for none), IDLE_SECONDS (60), PG (18).
 Ends with one JSON line per case.
 """
 
@@ -18,10 +19,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "proof"))
 # pylint: disable=wrong-import-position
 import small  # noqa: E402
 from kit import ROOT, Kafka, Postgres, die, say  # noqa: E402
-from measure import Bench, Contender  # noqa: E402
+from measure import Bench, Contender, Mode  # noqa: E402
 from workloads import all_workloads  # noqa: E402
 
-CASES = ["narrow", "single", "wide", "full", "unix", "validation", "cold_start", "idle"]
+CASES = ["narrow", "single", "wide", "full", "toast", "toast_bytea", "unix", "validation",
+         "cold_start", "idle"]
+LIMITS = ["plain", "binary", "streaming", "binary+streaming", "1GB", "binary+1GB"]
+"""How pg_recvlogical can be served; the first is the limit that noise is seen by."""
+MODES = ["binary", "streaming", "binary+1GB"]
+"""Of Rowtide, beside its defaults."""
 SPREAD_MAX = 0.10
 """Rounds whose two limit runs differ by more say nothing: the machine was not quiet."""
 EXTRA_ROUNDS = 3
@@ -33,15 +39,22 @@ def spread(values):
     return max(values) / min(values) - 1
 
 
-class Group:
-    """Contenders over one backlog, in turn and back again, between two runs of the limit."""
+def modes_of(workload, names):
+    """Of these modes, those that make a difference for the workload."""
+    modes = [Mode.named(mode) for mode in names]
+    return [mode for mode in modes if workload.is_large or not (mode.streaming or mode.work_mem)]
 
-    def __init__(self, bench, backlog, label, contenders, limit):
+
+class Group:
+    """Contenders over one backlog, in turn and back again, between two runs of each limit."""
+
+    def __init__(self, bench, backlog, label, contenders, limits):
         self.bench = bench
         self.backlog = backlog
         self.label = label
         self.contenders = contenders
-        self.limit = limit
+        self.limits = limits
+        self.limit = limits[0]
         self.rounds = []
         self.discarded = 0
         self.noisy = 0
@@ -68,46 +81,85 @@ class Group:
             self.rounds.extend(counted)
 
     def _round(self):
-        order = [self.limit, *self.contenders, *reversed(self.contenders), self.limit]
+        order = [*self.limits, *self.contenders]
         done = {contender: [] for contender in order}
-        for contender in order:
+        for contender in [*order, *reversed(self.contenders), *reversed(self.limits)]:
             run = self.bench.run(self.backlog, contender)
             done[contender].append(run)
-            say(f"  {self.label:<8} {name(contender):<22} {run.wall:6.2f} s"
+            say(f"  {self.label:<11} {name(contender):<32} {run.wall:6.2f} s"
                 f"  own CPU {run.cpu:5.2f} s  walsender {run.server_cpu:5.2f} s"
                 f"  peak {run.peak_rss:5.1f} MB")
         return done
+
+    def best(self):
+        """The fastest of the limits."""
+        return min(self.limits, key=lambda limit: median(self.runs(limit), "wall"))
 
     def runs(self, contender):
         """All runs of one contender."""
         return [run for done in self.rounds for run in done[contender]]
 
-    def ratios(self, contender):
+    def ratios(self, contender, limit):
         """Of each round: the limit's time over the contender's."""
         return [
-            sum(run.wall for run in done[self.limit]) / sum(run.wall for run in done[contender])
+            sum(run.wall for run in done[limit]) / sum(run.wall for run in done[contender])
             for done in self.rounds
         ]
+
+    def _speed(self, runs, prefix=""):
+        """Events in a second, and MB of large values."""
+        workload, wall = self.backlog.workload, median(runs, "wall")
+        speed = {f"{prefix}events_per_s": round(workload.events / wall)}
+        if workload.bytes:
+            speed[f"{prefix}mb_per_s"] = round(workload.bytes / 2**20 / wall)
+        return speed
 
     def line(self, contender):
         """The JSON of a case."""
         runs = self.runs(contender)
         millions = self.backlog.workload.events / 1e6
-        ratios = self.ratios(contender)
+        best = self.best()
+        ratios, to_best = self.ratios(contender, self.limit), self.ratios(contender, best)
         limit = self.runs(self.limit)
         return {
             "bench": "pg", "workload": self.label, "sink": contender.sink, "headers": "none",
             "transport": contender.transport, "validation": contender.validation,
+            "mode": str(contender.mode),
             "ratio_to_limit": round(statistics.median(ratios), 3),
             "ratio_min": round(min(ratios), 3), "ratio_max": round(max(ratios), 3),
-            "events_per_s": round(millions * 1e6 / median(runs, "wall")),
-            "limit_events_per_s": round(millions * 1e6 / median(limit, "wall")),
+            "best_limit": str(best.mode),
+            "ratio_to_best": round(statistics.median(to_best), 3),
+            "ratio_to_best_min": round(min(to_best), 3),
+            "ratio_to_best_max": round(max(to_best), 3),
+            **self._speed(runs), **self._speed(limit, "limit_"),
+            **self._speed(self.runs(best), "best_limit_"),
             "cpu_s_per_m": round(median(runs, "cpu") / millions, 3),
             "limit_cpu_s_per_m": round(median(limit, "cpu") / millions, 3),
             "walsender_cpu_s_per_m": round(median(runs, "server_cpu") / millions, 3),
             "peak_rss_mb": round(max(run.peak_rss for run in runs), 1),
             "runs": len(runs), "discarded_rounds": self.discarded, "noisy_rounds": self.noisy,
         }
+
+    def limit_line(self, limit):
+        """The JSON of a limit."""
+        runs = self.runs(limit)
+        millions = self.backlog.workload.events / 1e6
+        ratios = self.ratios(limit, self.limit)
+        return {
+            "bench": "pg", "workload": self.label, "limit": "pg_recvlogical",
+            "transport": limit.transport, "mode": str(limit.mode),
+            "ratio_to_plain": round(statistics.median(ratios), 3),
+            "ratio_min": round(min(ratios), 3), "ratio_max": round(max(ratios), 3),
+            **self._speed(runs),
+            "cpu_s_per_m": round(median(runs, "cpu") / millions, 3),
+            "walsender_cpu_s_per_m": round(median(runs, "server_cpu") / millions, 3),
+            "runs": len(runs), "discarded_rounds": self.discarded, "noisy_rounds": self.noisy,
+        }
+
+    def lines(self):
+        """The JSON of all, the limits first."""
+        limits = [self.limit_line(limit) for limit in self.limits]
+        return limits + [self.line(contender) for contender in self.contenders]
 
 
 def median(runs, field):
@@ -117,10 +169,11 @@ def median(runs, field):
 
 def name(contender):
     """For the table."""
+    mode = "" if contender.mode == Mode() else f" {contender.mode}"
     if contender.sink is None:
-        return "pg_recvlogical"
+        return f"pg_recvlogical{mode}"
     off = "" if contender.validation == "always" else f" {contender.validation}"
-    return f"rowtide {contender.sink}{off}"
+    return f"rowtide {contender.sink}{mode}{off}"
 
 
 def throughput(bench, workload, cases, rounds):
@@ -129,18 +182,22 @@ def throughput(bench, workload, cases, rounds):
     say(f"{workload.name}: loading {workload.events} events")
     backlog = bench.load(workload)
     label = "full" if workload.name == "full_rows" else workload.name
-    sinks = [Contender(sink) for sink in ("discard", "jsonl", "kafka")]
+    limits = [Contender(None, mode=mode) for mode in modes_of(workload, LIMITS)]
     if label in cases:
         # The broker's and the server's caches are warm, and the broker's code compiled, for all.
         bench.run(backlog, Contender("kafka"))
-        group = Group(bench, backlog, label, sinks, Contender(None))
+        contenders = [Contender(sink) for sink in ("discard", "jsonl", "kafka")]
+        chosen = os.environ.get("MODES", " ".join(MODES)).replace(",", " ").split()
+        for mode in modes_of(workload, chosen):
+            contenders += [Contender("discard", mode=mode), Contender("kafka", mode=mode)]
+        group = Group(bench, backlog, label, contenders, limits)
         group.measure(rounds)
-        lines += [group.line(contender) for contender in sinks]
+        lines += group.lines()
     if label == "narrow" and "unix" in cases:
-        own = Contender("discard", "unix")
-        group = Group(bench, backlog, label, [own], Contender(None, "unix"))
+        contenders = [Contender("discard", "unix"), Contender("kafka", "unix")]
+        group = Group(bench, backlog, label, contenders, [Contender(None, "unix")])
         group.measure(rounds)
-        lines.append(group.line(own))
+        lines += group.lines()
     if label in ("narrow", "wide") and "validation" in cases:
         lines.append(validation(bench, backlog, label, rounds))
     bench.drop(backlog)
@@ -150,7 +207,7 @@ def throughput(bench, workload, cases, rounds):
 def validation(bench, backlog, label, rounds):
     """What validation costs: own CPU with it over own CPU without, same sink, same backlog."""
     on, off = Contender("discard"), Contender("discard", validation="off")
-    group = Group(bench, backlog, label, [on, off], Contender(None))
+    group = Group(bench, backlog, label, [on, off], [Contender(None)])
     group.measure(rounds)
     always, never = median(group.runs(on), "cpu"), median(group.runs(off), "cpu")
     millions = backlog.workload.events / 1e6
@@ -184,16 +241,23 @@ def machine():
 
 def table(lines):
     """The throughput lines for people."""
-    say(f"\n{'workload':<9}{'via':<6}{'sink':<9}{'ratio':>7}{'(min–max)':>14}{'events/s':>10}"
-        f"{'limit/s':>10}{'CPU s/M':>9}{'limit':>7}{'server':>8}{'peak MB':>9}")
+    say(f"\n{'workload':<12}{'via':<6}{'who':<16}{'mode':<18}{'ratio':>7}{'(min–max)':>12}"
+        f"{'of best':>9}{'(min–max)':>12}{'events/s':>10}{'MB/s':>6}{'CPU s/M':>9}{'server':>8}"
+        f"{'peak MB':>9}")
     for line in lines:
-        if "ratio_to_limit" in line:
-            span = f"{line['ratio_min']:.2f}–{line['ratio_max']:.2f}"
-            say(f"{line['workload']:<9}{line['transport']:<6}{line['sink']:<9}"
-                f"{line['ratio_to_limit']:>7.3f}{span:>14}{line['events_per_s']:>10}"
-                f"{line['limit_events_per_s']:>10}{line['cpu_s_per_m']:>9.2f}"
-                f"{line['limit_cpu_s_per_m']:>7.2f}{line['walsender_cpu_s_per_m']:>8.2f}"
-                f"{line['peak_rss_mb']:>9.1f}")
+        if "limit" in line:
+            ratio, of_best, who, peak = line["ratio_to_plain"], f"{'':>21}", line["limit"], ""
+        elif "ratio_to_limit" in line:
+            span = f"{line['ratio_to_best_min']:.2f}–{line['ratio_to_best_max']:.2f}"
+            ratio, of_best = line["ratio_to_limit"], f"{line['ratio_to_best']:>9.3f}{span:>12}"
+            who, peak = line["sink"], f"{line['peak_rss_mb']:.1f}"
+        else:
+            continue
+        span = f"{line['ratio_min']:.2f}–{line['ratio_max']:.2f}"
+        say(f"{line['workload']:<12}{line['transport']:<6}{who:<16}{line['mode']:<18}"
+            f"{ratio:>7.3f}{span:>12}{of_best}{line['events_per_s']:>10}"
+            f"{line.get('mb_per_s', ''):>6}{line['cpu_s_per_m']:>9.2f}"
+            f"{line['walsender_cpu_s_per_m']:>8.2f}{peak:>9}")
     say("")
 
 
@@ -213,7 +277,11 @@ def main():
             ["max_wal_size=32GB", "checkpoint_timeout=1h", "shared_buffers=256MB",
              "autovacuum=off"],
         )
-        kafka = Kafka(folder / "kafka")
+        # Large values fill the disk soon: what was delivered and counted may go.
+        kafka = Kafka(folder / "kafka", [
+            "log.retention.bytes=268435456", "log.segment.bytes=134217728",
+            "log.retention.check.interval.ms=10000",
+        ])
         try:
             bench = Bench(postgres, kafka, folder)
             facts["server"] = bench.psql.one("select split_part(version(), ' on ', 1)")

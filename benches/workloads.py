@@ -30,6 +30,15 @@ WIDE = "create table wide (id bigint primary key, {});".format(
 )
 
 
+NARROW_LAST = "(id, customer, amount, status, created_at) values ({}, 1, 1, 'end', now())"
+
+LARGE_BYTES = 100_000
+LARGE = """
+create table {name} (id bigint primary key, note text, body {kind});
+alter table {name} alter column body set storage external;
+"""
+
+
 @dataclass(frozen=True)
 class Workload:
     """A table and what is done to it while the slots of all contenders wait."""
@@ -40,6 +49,12 @@ class Workload:
     before: str
     """Written before the slots exist."""
     load: str
+    last: str = "(id) values ({})"
+    """The columns and values of one row more, by its key."""
+    bytes: int = 0
+    """Of large values in all rows together; 0 where there are none."""
+    is_large: bool = False
+    """One transaction that the server does not hold in memory at its default settings."""
 
     @property
     def table(self):
@@ -49,7 +64,8 @@ class Workload:
 
 def _narrow(events):
     rows = NARROW_ROWS.format(first=1, last=events)
-    return Workload("narrow", events, NARROW, "", f"insert into narrow {rows};")
+    load = f"insert into narrow {rows};"
+    return Workload("narrow", events, NARROW, "", load, NARROW_LAST, is_large=True)
 
 
 def _single(events):
@@ -57,7 +73,8 @@ def _single(events):
       insert into single {NARROW_ROWS.format(first="i", last="i")};
       commit;
     end loop; end $$;"""
-    return Workload("single", events, NARROW.replace("table narrow", "table single"), "", load)
+    schema = NARROW.replace("table narrow", "table single")
+    return Workload("single", events, schema, "", load, NARROW_LAST)
 
 
 def _wide(events):
@@ -75,15 +92,28 @@ def _full(events):
     schema += "alter table full_rows replica identity full;"
     before = f"insert into full_rows {NARROW_ROWS.format(first=1, last=events)}; checkpoint;"
     load = "update full_rows set amount = amount + 1, status = 'again';"
-    return Workload("full_rows", events, schema, before, load)
+    return Workload("full_rows", events, schema, before, load, NARROW_LAST, is_large=True)
+
+
+def _large(name, kind, events):
+    # Pieces of one long value of hexadecimal digits, each from another place on.
+    hexadecimal = "(select string_agg(md5(n::text), '') from generate_series(1, 8000) n)"
+    value = hexadecimal if kind == "text" else f"decode({hexadecimal}, 'hex')"
+    load = f"""insert into {name}
+      select g, 'value ' || g, substr(v, g * 17 % 20000 + 1, {LARGE_BYTES})
+      from (select {value} as v offset 0) one, generate_series(1, {events}) g;"""
+    schema = LARGE.format(name=name, kind=kind)
+    return Workload(name, events, schema, "", load, bytes=events * LARGE_BYTES, is_large=True)
 
 
 def all_workloads(size):
-    """The four workloads, scaled."""
+    """The workloads, scaled."""
     scaled = lambda events: max(int(events * size), 1000)  # noqa: E731
     return {
         "narrow": _narrow(scaled(1_000_000)),
         "single": _single(scaled(500_000)),
         "wide": _wide(scaled(400_000)),
         "full": _full(scaled(1_000_000)),
+        "toast": _large("toast", "text", scaled(10_000)),
+        "toast_bytea": _large("toast_bytea", "bytea", scaled(10_000)),
     }

@@ -1,9 +1,16 @@
 """Loads that are too large or a broker that is gone: everything arrives, and memory stays bounded.
 
-    big.py CASE…   value transaction outage freeze; all of them by default
+    big.py CASE…   value transaction held aborted concurrent outage freeze; all of them by default
 
 value        a text of 10 MB, in a create, an update and beside small rows, into both sinks
 transaction  ROWS (5000000) rows in one transaction, into both sinks
+held         with streaming on: ROWS (10000000) rows in one transaction that stays open for HELD
+             seconds (30) after its last statement; the first event is in the broker's log within 1 s
+             of the commit, and the spool folder is empty in the end
+aborted      the same, rolled back: nothing arrives and nothing stays on the disk, and what is
+             committed later arrives
+concurrent   with streaming on: CONNECTIONS (200) transactions at once, written in turn, each above
+             logical_decoding_work_mem, some of them rolled back, or in part
 outage       the broker is killed for OUTAGE seconds (60) under load, and started again
 freeze       the broker is stopped by SIGSTOP for OUTAGE seconds under load
 Peak resident memory must stay within 64 MB at default settings; a value of 10 MB may add three
@@ -14,79 +21,19 @@ Exit code 1: a violation; 2: the harness itself failed.
 import hashlib
 import json
 import os
-import re
 import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import collect
+import streamed
 import verdict
 import workload
-from kit import Kafka, Postgres, Rowtide, connector, cpu_seconds, die, lsn, memory_mb, say
+from kit import die, say
+from testbed import PEAK_MB, Setup, check_peak, check_rows
 
-PEAK_MB = 64
 VALUE_BYTES = 10_000_000
-INDEX = re.compile(rb'^\{"v":"[0-9.]+","id":"[^":]+:[0-9A-F]+/[0-9A-F]+:(\d+)"')
-
-
-class Setup:
-    """A server, perhaps a broker, and rowtide with one connector."""
-
-    def __init__(self, folder, sink, name, tables, settings=()):
-        self.folder = folder / f"{name}-{sink}"
-        self.folder.mkdir()
-        self.name = name
-        self.postgres = Postgres(self.folder / "postgres", os.environ.get("PG", "18"),
-                                 ["max_wal_size=16GB", *settings])
-        self.psql = self.postgres.psql()
-        self.kafka = Kafka(self.folder / "kafka") if sink == "kafka" else None
-        if self.kafka:
-            target = {"type": "kafka", "brokers": self.kafka.brokers}
-        else:
-            target = {"type": "jsonl", "dir": str(self.folder / "events")}
-        self.rowtide = Rowtide(self.folder / "rowtide", name, connector(
-            self.postgres.url_by("tcp"), "big", "big", tables, target,
-        ))
-
-    def start(self):
-        """Starts rowtide and waits until its slot stands."""
-        self.rowtide.start()
-        deadline = time.monotonic() + 60
-        while self.rowtide.saved() is None:
-            if not self.rowtide.is_running() or time.monotonic() > deadline:
-                raise RuntimeError(f"rowtide did not start:\n{self.rowtide.tail()}")
-            time.sleep(0.05)
-
-    def end(self):
-        """The end of the log so far; where nothing is left to deliver, the position passes it."""
-        return lsn(self.psql.one("select pg_current_wal_insert_lsn()"))
-
-    def finish(self, end, seconds):
-        """Waits for the end of the load, then stops; gives the peak and the CPU time."""
-        self.rowtide.wait_saved(end, seconds, poll=0.1)
-        peak = memory_mb(self.rowtide.pid, "VmHWM")
-        cpu = cpu_seconds(self.rowtide.pid)
-        code = self.rowtide.stop()
-        if code != 0:
-            raise RuntimeError(f"rowtide ended with {code}:\n{self.rowtide.tail()}")
-        return round(peak, 1), round(cpu, 2)
-
-    def records(self):
-        """What arrived."""
-        if self.kafka:
-            return collect.from_kafka(self.kafka, f"{self.name}.public.")
-        return collect.from_jsonl(self.folder / "events", f"{self.name}.public.")
-
-    def close(self):
-        """Ends everything."""
-        if self.rowtide.is_running():
-            self.rowtide.kill()
-        self.psql.close()
-        self.postgres.stop()
-        if self.kafka:
-            self.kafka.stop()
 
 
 def value(folder, sink):
@@ -150,29 +97,12 @@ def transaction(folder, sink):
         peak, cpu = setup.finish(end, 1800)
         drained = time.monotonic()
         say(f"  written in {written - began:.0f} s, drained {drained - written:.0f} s later")
-        seen = bytearray(rows)
-        repeats = last = 0
-        disorder = 0
-        for _, _, line in setup.records():
-            found = INDEX.match(line)
-            index = int(found[1])
-            # The raw index is the row's number: one statement wrote them in this order.
-            if f'"after":{{"id":{index + 1},'.encode() not in line:
-                disorder += 1
-            disorder += index < last
-            last = index
-            repeats += seen[index]
-            seen[index] = 1
-        lost = rows - sum(seen)
+        figures, wrong = check_rows(setup.records(), rows)
     finally:
         setup.close()
-    wrong = []
-    if lost or repeats or disorder:
-        wrong.append(f"{lost} lost, {repeats} repeated, {disorder} out of order")
-    if peak > PEAK_MB:
-        wrong.append(f"the peak is {peak} MB, {PEAK_MB} are allowed")
-    return {"events": rows, "lost": lost, "duplicates": repeats, "peak_rss_mb": peak,
-            "cpu_s_per_m": round(cpu / rows * 1e6, 2), "seconds": round(drained - began, 1)}, wrong
+    check_peak(peak, wrong)
+    return {**figures, "peak_rss_mb": peak, "cpu_s_per_m": round(cpu / rows * 1e6, 2),
+            "seconds": round(drained - began, 1)}, wrong
 
 
 def _interrupt(setup, is_freeze, seconds):
@@ -193,7 +123,8 @@ def gone(folder, is_freeze):
     seconds = float(os.environ.get("OUTAGE", "60"))
     name = "freeze" if is_freeze else "outage"
     seed = int(os.environ.get("SEED", time.time()))
-    setup = Setup(folder, "kafka", name, workload.CAPTURED, ["deadlock_timeout=20ms"])
+    settings = ["deadlock_timeout=20ms"]
+    setup = Setup(folder, "kafka", name, workload.CAPTURED, settings=settings)
     try:
         setup.psql.run(workload.SCHEMA)
         setup.start()
@@ -218,8 +149,7 @@ def gone(folder, is_freeze):
     finally:
         setup.close()
     wrong = list(report.lines())
-    if peak > PEAK_MB:
-        wrong.append(f"the peak is {peak} MB, {PEAK_MB} are allowed")
+    check_peak(peak, wrong)
     return {
         "seconds": seconds, "transactions": transactions, "events": report.events,
         "lost": report.count("lost"), "invented": report.count("invented"),
@@ -234,6 +164,9 @@ CASES = {
     "transaction": [
         (sink, lambda folder, sink=sink: transaction(folder, sink)) for sink in ("jsonl", "kafka")
     ],
+    "held": [("kafka", streamed.held)],
+    "aborted": [("kafka", streamed.aborted)],
+    "concurrent": [("kafka", streamed.concurrent)],
     "outage": [("kafka", lambda folder: gone(folder, False))],
     "freeze": [("kafka", lambda folder: gone(folder, True))],
 }
