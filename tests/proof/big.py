@@ -11,6 +11,7 @@ aborted      the same, rolled back: nothing arrives and nothing stays on the dis
              committed later arrives
 concurrent   with streaming on: CONNECTIONS (200) transactions at once, written in turn, each above
              logical_decoding_work_mem, some of them rolled back, or in part
+             (WORK_MEM is that of held and aborted where it is not to be the default)
 outage       the broker is killed for OUTAGE seconds (60) under load, and started again
 freeze       the broker is stopped by SIGSTOP for OUTAGE seconds under load
 Peak resident memory must stay within 64 MB at default settings; a value of 10 MB may add three

@@ -61,6 +61,9 @@ class Spool(threading.Thread):
 def _setup(folder, name, *, settings=(), **source):
     """Kafka, whose log tells when it took a record, and a connector that asks for streaming."""
     topics = {"config": {"message.timestamp.type": "LogAppendTime"}}
+    work_mem = os.environ.get("WORK_MEM")
+    if work_mem:
+        source.setdefault("logical_decoding_work_mem", work_mem)
     return Setup(folder, "kafka", name, ["public.many"], settings=settings, topics=topics,
                  source={"streaming": "on", **source})
 
