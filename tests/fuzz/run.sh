@@ -105,7 +105,7 @@ if [ "$what" = repeat ]; then
   fuzz "$1" "$2"
   exit
 fi
-[ $# -gt 0 ] || set -- pgoutput transcripts frames texts arrays composites ranges hstore
+[ $# -gt 0 ] || set -- pgoutput transcripts frames texts arrays composites ranges hstore binary
 case "$what" in
   run) run_targets "$@" ;;
   corpus) renew "$@" ;;

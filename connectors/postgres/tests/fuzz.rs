@@ -124,3 +124,8 @@ fn ranges() {
 fn hstore() {
     fuzz("hstore");
 }
+
+#[test]
+fn binary() {
+    fuzz("binary");
+}

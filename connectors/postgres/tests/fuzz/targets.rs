@@ -70,6 +70,14 @@ pub(crate) fn target(name: &str) -> Target {
             seeds.retain(|text| text.is_empty() || text.windows(2).any(|pair| pair == b"=>"));
             Target { checks, seeds }
         }
+        "binary" => {
+            let oids = decode::builtin_scalars().chain([1007, 1009, 1020]);
+            let user = [FLOAT_RANGE, HSTORE, CITEXT, LTREE, ADDR, ADDR_ARRAY, ARRAY_OF_DOMAIN];
+            let all: Vec<_> = oids.chain(user).map(|oid| catalog.resolve(oid, -1)).collect();
+            let all = all.into_iter().filter(Decoding::has_binary);
+            let check = |decoding| -> Check { Box::new(move |raw| has_text(&decoding, raw)) };
+            Target { checks: all.map(check).collect(), seeds: binary_values() }
+        }
         _ => panic!("no fuzz target {name}"),
     }
 }
@@ -93,6 +101,12 @@ fn decodes(decoding: &Decoding, raw: &[u8]) {
     } else {
         assert!(checker::is_of_form(&decoding.form, json), "{decoding:?} wrote {json}");
     }
+}
+
+/// Whatever the bytes: text, and what holds of the server's, or refused.
+fn has_text(decoding: &Decoding, raw: &[u8]) {
+    let Some(text) = decoding.text_of(raw) else { return };
+    decodes(decoding, &text);
 }
 
 /// No span reaches past the message, and every value lies behind the one before it.
@@ -178,6 +192,34 @@ fn texts() -> Vec<Vec<u8>> {
     let rows = data("data").concat();
     let texts = rows.iter().filter_map(|row| row["out"].as_str()).filter(|text| text.len() < 2000);
     texts.chain(more).map(|text| text.as_bytes().to_vec()).collect()
+}
+
+/// Values in binary, each the shape of several types: numbers of every width, values behind their
+/// lengths, a range, and arrays.
+fn binary_values() -> Vec<Vec<u8>> {
+    let numbers = [0u8, 1, 2, 4, 6, 8, 12, 13, 16, 24, 32].map(|width| vec![1; usize::from(width)]);
+    let values = [
+        // The numeric -12345.67, an inet, a path of one point, and versions before text.
+        "0003000140000002000109291a2c",
+        "02200004c0a80105",
+        "01000000013ff00000000000004000000000000000",
+        "017b7d",
+        // A range of int4, [1,5), and one without an upper bound.
+        "02000000040000000100000004 00000005",
+        "1200000004 00000001",
+        "0000000100000011 02 00000004 00000001 00000004 00000005",
+        // Arrays of int4: {1,NULL}, [0:1][1:1], and of text: {ab}.
+        "00000001 00000001 00000017 00000002 00000001 00000004 00000001 ffffffff",
+        "00000002 00000000 00000017 00000002 00000000 00000001 00000001 \
+         00000004 00000001 00000004 00000002",
+        "00000001 00000000 00000019 00000001 00000001 00000002 6162",
+        // A composite of two texts and an int4, an hstore, a tsvector.
+        "00000003 00000019 00000001 78 00000019 ffffffff 00000017 00000004 00000007",
+        "00000002 00000001 61 00000001 62 00000001 63 ffffffff",
+        "00000001 63617400 0002 c001 0003",
+    ];
+    let unspaced = values.map(|hex| unhex(&hex.replace(char::is_whitespace, "")));
+    numbers.into_iter().chain(unspaced).collect()
 }
 
 /// Recorded transcripts without their longest messages, as the server sends them by protocol 1, and

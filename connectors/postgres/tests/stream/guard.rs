@@ -202,6 +202,8 @@ async fn h17_a_slot_that_loses_its_log_is_warned_of_and_then_refused() {
         sql.batch_execute("ALTER SYSTEM SET max_wal_size = '8GB'").await.unwrap();
         sql.batch_execute("SELECT pg_reload_conf()").await.unwrap();
         until_shown(&sql, "max_wal_size", "8GB").await;
+        // Nor one that began before, which this one waits for.
+        sql.batch_execute("CHECKPOINT").await.unwrap();
         segments(&sql, 9).await;
         until(&mut host, "a slot that is nearly lost", || warned("RT2341")).await;
         segments(&sql, 6).await;

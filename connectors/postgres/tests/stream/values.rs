@@ -522,20 +522,26 @@ async fn h64_a_row_above_the_limit_is_one_events_trouble() {
 }
 
 /// Text of more than a gigabyte cannot be made by the server: said with what to do, and nothing is
-/// skipped.
+/// skipped. In binary the server can send the value, and it is one event's trouble.
 #[tokio::test]
 async fn h64_a_value_that_the_server_cannot_print_stops_the_stream() {
     for version in postgres_versions() {
         let Some(server) = Postgres::start(&version, &[]) else { return };
         let schema = "CREATE TABLE t (id int PRIMARY KEY, v bytea)";
         let sql = database(&server, "shop", schema).await;
-        let mut host = Setup::new(&server, "shop").run();
+        let mut binary = Setup::new(&server, "shop").run();
+        binary.ready().await;
+        let in_text = Setup::new(&server, "shop").set("slot", json!("in_text"));
+        let mut host = in_text.set("binary", json!("off")).run();
         host.ready().await;
         sql.batch_execute("INSERT INTO t VALUES (1, repeat('x', 540000000)::bytea)").await.unwrap();
         let error = host.error().await;
         assert_eq!(error.code().0, "RT2122", "{version}: {error}");
         assert!(error.remedy().unwrap().contains("column list"), "{version}: {error}");
         assert!(host.events.is_empty(), "{version}");
+        binary.until(1).await;
+        assert_eq!(binary.events[0].poison, Some("RT2210"), "{version}");
+        binary.stop().await;
     }
 }
 
