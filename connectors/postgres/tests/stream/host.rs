@@ -305,7 +305,7 @@ impl Host {
             let error = (&mut self.task).await.unwrap().unwrap_err();
             // The server has not let go of the source before this one yet.
             assert_eq!(error.code().0, "RT2118", "the source ended: {error}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // Before anything is awaited: `during` may end this call there.
             *self = Self {
                 events: std::mem::take(&mut self.events),
                 saves: self.saves,
