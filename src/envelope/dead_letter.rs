@@ -89,7 +89,7 @@ fn write_raw_image(plan: &Plan, cells: &Cells<'_>, out: &mut JsonWriter) {
             continue;
         }
         let raw = match cells.cell(index) {
-            Cell::Value(span) => Some(cells.bytes(span)),
+            Cell::Value(span) => Some(column.decode.text(cells.bytes(span))),
             Cell::Null => None,
             Cell::Absent | Cell::Unchanged => continue,
         };
@@ -98,9 +98,9 @@ fn write_raw_image(plan: &Plan, cells: &Cells<'_>, out: &mut JsonWriter) {
         match raw {
             None => out.null(),
             Some(raw) => {
-                if out.utf8_string(raw).is_err() {
+                if out.utf8_string(&raw).is_err() {
                     out.raw(b"{\"hex\":\"");
-                    for byte in raw {
+                    for byte in raw.iter() {
                         out.hex_byte(*byte);
                     }
                     out.raw(b"\"}");

@@ -108,7 +108,7 @@ fn write_value(
 ) -> Result<(), Violation> {
     let malformed = |error| Violation::malformed(plan, index, error);
     if let Some(mask) = column.mask {
-        write_masked(mask, raw, out);
+        write_masked(mask, &column.decode.text(raw), out);
         return Ok(());
     }
     if !notes.force_raw.is_empty() && notes.force_raw.contains(&index) {
@@ -153,7 +153,7 @@ pub(super) fn write_key(
             Cell::Value(span) => {
                 let raw = cells.bytes(span);
                 match column.mask {
-                    Some(mask) => write_masked(mask, raw, out),
+                    Some(mask) => write_masked(mask, &column.decode.text(raw), out),
                     None => {
                         column
                             .decode

@@ -368,6 +368,9 @@ struct Tuples<'a, 'c> {
     text: &'c mut Vec<u8>,
 }
 
+/// What stands before a value in a tuple: its kind and its length.
+const KEPT_HEAD: u32 = 5;
+
 /// Set in the start of a span of text that was made of a binary value. Batches are smaller.
 pub(crate) const IN_TEXT: u32 = 1 << 31;
 
@@ -415,6 +418,10 @@ impl<'a> Tuples<'a, '_> {
         let binary = self.binary.get(column).and_then(Option::as_ref).ok_or(NOT_TEXT)?;
         let start = self.text.len();
         let span = match binary.convert(raw, self.text).ok_or(NOT_TEXT)? {
+            Converted::Kept => Span {
+                start: span.start.saturating_sub(KEPT_HEAD),
+                len: span.len.saturating_add(KEPT_HEAD),
+            },
             Converted::Same(skip) => {
                 let skip = u32::try_from(skip).map_err(|_| NOT_TEXT)?;
                 Span { start: span.start.saturating_add(skip), len: span.len.saturating_sub(skip) }

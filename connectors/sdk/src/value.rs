@@ -1,5 +1,7 @@
 //! Values: the forms a column can take in JSON, and the decoders that write them.
 
+use std::borrow::Cow;
+
 use crate::json::{JsonWriter, Written};
 
 /// What is wrong with a value. Never holds the value itself (invariant A6).
@@ -24,6 +26,11 @@ pub trait Decode: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`ValueError`] where the bytes are not of the type.
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError>;
+
+    /// The server's own text of `raw`, where a batch keeps the value in another form.
+    fn text<'r>(&self, raw: &'r [u8]) -> Cow<'r, [u8]> {
+        Cow::Borrowed(raw)
+    }
 
     /// Appends `raw` as a JSON string of the server's own text, for a JSON column which must stand
     /// as text in one image because it does in the other.

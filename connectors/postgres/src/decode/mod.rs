@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use rowtide_sdk::{Decode, Form, JsonWriter, StringKind, ValueError, Written};
 
-use binary::{Binary, Converted};
+use binary::Binary;
 use builtin::{BUILTINS, Builtin};
 pub(crate) use text::write_base64;
 
@@ -49,10 +49,7 @@ impl Decoding {
     /// has none that is understood here, or the bytes are not of the type.
     pub fn text_of(&self, value: &[u8]) -> Option<Vec<u8>> {
         let mut text = Vec::new();
-        match self.binary.as_ref()?.convert(value, &mut text)? {
-            Converted::Same(skip) => value.get(skip..).map(<[u8]>::to_vec),
-            Converted::Written => Some(text),
-        }
+        self.binary.as_ref()?.write(value, &mut text).map(|()| text)
     }
 
     /// Whether values may come in binary.

@@ -1,6 +1,10 @@
 //! Text, and types whose text is their form.
 
+use std::borrow::Cow;
+
 use rowtide_sdk::{Decode, JsonWriter, ValueError, Written};
+
+use super::binary::number::bytea;
 
 /// Text without a length, and the server's text of types that have no JSON counterpart.
 #[derive(Debug)]
@@ -98,9 +102,18 @@ impl Decode for Uuid {
     }
 }
 
-/// `bytea` in the server's hex output, written as base64 without a buffer in between.
+/// `bytea` in the server's hex output, or in binary as a tuple holds it (see
+/// [`Converted::Kept`](super::binary::Converted::Kept)); written as base64 without a buffer in between.
 #[derive(Debug)]
 pub(super) struct Bytea;
+
+/// The bytes of a value that is kept in binary.
+fn kept(raw: &[u8]) -> Option<&[u8]> {
+    match raw {
+        [b'b', _, _, _, _, bytes @ ..] => Some(bytes),
+        _ => None,
+    }
+}
 
 const MALFORMED_BYTEA: ValueError = ValueError::Malformed("bytea in hex output");
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -155,6 +168,10 @@ const BAD_HEX: u32 = 0x8000_0000;
 
 impl Decode for Bytea {
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
+        if let Some(bytes) = kept(raw) {
+            write_base64(bytes, out);
+            return Ok(Written::Form);
+        }
         let hex = raw.strip_prefix(b"\\x").ok_or(MALFORMED_BYTEA)?;
         out.reserve(hex.len() / 3 * 2 + 8);
         out.byte(b'"');
@@ -182,6 +199,13 @@ impl Decode for Bytea {
         out.byte(b'"');
         Ok(Written::Form)
     }
+
+    fn text<'r>(&self, raw: &'r [u8]) -> Cow<'r, [u8]> {
+        let Some(bytes) = kept(raw) else { return Cow::Borrowed(raw) };
+        let mut text = Vec::new();
+        let _always_some = bytea(bytes, &mut text);
+        Cow::Owned(text)
+    }
 }
 
 /// The base64 text of 24 bits.
@@ -199,9 +223,18 @@ fn base64_group(bits: u32) -> [u8; 4] {
 pub(crate) fn write_base64(bytes: &[u8], out: &mut JsonWriter) {
     out.reserve(bytes.len() / 3 * 4 + 6);
     out.byte(b'"');
-    let (groups, tail) = bytes.as_chunks::<3>();
-    for &[a, b, c] in groups {
-        out.raw(&base64_group(u32::from_be_bytes([0, a, b, c])));
+    let group = |&[a, b, c]: &[u8; 3]| base64_group(u32::from_be_bytes([0, a, b, c]));
+    let (steps, rest) = bytes.as_chunks::<24>();
+    for step in steps {
+        let mut text = [0u8; 32];
+        for (three, four) in step.as_chunks::<3>().0.iter().zip(text.as_chunks_mut::<4>().0) {
+            *four = group(three);
+        }
+        out.raw(&text);
+    }
+    let (groups, tail) = rest.as_chunks::<3>();
+    for three in groups {
+        out.raw(&group(three));
     }
     match *tail {
         [a] => {
@@ -233,5 +266,29 @@ fn write_tail(tail: &[u8], out: &mut JsonWriter) -> u32 {
             bits
         }
         _ => BAD_HEX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(raw: &[u8]) -> String {
+        let mut out = JsonWriter::new(Vec::new());
+        Bytea.write(raw, &mut out).unwrap();
+        String::from_utf8(out.into_inner()).unwrap()
+    }
+
+    #[test]
+    fn bytes_kept_in_binary_are_those_of_the_text() {
+        for len in 0..100u8 {
+            let bytes: Vec<u8> = (0..len).map(|at| at.wrapping_mul(37).wrapping_add(len)).collect();
+            let kept = [b"b\0\0\0".as_slice(), &[len], &bytes].concat();
+            let text = Bytea.text(&kept);
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(*text, *format!("\\x{hex}").as_bytes());
+            assert_eq!(written(&kept), written(&text));
+            assert_eq!(Bytea.text(&text), text, "text is its own");
+        }
     }
 }

@@ -361,7 +361,8 @@ fn taken(
         // A standby that is behind the one that the change came from.
         return Some(Answer::Wait);
     }
-    let count = asked.table.columns.len();
+    let columns = &asked.table.columns;
+    let count = columns.len();
     let after = batch.image(change.after?, count).to_vec();
     let before = change.before.map(|image| batch.image(image, count).to_vec()).unwrap_or_default();
     let changed = Some(Answer::Outcome(Err(NotReselected::Changed)));
@@ -373,9 +374,13 @@ fn taken(
             (Cell::Unchanged, Some(old @ (Cell::Value(_) | Cell::Null))) => *old,
             _ => cell,
         };
+        let is_same = |span: Span, now: &str| {
+            let text = columns.get(index).map(|column| column.decode.text(span.of(&batch.bytes)));
+            text.as_deref() == Some(now.as_bytes())
+        };
         let column = u32::try_from(index).ok()?;
         match (filled, now) {
-            (Cell::Value(span), Some(now)) if span.of(&batch.bytes) == now.as_bytes() => {}
+            (Cell::Value(span), Some(now)) if is_same(span, now) => {}
             (Cell::Null, None) | (Cell::Absent, _) => {}
             (Cell::Unchanged, Some(now)) if needed.contains(&column) => {
                 let start = batch.bytes.len();

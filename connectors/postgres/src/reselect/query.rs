@@ -242,13 +242,14 @@ pub(super) fn statement(
 /// `, xid, key…` of one row.
 fn key_values(batch: &Batch, target: &Target, wanted: &Wanted, row: &Row) -> Option<String> {
     let Some(Entry::Change(change)) = batch.entries.get(row.entry) else { return None };
-    let columns = batch.tables.get(row.table)?.columns.len();
+    let columns = &batch.tables.get(row.table)?.columns;
     let tx = batch.txs.get(change.tx as usize)?;
     let xid: u32 = std::str::from_utf8(tx.id.of(&batch.text)).ok()?.parse().ok()?;
     let mut values = format!(", {xid}::bigint");
-    let spans = key_spans(batch, change.after, change.before, columns, wanted)?;
-    for (span, (_, type_name, _)) in spans.into_iter().zip(&target.key) {
-        let text = std::str::from_utf8(span.of(&batch.bytes)).ok()?;
+    let spans = key_spans(batch, change.after, change.before, columns.len(), wanted)?;
+    for (span, (at, type_name, _)) in spans.into_iter().zip(&target.key) {
+        let text = columns.get(*at)?.decode.text(span.of(&batch.bytes));
+        let text = std::str::from_utf8(&text).ok()?;
         // Writing to a String cannot fail.
         let _ = write!(values, ", {}::{type_name}", literal(text));
     }

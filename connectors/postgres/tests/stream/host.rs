@@ -59,8 +59,14 @@ fn image(batch: &Batch, table: &rowtide_sdk::Table, image: Image) -> String {
             }
             Cell::Null => "-".to_owned(),
             Cell::Unchanged => "?".to_owned(),
-            Cell::Value(span) if span.len > 60 => format!("{} bytes", span.len),
-            Cell::Value(span) => String::from_utf8_lossy(span.of(&batch.bytes)).into_owned(),
+            Cell::Value(span) => {
+                let text = column.decode.text(span.of(&batch.bytes));
+                if text.len() > 60 {
+                    format!("{} bytes", text.len())
+                } else {
+                    String::from_utf8_lossy(&text).into_owned()
+                }
+            }
         };
         parts.push(format!("{}={value}", column.name));
     }

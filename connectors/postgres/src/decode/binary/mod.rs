@@ -3,13 +3,13 @@
 //! With `binary 'true'` pgoutput sends what a type's send function gives (`pg_type.typsend`; their C
 //! sources are the only description of the formats). There is one decoder per type, that of the text:
 //! what comes in binary is put into text first, so that the JSON of a value cannot depend on how it
-//! came. Nothing here does I/O or panics on any bytes.
+//! came. Only `bytea` is kept as it came, as its text is twice as long. Nothing here does I/O or panics on any bytes.
 
 mod float;
 mod geometry;
 mod nested;
 mod network;
-mod number;
+pub(super) mod number;
 mod time;
 mod words;
 
@@ -24,6 +24,8 @@ pub(crate) enum Binary {
     Text,
     /// The text follows a byte for the format's version, which must be 1.
     Versioned,
+    /// `bytea`: as text it would be twice as long, and its decoder takes both.
+    Bytes,
     /// Anything of one piece.
     Scalar(Convert),
     /// An array.
@@ -50,6 +52,9 @@ pub(crate) enum Converted {
     Same(usize),
     /// It was written.
     Written,
+    /// The value as the tuple holds it, with its kind `b` and its length before it, which tell it from
+    /// text.
+    Kept,
 }
 
 impl Binary {
@@ -59,6 +64,7 @@ impl Binary {
         let convert: Convert = match oid {
             19 | 25 | 114 | 142 | 1042 | 1043 | 1790 => return Some(Self::Text),
             3802 | 4072 => return Some(Self::Versioned),
+            17 => return Some(Self::Bytes),
             3904 => return Self::range_of(23),
             3906 => return Self::range_of(1700),
             3908 => return Self::range_of(1114),
@@ -74,7 +80,6 @@ impl Binary {
             22 => return Some(Self::Vector(number::int2)),
             30 => return Some(Self::Vector(number::oid)),
             16 => number::bool,
-            17 => number::bytea,
             18 => words::char,
             20 => number::int8,
             21 => number::int2,
@@ -132,15 +137,17 @@ impl Binary {
         match self {
             Self::Text => Some(Converted::Same(0)),
             Self::Versioned => (raw.first() == Some(&1)).then_some(Converted::Same(1)),
+            Self::Bytes => Some(Converted::Kept),
             Self::Scalar(convert) => convert(raw, out).map(|()| Converted::Written),
             nested => nested.write(raw, out).map(|()| Converted::Written),
         }
     }
 
-    /// Writes a value's text behind `out`.
-    fn write(&self, raw: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    /// Writes a value's text behind `out`, whatever a batch would keep it as.
+    pub(super) fn write(&self, raw: &[u8], out: &mut Vec<u8>) -> Option<()> {
         match self {
             Self::Text => out.extend_from_slice(raw),
+            Self::Bytes => number::bytea(raw, out)?,
             Self::Versioned => out.extend_from_slice(raw.strip_prefix(&[1])?),
             Self::Scalar(convert) => convert(raw, out)?,
             Self::Array { element, delimiter } => nested::array(element, *delimiter, raw, out)?,

@@ -110,7 +110,7 @@ fn special(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// In hex, as `bytea_output` has it.
-pub(super) fn bytea(raw: &[u8], out: &mut Vec<u8>) -> Option<()> {
+pub(in crate::decode) fn bytea(raw: &[u8], out: &mut Vec<u8>) -> Option<()> {
     out.extend_from_slice(b"\\x");
     let start = out.len();
     out.resize(start.checked_add(raw.len().checked_mul(2)?)?, 0);
