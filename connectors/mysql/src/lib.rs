@@ -1,0 +1,3 @@
+//! MySQL and MariaDB as a source: the binlog over a replication connection of our own.
+
+pub mod decode;
