@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rowtide_sdk::{ContentEncoding, JsonWriter, Written};
 
 use crate::config::MessageFilter;
-use crate::decode::{write_base64, write_json};
+use crate::decode::write_json;
 use crate::stream::codes;
 
 /// Prefixes that begin so are Rowtide's own and never become events.
@@ -162,7 +162,7 @@ pub(crate) fn write_content(content: &[u8], out: &mut JsonWriter) -> ContentEnco
     if out.utf8_string(content).is_ok() {
         return ContentEncoding::Text;
     }
-    write_base64(content, out);
+    out.base64(content);
     ContentEncoding::Base64
 }
 

@@ -4,6 +4,7 @@
 //! database, agree on how a value looks. Nothing here builds a tree; text goes straight into one
 //! reused buffer.
 
+use crate::base64;
 use crate::value::ValueError;
 
 /// How a decoder wrote a value.
@@ -221,6 +222,37 @@ impl JsonWriter {
         }
     }
 
+    /// Appends bytes as a quoted string of standard base64 with padding.
+    pub fn base64(&mut self, bytes: &[u8]) {
+        let group = |&[a, b, c]: &[u8; 3]| base64::group(u32::from_be_bytes([0, a, b, c]));
+        self.reserve(bytes.len() / 3 * 4 + 6);
+        self.byte(b'"');
+        let (steps, rest) = bytes.as_chunks::<24>();
+        for step in steps {
+            let mut text = [0u8; 32];
+            for (three, four) in step.as_chunks::<3>().0.iter().zip(text.as_chunks_mut::<4>().0) {
+                *four = group(three);
+            }
+            self.raw(&text);
+        }
+        let (groups, tail) = rest.as_chunks::<3>();
+        for three in groups {
+            self.raw(&group(three));
+        }
+        match *tail {
+            [a] => {
+                let [one, two, ..] = group(&[a, 0, 0]);
+                self.raw(&[one, two, b'=', b'=']);
+            }
+            [a, b] => {
+                let [one, two, three, _] = group(&[a, b, 0]);
+                self.raw(&[one, two, three, b'=']);
+            }
+            _ => {}
+        }
+        self.byte(b'"');
+    }
+
     /// Appends two lower-case hexadecimal digits (inside a string).
     pub fn hex_byte(&mut self, byte: u8) {
         self.byte(hex_digit(byte >> 4));
@@ -245,6 +277,24 @@ mod tests {
             written("a\"b\\c\n\u{1}\u{1f}é😀\u{7f}"),
             "\"a\\\"b\\\\c\\n\\u0001\\u001fé😀\u{7f}\""
         );
+    }
+
+    #[test]
+    fn bytes_of_any_length_are_padded_base64() {
+        let base64 = |bytes: &[u8]| {
+            let mut out = JsonWriter::default();
+            out.base64(bytes);
+            String::from_utf8(out.into_inner()).unwrap()
+        };
+        let short = ["", "f", "fo", "foo", "foob", "fooba", "foobar"];
+        let expected = ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"];
+        for (bytes, expected) in short.into_iter().zip(expected) {
+            assert_eq!(base64(bytes.as_bytes()), format!("\"{expected}\""));
+        }
+        // A step of 24 bytes is eight groups of three.
+        let long: Vec<u8> = (0..=255).collect();
+        let groups: String = long.chunks(3).map(|three| base64(three)).collect();
+        assert_eq!(base64(&long), format!("\"{}\"", groups.replace('"', "")));
     }
 
     #[test]

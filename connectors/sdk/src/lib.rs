@@ -15,6 +15,7 @@
 //!
 //! Connectors depend on this crate alone.
 
+pub mod base64;
 mod batch;
 mod check;
 mod error;

@@ -87,6 +87,8 @@ pub enum StringKind {
     Date,
     /// `HH:MM:SS.ffffff`, up to `24:00:00.000000`.
     Time,
+    /// A length of time that may be negative and longer than a day: `-838:59:59.000000`.
+    SignedTime,
     /// As [`StringKind::Time`] with the offset as the server prints it: `+HH`, `+HH:MM` or
     /// `+HH:MM:SS`, either sign.
     TimeTz,
@@ -115,6 +117,7 @@ impl StringKind {
             Self::Decimal => Some("^(-?[0-9]+(\\.[0-9]+)?|NaN|-?Infinity)$"),
             Self::Date => Some("^([0-9]{4,}-[0-9]{2}-[0-9]{2}( BC)?|-?infinity)$"),
             Self::Time => Some("^[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{6}$"),
+            Self::SignedTime => Some("^-?[0-9]{2,3}:[0-9]{2}:[0-9]{2}\\.[0-9]{6}$"),
             Self::TimeTz => {
                 Some("^[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{6}[+-][0-9]{2}(:[0-9]{2}(:[0-9]{2})?)?$")
             }
@@ -137,6 +140,7 @@ impl StringKind {
             Self::Decimal => "decimal",
             Self::Date => "date",
             Self::Time => "time",
+            Self::SignedTime => "signed_time",
             Self::TimeTz => "timetz",
             Self::Timestamp => "timestamp",
             Self::TimestampTz => "timestamptz",

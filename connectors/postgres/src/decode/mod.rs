@@ -22,7 +22,6 @@ use rowtide_sdk::{Decode, Form, JsonWriter, StringKind, ValueError, Written};
 
 use binary::Binary;
 use builtin::{BUILTINS, Builtin};
-pub(crate) use text::write_base64;
 
 /// The array type of the pseudo-type `cstring`.
 const CSTRING_ARRAY: u32 = 1263;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use rowtide_sdk::{Decode, JsonWriter, ValueError, Written};
+use rowtide_sdk::{Decode, JsonWriter, ValueError, Written, base64};
 
 use super::binary::number::bytea;
 
@@ -116,13 +116,6 @@ fn kept(raw: &[u8]) -> Option<&[u8]> {
 }
 
 const MALFORMED_BYTEA: ValueError = ValueError::Malformed("bytea in hex output");
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// The base64 digit of the low six bits.
-#[inline]
-fn base64_digit(bits: u32) -> u8 {
-    usize::try_from(bits & 0x3f).ok().and_then(|index| BASE64.get(index)).copied().unwrap_or(b'A')
-}
 
 /// What [`HEX`] holds for a byte that is no hexadecimal digit.
 const NOT_HEX: u8 = 0xff;
@@ -169,7 +162,7 @@ const BAD_HEX: u32 = 0x8000_0000;
 impl Decode for Bytea {
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         if let Some(bytes) = kept(raw) {
-            write_base64(bytes, out);
+            out.base64(bytes);
             return Ok(Written::Form);
         }
         let hex = raw.strip_prefix(b"\\x").ok_or(MALFORMED_BYTEA)?;
@@ -182,7 +175,7 @@ impl Decode for Bytea {
             for (six, four) in step.as_chunks::<6>().0.iter().zip(text.as_chunks_mut::<4>().0) {
                 let bits = hex_bits(six);
                 bad |= bits;
-                *four = base64_group(bits);
+                *four = base64::group(bits);
             }
             out.raw(&text);
         }
@@ -190,7 +183,7 @@ impl Decode for Bytea {
         for six in groups {
             let bits = hex_bits(six);
             bad |= bits;
-            out.raw(&base64_group(bits));
+            out.raw(&base64::group(bits));
         }
         bad |= write_tail(tail, out);
         if bad & BAD_HEX != 0 {
@@ -208,60 +201,18 @@ impl Decode for Bytea {
     }
 }
 
-/// The base64 text of 24 bits.
-#[inline]
-fn base64_group(bits: u32) -> [u8; 4] {
-    [
-        base64_digit(bits >> 18),
-        base64_digit(bits >> 12),
-        base64_digit(bits >> 6),
-        base64_digit(bits),
-    ]
-}
-
-/// Writes bytes as a string of base64 with padding.
-pub(crate) fn write_base64(bytes: &[u8], out: &mut JsonWriter) {
-    out.reserve(bytes.len() / 3 * 4 + 6);
-    out.byte(b'"');
-    let group = |&[a, b, c]: &[u8; 3]| base64_group(u32::from_be_bytes([0, a, b, c]));
-    let (steps, rest) = bytes.as_chunks::<24>();
-    for step in steps {
-        let mut text = [0u8; 32];
-        for (three, four) in step.as_chunks::<3>().0.iter().zip(text.as_chunks_mut::<4>().0) {
-            *four = group(three);
-        }
-        out.raw(&text);
-    }
-    let (groups, tail) = rest.as_chunks::<3>();
-    for three in groups {
-        out.raw(&group(three));
-    }
-    match *tail {
-        [a] => {
-            let [one, two, ..] = base64_group(u32::from_be_bytes([0, a, 0, 0]));
-            out.raw(&[one, two, b'=', b'=']);
-        }
-        [a, b] => {
-            let [one, two, three, _] = base64_group(u32::from_be_bytes([0, a, b, 0]));
-            out.raw(&[one, two, three, b'=']);
-        }
-        _ => {}
-    }
-    out.byte(b'"');
-}
-
 /// Writes the last one or two bytes with padding. [`BAD_HEX`] is set where they are malformed.
 fn write_tail(tail: &[u8], out: &mut JsonWriter) -> u32 {
     match tail {
         [] => 0,
         [a, b] => {
             let bits = hex_bits(&[*a, *b]);
-            out.raw(&[base64_digit(bits >> 2), base64_digit(bits << 4), b'=', b'=']);
+            out.raw(&[base64::digit(bits >> 2), base64::digit(bits << 4), b'=', b'=']);
             bits
         }
         [a, b, c, d] => {
             let bits = hex_bits(&[*a, *b, *c, *d]);
-            let [_, two, three, four] = base64_group(bits << 2);
+            let [_, two, three, four] = base64::group(bits << 2);
             out.raw(&[two, three, four, b'=']);
             bits
         }
