@@ -144,7 +144,14 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
     let resume = saved.as_ref().map(|checkpoint| &checkpoint.position);
     let reselects =
         |schema: &str, table: &str| connector.table(schema, table).unchanged == Unchanged::Reselect;
-    let known = Preflight { keys: &keys, reselects: &reselects, resume, claims: &claims };
+    let hiding = connector.hiding();
+    let known = Preflight {
+        keys: &keys,
+        reselects: &reselects,
+        hiding: hiding.as_ref(),
+        resume,
+        claims: &claims,
+    };
     let (source, tables) = tokio::join!(
         connector.source.factory.check(&cx, known),
         connector.source.factory.tables(&cx),

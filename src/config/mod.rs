@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use rowtide_sdk::{Hidden, Hiding};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -296,6 +297,23 @@ impl ConnectorConfig {
     pub fn names_exactly(&self, schema: &str, table: &str) -> bool {
         let name = format!("{schema}.{table}");
         self.tables.iter().any(|(pattern, _)| *pattern == name)
+    }
+}
+
+impl ConnectorConfig {
+    /// What the settings hide of tables; `None` where they hide nothing of any.
+    pub fn hiding(&self) -> Option<Hiding> {
+        let hides = |config: &TableConfig| !config.exclude.is_empty() || !config.mask.is_empty();
+        if !self.tables.iter().any(|(_, config)| hides(config)) {
+            return None;
+        }
+        let connector = self.clone();
+        Some(Arc::new(move |schema, table| {
+            let config = connector.table(schema, table);
+            let masked = config.mask.iter().map(|(column, _)| column);
+            let columns = config.exclude.iter().chain(masked).cloned().collect();
+            Hidden { columns, is_named: connector.names_exactly(schema, table) }
+        }))
     }
 }
 

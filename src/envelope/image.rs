@@ -66,7 +66,9 @@ pub(super) fn write_image(
     out.byte(b'{');
     let mut is_first = true;
     for (index, column) in plan.columns.iter().enumerate() {
-        if !column.visible {
+        // A partition may log more of an old row than the table it belongs to.
+        let is_beyond = cells.kind == ImageKind::Key && !column.is_identity;
+        if !column.visible || is_beyond {
             continue;
         }
         let cell = cells.cell(index);

@@ -45,6 +45,8 @@ pub(super) struct PlanColumn {
     pub(super) decode: Arc<dyn Decode>,
     pub(super) mask: Option<Mask>,
     pub(super) visible: bool,
+    /// Whether the table's row identity holds it.
+    pub(super) is_identity: bool,
     /// What stands for a value that the log did not carry, as JSON.
     pub(super) placeholder: Option<Box<[u8]>>,
 }
@@ -294,6 +296,7 @@ fn columns(table: &Table, projection: &Projection) -> Box<[PlanColumn]> {
                 decode: Arc::clone(&column.decode),
                 mask: view.mask,
                 visible: view.visible,
+                is_identity: column.is_identity,
                 placeholder: view.placeholder.as_deref().map(json_string),
             }
         })

@@ -251,6 +251,23 @@ fn h27_a_key_change_never_loses_a_value_without_saying_so() {
     }
 }
 
+/// A partition may log more of an old row than the identity of its table says: the event has what the
+/// identity holds, and the rest fills what the log left out.
+#[test]
+fn h33_an_old_key_with_more_than_the_identity_is_the_key() {
+    let table = Arc::new(orders());
+    let mut bench = bench(&table, &TableConfig::default(), Validation::Always);
+    let old = [value("1"), value("old"), value("3"), TestCell::Absent];
+    let new = [value("1"), TestCell::Unchanged, value("4"), value("x")];
+    let batch = BatchBuilder::new(&table)
+        .change(Op::Update, Some((ImageKind::Key, &old)), Some(&new))
+        .change(Op::Delete, Some((ImageKind::Key, &old)), None);
+    let documents = encode(&mut bench, &batch).unwrap();
+    assert_eq!(documents[0]["before"], json!({"id": 1}));
+    assert_eq!(documents[0]["after"]["note"], "old");
+    assert_eq!(documents[1]["before"], json!({"id": 1}));
+}
+
 /// The update, and the create of a key change, say what was read back, or why nothing was.
 #[test]
 fn h27_what_was_read_back_is_told() {

@@ -123,6 +123,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         resume,
         known_tables: opened.state.known_tables(),
         reselection: reselection(&job.connector),
+        hiding: job.connector.hiding(),
         out,
         committed: committed_seen,
         shutdown: stop_source.clone(),

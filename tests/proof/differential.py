@@ -160,7 +160,7 @@ class Run:
         """One more connection to the seed's database."""
         sql = Sql(self.url, self.folder / f"{name}.err")
         self.sql.append(sql)
-        sql.run("set search_path = public; set lock_timeout = '20s'; set datestyle = 'ISO, MDY';"
+        sql.run("set search_path = public; set lock_timeout = '60s'; set datestyle = 'ISO, MDY';"
                 "set intervalstyle = postgres; set timezone = 'UTC'; set extra_float_digits = 3;"
                 "set bytea_output = hex; set lc_monetary = 'C';")
         return sql

@@ -47,6 +47,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         resume: None,
         known_tables: Vec::new(),
         reselection: Arc::new(|_| Vec::new()),
+        hiding: None,
         out,
         committed: watching,
         shutdown: shutdown.clone(),

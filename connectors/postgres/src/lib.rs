@@ -17,6 +17,7 @@ mod config;
 pub mod decode;
 mod describe;
 mod error;
+mod family;
 mod guard;
 mod lsn;
 mod message;

@@ -8,10 +8,13 @@ mod tables;
 
 use std::time::Duration;
 
-use rowtide_sdk::{Code, Error, Finding, KeyLookup, Preflight, ReselectLookup, Result, Severity};
+use rowtide_sdk::{
+    Code, Error, Finding, Hiding, KeyLookup, Preflight, ReselectLookup, Result, Severity,
+};
 
 use crate::describe;
 use crate::error::codes as refusals;
+use crate::family::exposed;
 use crate::guard;
 use crate::position::PgPosition;
 use crate::publication::{self, CatalogTable, Review};
@@ -19,7 +22,7 @@ use crate::reselect::may_not_read;
 use crate::server::{Server, check_history, history};
 use crate::slot::{self, Slot};
 use crate::source::PostgresSource;
-use crate::sql::{Sql, ident, literal};
+use crate::sql::{Sql, ident, json_rows, literal};
 use crate::stream::codes as stream;
 use crate::wire::{ReplicationConnection, SqlClient, money_units, sql_client};
 
@@ -115,6 +118,9 @@ async fn look(
     findings.extend(wanted.iter().filter_map(|table| key_finding(table, known.keys)));
     keep(findings, table_findings(source, &client, &server).await);
     keep(findings, reselect_findings(&mut sql, &wanted, known.reselects).await);
+    if let Some(hiding) = known.hiding {
+        keep(findings, exposed_findings(&mut sql, source, &server, &wanted, hiding).await);
+    }
     Ok(())
 }
 
@@ -310,6 +316,33 @@ async fn reselect_findings(
         if rows.into_iter().flatten().flatten().next().as_deref() != Some("t") {
             let finding = Finding::from(&may_not_read(&table.schema, &table.name));
             findings.push(finding.at(format!("table {}", table.full_name())));
+        }
+    }
+    Ok(findings)
+}
+
+/// Tables whose rows are those of others that hide more, by the names under which they come.
+async fn exposed_findings(
+    sql: &mut impl Sql,
+    source: &PostgresSource,
+    server: &Server,
+    tables: &[CatalogTable],
+    hiding: &Hiding,
+) -> Result<Vec<Finding>> {
+    let publication = publication::find(sql, &source.config.publication, server.major()).await?;
+    let via_root = publication.is_none_or(|publication| publication.via_root);
+    let mut findings = Vec::new();
+    for table in tables {
+        let mut sent = vec![table.oid];
+        if table.is_partitioned && !via_root {
+            let statement = format!(
+                "SELECT to_jsonb(relid::oid::bigint) FROM pg_partition_tree({}) WHERE isleaf",
+                table.oid
+            );
+            sent = json_rows(sql, &statement, "listing the partitions of a table").await?;
+        }
+        for oid in sent {
+            findings.extend(exposed(sql, oid, hiding).await?);
         }
     }
     Ok(findings)

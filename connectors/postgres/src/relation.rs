@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rowtide_sdk::{Column, Identity, Result, Table};
+use rowtide_sdk::{Column, Finding, Identity, Result, Table};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
@@ -191,11 +191,13 @@ pub(crate) struct Described {
     pub(crate) table: Arc<Table>,
     /// By column, how values that come in binary become text; empty where all come as text.
     pub(crate) binary: Arc<[Option<Binary>]>,
+    /// Why none of its changes may be handed over, where that is so.
+    pub(crate) exposed: Option<Arc<Finding>>,
 }
 
 impl From<Arc<Table>> for Described {
     fn from(table: Arc<Table>) -> Self {
-        Self { table, binary: Arc::default() }
+        Self { table, binary: Arc::default(), exposed: None }
     }
 }
 

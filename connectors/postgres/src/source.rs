@@ -328,7 +328,7 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
         renderer,
         filter: Box::new(move |schema, table| filter.matches(schema, table)),
         messages: source.message_rules()?,
-        tables: Tables::new(source.options.clone(), &cx.known_tables, is_binary),
+        tables: Tables::new(source.options.clone(), &cx.known_tables, is_binary, cx.hiding.clone()),
         wal_sender_timeout: server.wal_sender_timeout(),
         pulse: pulse.clone(),
         renamed,

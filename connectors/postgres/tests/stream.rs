@@ -20,6 +20,9 @@ mod guard;
 #[path = "stream/hazards.rs"]
 mod hazards;
 #[cfg(test)]
+#[path = "stream/hidden.rs"]
+mod hidden;
+#[cfg(test)]
 #[path = "stream/host.rs"]
 mod host;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::error::{Code, Error};
 use crate::position::Position;
-use crate::source::Claims;
+use crate::source::{Claims, Hiding};
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,6 +102,8 @@ pub struct Preflight<'a> {
     pub keys: KeyLookup<'a>,
     /// The tables whose values are to be read back where the log does not carry them.
     pub reselects: ReselectLookup<'a>,
+    /// What settings hide; `None` where they hide nothing.
+    pub hiding: Option<&'a Hiding>,
     /// Where a run would resume; `None` on a first start. What a run refuses because of it, the
     /// preflight reports.
     pub resume: Option<&'a Position>,

@@ -41,8 +41,8 @@ pub use sink::{
     RecordHeaders, Sink, TopicInfo, TopicSpec,
 };
 pub use source::{
-    BatchSender, Claims, KnownTable, Limits, PositionWriter, Reselection, Source, SourceContext,
-    SourceInfo, batch_channel,
+    BatchSender, Claims, Hidden, Hiding, KnownTable, Limits, PositionWriter, Reselection, Source,
+    SourceContext, SourceInfo, batch_channel,
 };
 pub use table::{Column, Identity, Table};
 pub use value::{Decode, Form, StringKind, ValueError};

@@ -81,6 +81,19 @@ pub trait Claims: Send + Sync {
 /// carry them, as indexes into its columns; none for most tables.
 pub type Reselection = Arc<dyn Fn(&Table) -> Vec<usize> + Send + Sync>;
 
+/// What a table's settings keep from leaving the process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hidden {
+    /// The columns that are left out or masked.
+    pub columns: Vec<String>,
+    /// Whether the settings are for the table's exact name, whatever they say.
+    pub is_named: bool,
+}
+
+/// What settings hide of tables, by schema and name, so that a source can tell where rows would come
+/// under a name that hides less.
+pub type Hiding = Arc<dyn Fn(&str, &str) -> Hidden + Send + Sync>;
+
 /// Everything a source may touch.
 pub struct SourceContext {
     /// The connector's name in the config.
@@ -91,6 +104,8 @@ pub struct SourceContext {
     pub known_tables: Vec<KnownTable>,
     /// What shall be read back.
     pub reselection: Reselection,
+    /// What is hidden; `None` where no settings hide anything.
+    pub hiding: Option<Hiding>,
     /// Where batches go.
     pub out: BatchSender,
     /// The newest saved position. The source confirms it to the server on a timer of its own and

@@ -22,5 +22,7 @@ pub(crate) const ROLE: Code = Code("RT2377");
 pub(crate) const SLOTS: Code = Code("RT2378");
 /// Partitions log less of old rows than the partitioned table's identity asks for.
 pub(crate) const PARTITION_IDENTITY: Code = Code("RT2379");
+/// What settings hide of a table would come under another name.
+pub(crate) const EXPOSED: Code = Code("RT2381");
 /// Money is stored in another unit than hundredths.
 pub(crate) const MONEY: Code = Code("RT2380");

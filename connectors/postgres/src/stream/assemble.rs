@@ -411,9 +411,20 @@ impl Assembler {
         let (index, due) = self.progress.count_change().map_err(|what| not_understood(what, at))?;
         match self.relations.find(oid) {
             Some(Wanted::Yes { number, columns }) => Ok(due.then_some((index, number, columns))),
-            Some(Wanted::No) => Ok(None),
+            Some(Wanted::Exposed(number)) if due => Err(self.exposed(number, at)),
+            Some(Wanted::No | Wanted::Exposed(_)) => Ok(None),
             None => Err(not_understood("a change of a table that was not described", at)),
         }
+    }
+
+    fn exposed(&self, number: usize, at: Lsn) -> Error {
+        let refusal = self.relations.refusal(number);
+        refusal.unwrap_or_else(|| not_understood("a table that is hidden for no reason", at))
+    }
+
+    /// Has every description of a table looked at anew.
+    pub(crate) fn look_always(&mut self) {
+        self.relations.look_always();
     }
 
     /// A change without images.
@@ -435,6 +446,7 @@ impl Assembler {
         for (part, oid) in (0_u32..).zip(truncate.oids()) {
             let number = match self.relations.find(oid) {
                 Some(Wanted::Yes { number, .. }) if due => number,
+                Some(Wanted::Exposed(number)) if due => return Err(self.exposed(number, at)),
                 Some(_) => continue,
                 None => return Err(not_understood("a truncate of a table not described", at)),
             };

@@ -143,7 +143,10 @@ pub(crate) async fn run(session: Session, cx: SourceContext) -> Result<()> {
     } = session;
     let spool = folder.as_ref().map(|_| Spool::new(cx.limits.spool_memory));
     let assembler = Assembler::new(progress, renderer, filter, cx.limits, spool);
-    let assembler = assembler.with_messages(messages);
+    let mut assembler = assembler.with_messages(messages);
+    if cx.hiding.is_some() {
+        assembler.look_always();
+    }
     let handed_over = assembler.place();
     let interval = feedback::interval(wal_sender_timeout);
     let now = Instant::now();

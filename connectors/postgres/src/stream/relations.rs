@@ -9,9 +9,10 @@ use std::collections::HashMap;
 use std::collections::hash_map;
 use std::sync::Arc;
 
-use rowtide_sdk::Table;
+use rowtide_sdk::{Error, Table};
 
 use crate::decode::binary::Binary;
+use crate::family::refusal;
 use crate::relation::{Described, RelationMessage, needs_catalog};
 
 /// A table in force.
@@ -40,6 +41,8 @@ pub(crate) struct Relations {
     newer: HashMap<u32, Relation>,
     /// Whether a transaction is being replayed.
     is_replaying: bool,
+    /// Whether more than the server's description decides about a table.
+    looks_always: bool,
 }
 
 /// The place of a table that is in no batch.
@@ -70,6 +73,8 @@ pub(crate) enum Wanted {
     },
     /// They are only counted.
     No,
+    /// None may be handed over: see [`Relations::refusal`].
+    Exposed(usize),
 }
 
 impl Relations {
@@ -78,7 +83,7 @@ impl Relations {
     pub(crate) fn is_known(&mut self, message: &RelationMessage, number: u64) -> bool {
         let known = self.by_oid.get(&message.oid).and_then(|&at| self.all.get_mut(at));
         let Some(known) = known.filter(|known| known.message == *message) else { return false };
-        let is_known = !needs_catalog(message);
+        let is_known = !needs_catalog(message) && !self.looks_always;
         if is_known {
             known.number = known.number.max(number);
         }
@@ -121,10 +126,22 @@ impl Relations {
             }
         };
         let relation = self.all.get(number)?;
-        Some(match relation.described {
+        Some(match &relation.described {
+            Some(Described { exposed: Some(_), .. }) => Wanted::Exposed(number),
             Some(_) => Wanted::Yes { number, columns: relation.message.columns.len() },
             None => Wanted::No,
         })
+    }
+
+    /// Why no change of a table may be handed over.
+    pub(crate) fn refusal(&self, number: usize) -> Option<Error> {
+        let described = self.all.get(number)?.described.as_ref()?;
+        described.exposed.as_deref().map(refusal)
+    }
+
+    /// Has every description looked at anew, also those that say nothing new of the table itself.
+    pub(crate) fn look_always(&mut self) {
+        self.looks_always = true;
     }
 
     /// The version of a wanted table that is in force.

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rowtide_sdk::{KnownTable, Result};
+use rowtide_sdk::{Finding, Hiding, KnownTable, Result};
 
 use crate::config::ConnectOptions;
 use crate::error::good_before;
+use crate::family::exposed;
 use crate::relation::{
     Described, RelationMessage, TableFacts, build_table, decodings, load_facts, needs_catalog,
 };
@@ -22,6 +23,8 @@ pub(crate) struct Tables {
     made: HashMap<u32, Made>,
     /// Whether values come in binary.
     is_binary: bool,
+    /// What settings hide, where they hide anything.
+    hiding: Option<Hiding>,
 }
 
 /// A table made of a message and facts.
@@ -33,7 +36,12 @@ struct Made {
 
 impl Tables {
     /// Starts with the facts that were saved with the position.
-    pub(crate) fn new(options: ConnectOptions, known: &[KnownTable], is_binary: bool) -> Self {
+    pub(crate) fn new(
+        options: ConnectOptions,
+        known: &[KnownTable],
+        is_binary: bool,
+        hiding: Option<Hiding>,
+    ) -> Self {
         let facts = known
             .iter()
             .filter_map(|table| {
@@ -48,7 +56,7 @@ impl Tables {
                 Some(((table.schema.clone(), table.name.clone()), facts))
             })
             .collect();
-        Self { options, client: None, facts, made: HashMap::new(), is_binary }
+        Self { options, client: None, facts, made: HashMap::new(), is_binary, hiding }
     }
 
     /// The table that a message describes. At its first sight in a session frozen facts are used
@@ -59,6 +67,23 @@ impl Tables {
     /// # Errors
     /// Where the catalog cannot be asked.
     pub(crate) async fn table(&mut self, message: &RelationMessage) -> Result<Described> {
+        let exposed = self.exposed(message.oid).await?;
+        let described = self.described(message).await?;
+        Ok(Described { exposed, ..described })
+    }
+
+    /// Whether the table would show what settings hide. The server describes a table again where the
+    /// rows of another partition come under its name, and a partition also where they come under the
+    /// name of the table above it.
+    async fn exposed(&mut self, oid: u32) -> Result<Option<Arc<Finding>>> {
+        let Some(hiding) = self.hiding.clone() else { return Ok(None) };
+        let client = self.connected().await?;
+        let found = exposed(&mut &*client, oid, &hiding).await?;
+        self.client = Some(client);
+        Ok(found.map(Arc::new))
+    }
+
+    async fn described(&mut self, message: &RelationMessage) -> Result<Described> {
         let key = (message.schema.clone(), message.name.clone());
         let is_first = !self.made.contains_key(&message.oid);
         let is_frozen = self.facts.get(&key).is_some_and(|facts| facts.describes(message));
@@ -102,15 +127,19 @@ impl Tables {
         self.facts.get(key).filter(of_table).or_else(renamed)
     }
 
+    async fn connected(&mut self) -> Result<SqlClient> {
+        match self.client.take().filter(|client| !client.is_closed()) {
+            Some(client) => Ok(client),
+            // The stream's own login was good.
+            None => sql_client(&self.options).await.map_err(good_before),
+        }
+    }
+
     async fn load(&mut self, message: &RelationMessage) -> Result<TableFacts> {
         if !needs_catalog(message) {
             return Ok(TableFacts::from_relation(message));
         }
-        let client = match self.client.take().filter(|client| !client.is_closed()) {
-            Some(client) => client,
-            // The stream's own login was good.
-            None => sql_client(&self.options).await.map_err(good_before)?,
-        };
+        let client = self.connected().await?;
         let facts = load_facts(&client, message).await?;
         // One more table usually follows; at most one idle connection stays open.
         self.client = Some(client);

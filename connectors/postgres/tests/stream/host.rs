@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use rowtide_postgres::{ConnectOptions, PgPosition, PostgresConfig, PostgresSource};
 use rowtide_sdk::{
-    Batch, BatchSender, Cell, Claims, Entry, Error, Finding, Image, ImageKind, KeyLookup,
-    KnownTable, Limits, Position, Preflight, Reporter, Reselection, Result, Source, SourceContext,
-    Span, batch_channel,
+    Batch, BatchSender, Cell, Claims, Entry, Error, Finding, Hidden, Hiding, Image, ImageKind,
+    KeyLookup, KnownTable, Limits, Position, Preflight, Reporter, Reselection, Result, Source,
+    SourceContext, Span, batch_channel,
 };
 use rowtide_testkit::Postgres;
 use serde_json::json;
@@ -143,6 +143,8 @@ pub(crate) struct Setup {
     pub(crate) scratch: PathBuf,
     /// The tables whose values are read back.
     pub(crate) reselects: Vec<String>,
+    /// The table, by its exact name, whose settings hide the column `ssn`.
+    pub(crate) hides: Option<&'static str>,
 }
 
 impl Setup {
@@ -159,7 +161,7 @@ impl Setup {
         let report = Reporter::default();
         let scratch = server.folder().join("spool").join(database);
         let (known_tables, reselects) = (Vec::new(), Vec::new());
-        Self { config, resume: None, known_tables, limits, report, scratch, reselects }
+        Self { config, resume: None, known_tables, limits, report, scratch, reselects, hides: None }
     }
 
     /// Has values of a table read back.
@@ -176,6 +178,14 @@ impl Setup {
             let is_named = names.contains(&table.name);
             wanted.map(|(index, _)| index).filter(|_| is_named).collect()
         })
+    }
+
+    fn hiding(&self) -> Option<Hiding> {
+        let hides = self.hides?;
+        Some(Arc::new(move |_, table| match table == hides {
+            true => Hidden { columns: vec!["ssn".to_owned()], is_named: true },
+            false => Hidden::default(),
+        }))
     }
 
     pub(crate) fn set(mut self, field: &str, value: serde_json::Value) -> Self {
@@ -219,7 +229,9 @@ impl Setup {
     pub(crate) async fn check_keys(&self, keys: KeyLookup<'_>) -> Vec<Finding> {
         let reselects = |_: &str, table: &str| self.reselects.iter().any(|name| name == table);
         let resume = self.resume.as_ref();
-        let known = Preflight { keys, reselects: &reselects, resume, claims: &NoClaims };
+        let hiding = self.hiding();
+        let hiding = hiding.as_ref();
+        let known = Preflight { keys, reselects: &reselects, hiding, resume, claims: &NoClaims };
         rowtide_postgres::check(&self.source(), known).await
     }
 
@@ -275,6 +287,7 @@ impl Host {
             resume: setup.resume.clone(),
             known_tables: setup.known_tables.clone(),
             reselection: setup.reselection(),
+            hiding: setup.hiding(),
             out,
             committed: watching,
             shutdown: shutdown.clone(),

@@ -1,0 +1,118 @@
+//! Columns that settings hide, when rows come under another name.
+
+use std::time::Duration;
+
+use rowtide_sdk::Class;
+use rowtide_testkit::{Postgres, postgres_versions};
+use serde_json::json;
+
+use crate::changes::database;
+use crate::host::Setup;
+
+const SCHEMA: &str =
+    "CREATE TABLE m (id int, y int, ssn text, PRIMARY KEY (id, y)) PARTITION BY LIST (y);
+    CREATE TABLE m1 PARTITION OF m FOR VALUES IN (1);
+    CREATE TABLE alone (id int, y int, ssn text, PRIMARY KEY (id, y));
+    CREATE TABLE other (id int PRIMARY KEY)";
+
+/// A source whose settings hide `ssn` of one table by its exact name.
+fn hiding(server: &Postgres, database: &str, hides: &'static str) -> Setup {
+    let mut setup = Setup::new(server, database);
+    setup.hides = Some(hides);
+    setup
+}
+
+async fn exposed(setup: &Setup) -> Vec<String> {
+    let found = setup.check().await;
+    let exposed = found.into_iter().filter(|finding| finding.code.0 == "RT2381");
+    exposed.map(|finding| finding.place.unwrap_or_default()).collect()
+}
+
+/// A partition with hidden columns is detached, or a table with them attached, while it streams:
+/// nothing of it comes under the other name, and the position stays before it.
+#[tokio::test]
+async fn h33_hidden_columns_stay_hidden_when_partitions_come_and_go() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let cases = [
+            (
+                "m",
+                "DROP TABLE alone; ALTER TABLE m DETACH PARTITION m1",
+                "INSERT INTO m1 VALUES (9, 1, 'x')",
+                "m1",
+            ),
+            (
+                "alone",
+                "ALTER TABLE m ATTACH PARTITION alone FOR VALUES IN (2)",
+                "INSERT INTO alone VALUES (9, 2, 'x')",
+                "m",
+            ),
+        ];
+        for (at, (hides, change, insert, under)) in cases.into_iter().enumerate() {
+            let name = format!("shop{at}");
+            let sql = database(&server, &name, SCHEMA).await;
+            let setup = hiding(&server, &name, hides);
+            let mut host = setup.run();
+            host.ready().await;
+            sql.batch_execute("INSERT INTO m VALUES (1, 1, 'a'); INSERT INTO other VALUES (1)")
+                .await
+                .unwrap();
+            assert_eq!(host.until(2).await.len(), 2, "{version}");
+            sql.batch_execute(change).await.unwrap();
+            // Until the publication follows, rows of what was detached are not sent.
+            let mut inserts = tokio::time::interval(Duration::from_millis(300));
+            let insert_until_refused = async {
+                for id in 10.. {
+                    inserts.tick().await;
+                    let insert = insert.replace('9', &id.to_string());
+                    sql.batch_execute(&insert).await.unwrap();
+                }
+            };
+            let error = tokio::select! {
+                error = host.error() => error,
+                () = insert_until_refused => unreachable!(),
+            };
+            assert_eq!((error.code().0, error.class()), ("RT2381", Class::Fatal), "{error}");
+            assert!(error.message().contains(&format!("public.{under} ")), "{error}");
+            let leaked = host.events.iter().skip(2).find(|event| event.table.ends_with(under));
+            assert_eq!(leaked, None, "{version}");
+            assert_eq!(exposed(&setup).await, [format!("table public.{under}")], "{version}");
+            // Settings for the exact name are a choice, and nothing is lost.
+            let mut again = setup.clone().from(host.position.clone());
+            again.hides = None;
+            let mut again = again.run();
+            again.until(1).await;
+            assert!(again.events[0].after.as_deref().unwrap().contains("ssn=x"));
+            again.stop().await;
+        }
+    }
+}
+
+/// Partitions under their own names, where the settings are for the table above.
+#[tokio::test]
+async fn h33_hidden_columns_stay_hidden_without_the_option_for_the_root() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let sql = database(&server, "shop", SCHEMA).await;
+        sql.batch_execute("DROP TABLE alone; CREATE PUBLICATION shop FOR TABLE m, other")
+            .await
+            .unwrap();
+        let external =
+            |hides| hiding(&server, "shop", hides).set("publication_management", json!("external"));
+        let setup = external("m");
+        assert_eq!(exposed(&setup).await, ["table public.m1"], "{version}");
+        let mut host = setup.run();
+        host.ready().await;
+        sql.batch_execute("INSERT INTO other VALUES (1); INSERT INTO m VALUES (1, 1, 'a')")
+            .await
+            .unwrap();
+        let error = host.error().await;
+        assert_eq!(error.code().0, "RT2381", "{version}: {error}");
+        assert!(host.events.iter().all(|event| event.table == "public.other"));
+        // Where the partition's own settings hide it, it may come.
+        let mut again = external("m1").from(host.position.clone()).run();
+        let seen = host.events.len();
+        assert!(again.until(2 - seen).await.last().unwrap().starts_with("c public.m1 "));
+        again.stop().await;
+    }
+}
