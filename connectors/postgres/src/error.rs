@@ -496,6 +496,13 @@ const RULES: &[Rule] = &[
         ],
         verdict: transient(NOT_IN_BINARY, ""),
     },
+    // A transaction that is streamed while it runs rolls a table back that the server looks for. At the
+    // next try it is over.
+    Rule {
+        sqlstate: "XX000",
+        when: &[When::Text("could not map filenode")],
+        verdict: transient(codes::UNAVAILABLE, ""),
+    },
     // While the log is decoded this would come again and again.
     Rule {
         sqlstate: "XX000",
