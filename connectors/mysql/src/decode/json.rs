@@ -1,0 +1,91 @@
+//! `JSON`: MySQL's binary form in row events, as the text that the server itself prints without
+//! the white space between tokens.
+//!
+//! The form is that of MySQL's `sql-common/json_binary.h`, the text that of
+//! `Json_wrapper::to_string` in `sql-common/json_dom.cc`. MariaDB has no binary form: its `JSON` is
+//! text.
+
+mod binary;
+mod diff;
+mod opaque;
+mod path;
+mod print;
+
+use std::borrow::Cow;
+
+use rowtide_sdk::{Decode, JsonWriter, ValueError, Written};
+
+use self::binary::Value;
+use self::print::{Budget, Printer};
+
+pub use self::diff::{DiffError, apply_diffs};
+
+/// Levels of arrays and objects in one value at most, where it stands as JSON.
+///
+/// Common parsers stop at 128 levels of a whole document; the envelope, the row in it and what may
+/// be wrapped around an event take the other four. MySQL itself stops at 100.
+pub const MAX_DEPTH: u32 = 124;
+
+/// Levels at most that are read at all, so that no bytes exhaust the stack.
+const MAX_LEVELS: u32 = 256;
+
+/// What the errors name as expected.
+const TYPE: &str = "binary JSON";
+
+/// Appends the text of a binary JSON value as one JSON value, and answers how many levels of arrays
+/// and objects it has.
+///
+/// `binary` is what follows the length in a row event. Nothing at all is the JSON null: that is
+/// what a server writes where a `NOT NULL` column never got a value (MySQL bug 88791).
+///
+/// Time and text are linear in `binary`, whatever its offsets are. `None` where the bytes are not
+/// of the form; `out` may hold a torn value then.
+pub fn write_text(binary: &[u8], out: &mut JsonWriter) -> Option<u32> {
+    let value = Value::document(binary)?;
+    let mut printer = Printer::new(out, Budget::new(binary.len()));
+    printer.value(value, 0)?;
+    Some(printer.deepest())
+}
+
+/// The text of a binary JSON value.
+fn text_of(binary: &[u8]) -> Option<String> {
+    let mut out = JsonWriter::default();
+    write_text(binary, &mut out)?;
+    String::from_utf8(out.into_inner()).ok()
+}
+
+/// Leaves what was written from `start` on as JSON where parsers accept that many levels, else
+/// turns it into a string.
+fn settle(out: &mut JsonWriter, start: usize, levels: u32) -> Result<Written, ValueError> {
+    if levels <= MAX_DEPTH {
+        return Ok(Written::Form);
+    }
+    let text = out.as_bytes().get(start..).unwrap_or_default().to_vec();
+    out.truncate(start);
+    out.utf8_string(&text)?;
+    Ok(Written::RawJson)
+}
+
+/// A column of the type `JSON`; its form is [`rowtide_sdk::Form::Json`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Json;
+
+impl Decode for Json {
+    fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
+        let start = out.len();
+        let levels = write_text(raw, out).ok_or(ValueError::Malformed(TYPE))?;
+        settle(out, start, levels)
+    }
+
+    fn text<'r>(&self, raw: &'r [u8]) -> Cow<'r, [u8]> {
+        text_of(raw).map_or_else(|| Cow::Borrowed(raw), |text| Cow::Owned(text.into_bytes()))
+    }
+
+    fn write_text(&self, raw: &[u8], out: &mut JsonWriter) -> Result<(), ValueError> {
+        out.string(&text_of(raw).ok_or(ValueError::Malformed(TYPE))?);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
