@@ -59,7 +59,7 @@ fn read(file: &[u8], wanted: &str, all: &mut Vec<Change>) {
                 tables.insert(id, body.name());
             }
             kind @ (WRITE_ROWS | UPDATE_ROWS | PARTIAL_UPDATE_ROWS)
-                if tables[body.take(6)] == wanted =>
+                if tables[&body.0[..6]] == wanted =>
             {
                 rows(kind, body, all);
             }
@@ -68,9 +68,9 @@ fn read(file: &[u8], wanted: &str, all: &mut Vec<Change>) {
     }
 }
 
-/// The rows of an event, from its flags on.
+/// The rows of an event, from the number of its table on.
 fn rows(kind: u8, mut body: Bytes<'_>, all: &mut Vec<Change>) {
-    body.take(2);
+    body.take(8);
     let extra = usize::from(body.u16());
     body.take(extra - 2);
     assert_eq!(body.byte(), 2, "columns");
