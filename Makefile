@@ -33,7 +33,7 @@ test: fetch fmt lint doc ## fetch the servers, then formatting, lints, documenta
 	  tests/proof/run.sh differential --self-test 1 2 3 4
 
 fetch: ## fetch what the build and the tests need (FETCH=all brings every server)
-	@$(fetch) tools clients postgres-15 postgres-18 kafka $(FETCH)
+	@$(fetch) tools clients postgres-15 postgres-18 kafka mysql mariadb $(FETCH)
 
 fmt: ## formatting, checked and not changed
 	@$(step) "formatting" cargo fmt --all --check

@@ -1,4 +1,4 @@
-//! Real servers for tests: throwaway PostgreSQL and Kafka on loopback, started by the scripts in
+//! Real servers for tests: throwaway PostgreSQL, MySQL, MariaDB and Kafka on loopback, started by the scripts in
 //! `tests/servers`, stopped and removed on drop (and by the scripts' own watcher where the test
 //! process is killed). `ROWTIDE_CACHE` names the cache of fetched servers, as it does for the
 //! scripts.
@@ -20,8 +20,10 @@
 )]
 
 mod kafka;
+mod mysql;
 mod postgres;
 mod script;
 
 pub use kafka::Kafka;
+pub use mysql::{Flavor, Mysql};
 pub use postgres::{Postgres, not_applicable, postgres_versions};
