@@ -89,8 +89,8 @@ fn judge(oid: u32, relatives: &[Relative], hiding: &Hiding) -> Option<Finding> {
         };
         let elsewhere = hiding(&other.schema, &other.name);
         let shown = shown(&elsewhere, &own, this);
-        let is_exposed = !shown.is_empty() && !(is_choice && own.is_named);
-        is_exposed.then(|| finding(this, other, how, &shown))
+        let is_hidden = shown.is_empty() || (is_choice && own.is_named);
+        (!is_hidden).then(|| finding(this, other, how, &shown))
     })
 }
 

@@ -1,3 +1,5 @@
+//! What the decoder and the diffs do, without a server.
+
 use proptest::prelude::*;
 
 use super::*;
