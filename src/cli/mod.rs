@@ -5,6 +5,8 @@ mod exit;
 mod fit;
 mod output;
 mod position;
+#[cfg(test)]
+mod quoted;
 mod run;
 mod slot;
 mod status;

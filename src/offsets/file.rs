@@ -228,7 +228,7 @@ fn damaged(path: &Path, why: &str) -> Error {
         format!("the saved position in {} is damaged: {why}", path.display()),
     )
     .with_remedy(
-        "restore the file from a backup, or move it away and run `rowtide position adopt` to go on from the slot",
+        "restore the file from a backup, or move it away and run `rowtide position adopt --connector NAME` to go on from the slot",
     )
 }
 

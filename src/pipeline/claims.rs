@@ -47,8 +47,8 @@ impl ConnectorClaims {
             format!("{resource} belongs to connector {holder}, not to {}", self.connector),
         )
         .with_remedy(format!(
-            "use another slot, or, if {holder} was renamed to {}, give it its old name back, or move \
-             its state away and run `rowtide position adopt`",
+            "use another slot, or, if {holder} was renamed to {0}, give it its old name back, or move \
+             its state away and run `rowtide position adopt --connector {0}`",
             self.connector
         ))
     }

@@ -45,7 +45,8 @@ async fn position(source: &PostgresSource, lsn: Option<Lsn>) -> Result<(Slot, Pg
             format!("the slot \"{name}\" does not exist"),
         )
         .with_remedy(format!(
-            "SELECT pg_create_logical_replication_slot('{name}', 'pgoutput'), after the publication"
+            "{}, after the publication",
+            slot::creation(name, slot::is_for_failover(&server))
         ))
     })?;
     slot.check_kind(&server)?;
@@ -70,7 +71,7 @@ async fn check_publication(
     if publication::find(connection, name, server.major()).await?.is_some() {
         return Ok(());
     }
-    let slot = literal(&source.config.slot);
+    let create = slot::creation(&source.config.slot, slot::is_for_failover(server));
     Err(Error::fatal(
         Origin::Source,
         refusals::PUBLICATION_MISSING,
@@ -78,8 +79,8 @@ async fn check_publication(
     )
     .with_remedy(format!(
         "1. create the publication (`rowtide check` prints the SQL); 2. SELECT \
-         pg_drop_replication_slot({slot}), where there is one; 3. SELECT \
-         pg_create_logical_replication_slot({slot}, 'pgoutput'); 4. this command again"
+         pg_drop_replication_slot({}), where there is one; 3. {create}; 4. this command again",
+        literal(&source.config.slot)
     )))
 }
 

@@ -444,8 +444,8 @@ const RULES: &[Rule] = &[
         ],
         verdict: fatal(
             codes::SLOT_MISSING,
-            "a slot that is gone took its place in the log with it: see `rowtide position` for a \
-             new start",
+            "a slot that is gone took its place in the log with it: `rowtide explain RT2204` tells \
+             how to start over from a new one",
         ),
     },
     Rule {

@@ -83,7 +83,7 @@ impl PgPosition {
             .with_source(error)
             .with_remedy(
                 "it was not written by this source; choose another connector name or set the \
-                     position with `rowtide position set`",
+                     position with `rowtide position set --connector NAME --lsn LSN`",
             )
         })
     }

@@ -283,7 +283,7 @@ fn slot_findings(
     let slot = match (slot, resume) {
         (Some(slot), _) => slot,
         (None, Some(position)) => {
-            return vec![Finding::from(&slot::gone(name, position)).at(slot_place(source))];
+            return vec![Finding::from(&slot::gone(name, position, server)).at(slot_place(source))];
         }
         (None, None) => {
             let message = format!("the slot \"{name}\" will be created");

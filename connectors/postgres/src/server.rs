@@ -172,7 +172,8 @@ pub(crate) async fn check_history(
     )
     .with_remedy(
         "connect to the server that the position came from; if this is its restored or promoted \
-         successor and missing or repeated changes are acceptable, run `rowtide position adopt`",
+         successor and missing or repeated changes are acceptable, run `rowtide position adopt \
+         --connector NAME`",
     ))
 }
 
@@ -198,7 +199,7 @@ pub(crate) fn check_not_ahead(position: Lsn, flushed: &str) -> Result<()> {
     )
     .with_remedy(
         "if the server was restored from a backup and missing or repeated changes are acceptable, \
-         run `rowtide position adopt`",
+         run `rowtide position adopt --connector NAME`",
     ))
 }
 

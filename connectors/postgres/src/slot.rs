@@ -101,8 +101,8 @@ impl Slot {
             self.slot_name
         );
         let remedy = format!(
-            "what it still needed is gone: drop it (`rowtide slot drop`) and start over from a new \
-             one, knowing that changes in between are lost; so that it does not happen again: \
+            "what it still needed is gone: drop it (`rowtide slot drop --connector NAME`) and start \
+             over from a new one, knowing that changes in between are lost; so that it does not happen again: \
              {prevention}"
         );
         Err(Error::fatal(Origin::Source, refusals::SLOT_INVALIDATED, message).with_remedy(remedy))
@@ -132,7 +132,7 @@ impl Slot {
         );
         Err(Error::fatal(Origin::Source, codes::SLOT_AHEAD, message).with_remedy(
             "something else read from the slot, advanced it or created it again; if the gap is \
-             acceptable, run `rowtide position adopt`",
+             acceptable, run `rowtide position adopt --connector NAME`",
         ))
     }
 
@@ -185,7 +185,7 @@ fn in_use(name: &str, pid: i64, who: Option<&str>) -> Error {
         Origin::Source,
         refusals::SLOT_IN_USE,
         format!(
-            "the slot \"{name}\" is read by server process {pid}{who}; waiting for it to be given up"
+            "the slot \"{name}\" is read by server process {pid}{who}, and serves one at a time"
         ),
     )
     .with_remedy(
@@ -195,8 +195,19 @@ fn in_use(name: &str, pid: i64, who: Option<&str>) -> Error {
     )
 }
 
+/// Whether a slot is created so that a standby may take it over: where the server knows such.
+pub(crate) fn is_for_failover(server: &Server) -> bool {
+    server.major() >= 17 && !server.in_recovery
+}
+
+/// The SQL by which an operator creates the slot as [`create`] does.
+pub(crate) fn creation(name: &str, is_for_failover: bool) -> String {
+    let failover = if is_for_failover { ", false, false, true" } else { "" };
+    format!("SELECT pg_create_logical_replication_slot({}, 'pgoutput'{failover})", literal(name))
+}
+
 /// A saved position without its slot.
-pub(crate) fn gone(name: &str, position: &PgPosition) -> Error {
+pub(crate) fn gone(name: &str, position: &PgPosition, server: &Server) -> Error {
     Error::fatal(
         Origin::Source,
         codes::SLOT_GONE,
@@ -207,8 +218,8 @@ pub(crate) fn gone(name: &str, position: &PgPosition) -> Error {
     )
     .with_remedy(format!(
         "a new slot would silently miss every change since then; if that is acceptable, create it \
-         (SELECT pg_create_logical_replication_slot({}, 'pgoutput')) and run `rowtide position adopt`",
-        literal(name)
+         ({}) and run `rowtide position adopt --connector NAME`",
+        creation(name, is_for_failover(server))
     ))
 }
 
@@ -225,10 +236,9 @@ pub(crate) async fn create(
     patience: Duration,
 ) -> Result<Lsn> {
     const DOING: &str = "creating the replication slot";
-    // A slot that a standby may take over, where the server knows such.
-    let failover = if server.major() >= 17 && !server.in_recovery { ", false, true" } else { "" };
     let timeout = format!("SET statement_timeout = {}", patience.as_millis());
     sql.rows(&timeout, DOING).await?;
+    let failover = if is_for_failover(server) { ", false, true" } else { "" };
     let statement = format!(
         "SELECT lsn FROM pg_create_logical_replication_slot({}, 'pgoutput', false{failover})",
         literal(name)
@@ -391,5 +401,7 @@ mod tests {
         let error = in_use("s", 77, Some("application \"x\""));
         assert_eq!((error.code(), error.class()), (refusals::SLOT_IN_USE, Class::Transient));
         assert!(error.message().contains("process 77 (application \"x\")"), "{error}");
+        // Commands that do not wait say the same.
+        assert!(!error.to_string().contains("waiting"), "{error}");
     }
 }

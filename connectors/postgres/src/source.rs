@@ -355,7 +355,7 @@ async fn check_slot(
     server: &Server,
 ) -> Result<()> {
     match (slot, resume) {
-        (None, Some(position)) => return Err(slot::gone(&source.config.slot, position)),
+        (None, Some(position)) => return Err(slot::gone(&source.config.slot, position, server)),
         (None, None) => return server.check_slot_room(),
         (Some(slot), _) => {
             slot.check_kind(server)?;

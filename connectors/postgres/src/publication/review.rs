@@ -300,13 +300,15 @@ fn missing(wish: Wish<'_>, created: &str) -> Finding {
     let name = wish.name;
     let (message, remedy) = if wish.is_resumed {
         let slot = literal(wish.slot);
+        let create = crate::slot::creation(wish.slot, wish.major >= 17);
+        let standby =
+            if wish.major >= 17 { " (on a standby without `, false, false, true`)" } else { "" };
         (
             format!("there is a saved position, but the publication \"{name}\" is gone"),
             format!(
                 "changes since it was dropped cannot be decoded. Knowing that they are lost, start \
                  over in this order: 1. {created}; 2. SELECT pg_drop_replication_slot({slot}); 3. \
-                 SELECT pg_create_logical_replication_slot({slot}, 'pgoutput'); 4. `rowtide position \
-                 adopt`"
+                 {create}{standby}; 4. `rowtide position adopt --connector NAME`"
             ),
         )
     } else {

@@ -250,8 +250,8 @@ fn tables_of_others_keep_a_connector_from_its_first_start_only() {
             let places = [
                 "1. CREATE PUBLICATION",
                 "2. SELECT pg_drop_replication_slot(E's')",
-                "3. SELECT pg_create_logical_replication_slot(E's'",
-                "4. `rowtide position adopt`",
+                "3. SELECT pg_create_logical_replication_slot(E's', 'pgoutput', false, false, true)",
+                "4. `rowtide position adopt --connector NAME`",
             ]
             .map(|step| remedy.find(step));
             assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{remedy}");
