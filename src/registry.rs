@@ -127,8 +127,8 @@ impl SourceFactory for Postgres {
                 Wanted::Adopt => rowtide_postgres::position_at_slot(&self.0).await?,
                 Wanted::At(text) => {
                     let lsn: Lsn = text.parse().map_err(|error| {
-                        Error::fatal(Origin::Config, Code("RT1025"), "this is not an LSN")
-                            .with_source(error)
+                        let message = format!("{text:?} is {error}");
+                        Error::fatal(Origin::Config, Code("RT1025"), message)
                             .with_remedy("write it as the server does: 0/16B3748")
                     })?;
                     rowtide_postgres::position_at(&self.0, lsn).await?

@@ -181,6 +181,7 @@ impl Planner {
         }
         if projection.key.is_empty() {
             tracing::warn!(
+                code = "RT2218",
                 subject,
                 "the table has no key: its events carry none, and their order is kept per partition only by chance"
             );
