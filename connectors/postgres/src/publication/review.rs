@@ -517,9 +517,24 @@ fn identity_remedy(table: &CatalogTable) -> String {
     }
     if table.primary_key.is_empty() {
         format!("ALTER TABLE {sql} ADD PRIMARY KEY (…), or ALTER TABLE {sql} REPLICA IDENTITY FULL")
+    } else if table.identity == 'd' {
+        deferrable_remedy(table)
     } else {
         format!("ALTER TABLE {sql} REPLICA IDENTITY DEFAULT")
     }
+}
+
+/// Under DEFAULT a primary key is no identity only where it is deferrable.
+fn deferrable_remedy(table: &CatalogTable) -> String {
+    let (sql, index) = (table.sql(), ident(&format!("{}_rowtide_identity", table.name)));
+    let columns: Vec<String> = table.primary_key.iter().map(|column| ident(column)).collect();
+    let columns = columns.join(", ");
+    format!(
+        "its primary key is DEFERRABLE, and such a key is no identity: ALTER TABLE {sql} DROP CONSTRAINT \
+         …, ADD PRIMARY KEY ({columns}) NOT DEFERRABLE; or CREATE UNIQUE INDEX {index} ON {sql} \
+         ({columns}); ALTER TABLE {sql} REPLICA IDENTITY USING INDEX {index}; or ALTER TABLE {sql} \
+         REPLICA IDENTITY FULL"
+    )
 }
 
 fn unpublishable(table: &CatalogTable, is_published: bool) -> Finding {
