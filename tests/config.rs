@@ -18,6 +18,8 @@ use rowtide::config::{
 };
 use rowtide::registry::KINDS;
 
+#[path = "config/forms.rs"]
+mod forms;
 #[path = "config/hidden.rs"]
 mod hidden;
 

@@ -259,6 +259,12 @@ fn the_configuration_schema_is_valid_and_says_what_each_field_is_for() {
     assert!(jsonschema::draft202012::meta::is_valid(&schema));
     jsonschema::validator_for(&schema).unwrap();
     fn walk(schema: &serde_json::Value, place: &str) {
+        // Else a text of another form could not be told which it must have.
+        let says_its_form = schema.get("pattern").is_none()
+            || schema.get("patternErrorMessage").is_some_and(|words| {
+                words.as_str().is_some_and(|words| words.starts_with("must be "))
+            });
+        assert!(says_its_form, "{place} has a pattern and no patternErrorMessage");
         if let Some(properties) = schema.get("properties").and_then(|p| p.as_object()) {
             for (name, property) in properties {
                 let is_described = property.get("description").is_some() || name == "type";

@@ -68,6 +68,7 @@ impl JsonSchema for Size {
             "description": "A number of bytes, plain or with a unit: B, kB, MB, GB, KiB, MiB, GiB.",
             "type": ["string", "integer"],
             "pattern": "^ *[0-9]+ *([kKMG]?B|[KMG]iB)? *$",
+            "patternErrorMessage": "must be a whole number of bytes, or one with a unit of B, kB, MB, GB, KiB, MiB or GiB, such as 32MiB",
             "minimum": 0,
         })
     }
@@ -87,6 +88,7 @@ impl JsonSchema for DurationText {
             "description": "A duration with a unit: ms, s, m, h, d.",
             "type": "string",
             "pattern": "^ *[0-9]+ *(ms|s|m|h|d) *$",
+            "patternErrorMessage": "must be a whole number and a unit of ms, s, m, h or d, such as 10s",
         })
     }
 }

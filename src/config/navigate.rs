@@ -37,6 +37,11 @@ impl<'s> Place<'s> {
         place
     }
 
+    /// The place at `path` by the same schema.
+    pub(super) fn elsewhere(&self, tree: &Value, path: &TreePath) -> Self {
+        Self::at(self.root, tree, path)
+    }
+
     fn of(root: &'s Value, schema: &'s Value, node: Option<&Value>) -> Self {
         let mut schemas = Vec::new();
         collect(root, schema, node, DEPTH, &mut schemas);
@@ -120,6 +125,12 @@ impl<'s> Place<'s> {
     /// The first description.
     pub(super) fn description(&self) -> Option<&'s str> {
         self.schemas.iter().find_map(|schema| schema.get("description")?.as_str())
+    }
+
+    /// What a text must be like here, in words that follow its name; the keyword is the one that
+    /// editors show.
+    pub(super) fn form(&self) -> Option<&'s str> {
+        self.schemas.iter().find_map(|schema| schema.get("patternErrorMessage")?.as_str())
     }
 
     /// Reads text from the environment or an interpolation as the type that the schema asks for.

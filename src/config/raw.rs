@@ -85,7 +85,11 @@ pub(super) struct RawConnector {
     #[schemars(required)]
     pub(super) sink: Option<Value>,
     /// How many events are validated: `always`, `sample:N` (one in N) or `off`. Default always.
-    #[schemars(with = "Option<String>", regex(pattern = "^(always|off|sample:[1-9][0-9]{0,9})$"))]
+    #[schemars(
+        with = "Option<String>",
+        regex(pattern = "^(always|off|sample:[1-9][0-9]{0,9})$"),
+        extend("patternErrorMessage" = "must be always, sample:N with N of 1 or more, or off")
+    )]
     pub(super) validation: Option<Value>,
     /// Where changes of the tables' schemas are told.
     #[schemars(with = "Option<RawSchemaChanges>")]
@@ -112,7 +116,8 @@ pub(super) struct RawSchemaChanges {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Table")]
 pub(super) struct RawTable {
-    /// The columns of the entity key, in this order. Default: the primary key.
+    /// The columns of the entity key, in this order: NOT NULL and unique, or rows share a key. Default:
+    /// the primary key.
     #[schemars(length(min = 1))]
     pub(super) key: Option<Vec<String>>,
     /// What happens to columns.

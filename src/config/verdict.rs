@@ -90,6 +90,9 @@ fn wrong_value(
     place: &Place<'_>,
     error: &jsonschema::ValidationError<'_>,
 ) -> Problem {
+    if let Some(inner) = inner_problem(tree, place, error) {
+        return inner;
+    }
     let types = place.types();
     let choices = place.choices();
     if let (Some(text), false) = (value.as_str(), choices.is_empty()) {
@@ -114,7 +117,8 @@ fn wrong_value(
     let problem = match error.kind() {
         ValidationErrorKind::Pattern { .. } => {
             let shown = value.as_str().map(|text| tree.quoted(path, text));
-            let message = format!("{} has the wrong form", shown.unwrap_or_default());
+            let form = place.form().map(|form| format!(": it {form}")).unwrap_or_default();
+            let message = format!("{} has the wrong form{form}", shown.unwrap_or_default());
             Problem::new(Code("RT1006"), path, message)
         }
         ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. } => {
@@ -126,6 +130,40 @@ fn wrong_value(
         Some(description) => problem.remedy(description.replace('\n', " ")),
         None => problem,
     }
+}
+
+/// Of a value that fits none of several forms, what is wrong inside it with the form that it is of: a
+/// map is not meant as the word that may stand in its place.
+fn inner_problem(
+    tree: &Tree<'_>,
+    place: &Place<'_>,
+    error: &jsonschema::ValidationError<'_>,
+) -> Option<Problem> {
+    let (ValidationErrorKind::AnyOf { context: branches }
+    | ValidationErrorKind::OneOfNotValid { context: branches }) = error.kind()
+    else {
+        return None;
+    };
+    let own = error.instance_path().as_str().len();
+    // A branch that is of another type has nothing to say of what is inside.
+    branches.iter().flatten().find_map(|inner| {
+        let path = TreePath::from_pointer(inner.instance_path().as_str(), &tree.root);
+        let place = place.elsewhere(&tree.root, &path);
+        match inner.kind() {
+            ValidationErrorKind::AdditionalProperties { unexpected } => {
+                let name = unexpected.first()?;
+                Some(unknown_field(&path.key(name), name, &place))
+            }
+            ValidationErrorKind::Required { property } => {
+                let name = property.as_str()?;
+                Some(missing_field(&path.key(name), name, &place.under_key(name, None)))
+            }
+            _ if inner.instance_path().as_str().len() > own => {
+                Some(wrong_value(tree, &path, inner.instance(), &place, inner))
+            }
+            _ => None,
+        }
+    })
 }
 
 fn is_of(value: &Value, type_name: &str) -> bool {

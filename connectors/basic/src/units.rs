@@ -127,7 +127,8 @@ impl JsonSchema for ByteSize {
         json_schema!({
             "type": ["integer", "string"],
             "minimum": 0,
-            "pattern": "^ *[0-9]+ *([kKMG]?B|[KMG]iB)? *$"
+            "pattern": "^ *[0-9]+ *([kKMG]?B|[KMG]iB)? *$",
+            "patternErrorMessage": "must be a whole number of bytes, or one with a unit of B, kB, MB, GB, KiB, MiB or GiB, such as 32MiB"
         })
     }
 }
@@ -142,7 +143,11 @@ impl JsonSchema for Age {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^ *[0-9]+ *(d|h|m|s|ms) *$" })
+        json_schema!({
+            "type": "string",
+            "pattern": "^ *[0-9]+ *(d|h|m|s|ms) *$",
+            "patternErrorMessage": "must be a whole number and a unit of ms, s, m, h or d, such as 10s"
+        })
     }
 }
 

@@ -43,7 +43,10 @@ pub struct PostgresConfig {
     #[schemars(with = "Option<String>")]
     pub password: Option<Secret>,
     /// The replication slot. Created if missing.
-    #[schemars(regex(pattern = r"^[a-z0-9_]{1,63}$"))]
+    #[schemars(
+        regex(pattern = r"^[a-z0-9_]{1,63}$"),
+        extend("patternErrorMessage" = "must be 1 to 63 of the characters a to z, 0 to 9 and _, such as rowtide_shop")
+    )]
     pub slot: String,
     /// The publication.
     #[schemars(length(min = 1, max = 63))]
@@ -82,7 +85,10 @@ pub struct PostgresConfig {
     /// for the server. Where it is not given, the server's own setting, and 256MB where that is
     /// PostgreSQL's default of 64MB.
     #[serde(default)]
-    #[schemars(regex(pattern = r"^[1-9][0-9]{0,8}(kB|MB|GB)$"))]
+    #[schemars(
+        regex(pattern = r"^[1-9][0-9]{0,8}(kB|MB|GB)$"),
+        extend("patternErrorMessage" = "must be a whole number and a unit of kB, MB or GB, such as 512MB")
+    )]
     pub logical_decoding_work_mem: Option<String>,
     /// Messages that applications write into the log; ignored where the section is not there.
     #[serde(default)]

@@ -105,6 +105,7 @@ impl JsonSchema for ByteSize {
             "type": ["string", "integer"],
             "minimum": 0,
             "pattern": "^\\s*[0-9]+\\s*([KMGT]iB|[kKMGT]B|B)?\\s*$",
+            "patternErrorMessage": "must be a whole number of bytes, or one with a unit of B, kB, MB, GB, TB, KiB, MiB, GiB or TiB, such as 50GiB",
         })
     }
 }

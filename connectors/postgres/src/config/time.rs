@@ -43,7 +43,11 @@ impl JsonSchema for Time {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^ *[0-9]+(ms|s|m|h|d) *$" })
+        json_schema!({
+            "type": "string",
+            "pattern": "^ *[0-9]+(ms|s|m|h|d) *$",
+            "patternErrorMessage": "must be a whole number and a unit of ms, s, m, h or d, such as 10s"
+        })
     }
 }
 

@@ -1,0 +1,32 @@
+//! Values of the wrong form.
+
+use super::{load, with_parts};
+
+/// What has the wrong form is told which form it must have, also inside a value of several forms.
+#[test]
+fn wrong_forms_are_told_the_right_one() {
+    let source = |setting: &str| {
+        let settings = format!("slot: s, {setting}");
+        with_parts("{ type: stdout }", "").replace("slot: s", &settings)
+    };
+    let slot = with_parts("{ type: stdout }", "").replace("slot: s", "slot: My-Slot");
+    for (text, path, words) in [
+        (slot, "source.slot", "\"My-Slot\" has the wrong form: it must be 1 to 63 of the"),
+        (source("runway_warning: 1y"), "source.runway_warning", "ms, s, m, h or d, such as 10s"),
+        (source("heartbeat: { interval: 1y }"), "source.heartbeat.interval", "h or d, such as 10s"),
+        (source("heartbeat: { every: 1s }"), "source.heartbeat.every", "unknown field"),
+        (source("spool: { max: 1PB }"), "source.spool.max", "GiB or TiB, such as 50GiB"),
+        (source("logical_decoding_work_mem: 1"), "source.logical_decoding_work_mem", "text"),
+        (
+            source("logical_decoding_work_mem: 1M"),
+            "source.logical_decoding_work_mem",
+            "kB, MB or GB, such as 512MB",
+        ),
+    ] {
+        let problems = load(&text).unwrap_err();
+        let path = format!("connectors.shop.{path}");
+        let found = problems.iter().find(|problem| problem.path == path);
+        let message = &found.unwrap_or_else(|| panic!("{path}: {problems:?}")).message;
+        assert!(message.contains(words), "{message}");
+    }
+}
