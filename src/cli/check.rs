@@ -144,10 +144,14 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
     let resume = saved.as_ref().map(|checkpoint| &checkpoint.position);
     let reselects =
         |schema: &str, table: &str| connector.table(schema, table).unchanged == Unchanged::Reselect;
+    let excludes = |schema: &str, table: &str, column: &str| {
+        connector.table(schema, table).exclude.iter().any(|excluded| excluded == column)
+    };
     let hiding = connector.hiding();
     let known = Preflight {
         keys: &keys,
         reselects: &reselects,
+        excludes: &excludes,
         hiding: hiding.as_ref(),
         resume,
         claims: &claims,

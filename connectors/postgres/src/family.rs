@@ -8,6 +8,9 @@ use rowtide_sdk::{Error, Finding, Hidden, Hiding, Origin, Result, Severity};
 use serde::Deserialize;
 
 use crate::preflight::codes;
+use crate::publication::{self, CatalogTable};
+use crate::server::Server;
+use crate::source::PostgresSource;
 use crate::sql::{Sql, json_rows};
 
 /// A table, and what it may share rows with.
@@ -63,6 +66,36 @@ pub(crate) async fn exposed(
     let relatives: Vec<Relative> =
         json_rows(sql, &relatives_of(oid), "looking up what a table shares rows with").await?;
     Ok(judge(oid, &relatives, hiding))
+}
+
+/// Tables whose rows are those of others that hide more, by the names under which they come.
+///
+/// # Errors
+/// Where the server does not answer.
+pub(crate) async fn findings(
+    sql: &mut impl Sql,
+    source: &PostgresSource,
+    server: &Server,
+    tables: &[CatalogTable],
+    hiding: &Hiding,
+) -> Result<Vec<Finding>> {
+    let publication = publication::find(sql, &source.config.publication, server.major()).await?;
+    let via_root = publication.is_none_or(|publication| publication.via_root);
+    let mut findings = Vec::new();
+    for table in tables {
+        let mut sent = vec![table.oid];
+        if table.is_partitioned && !via_root {
+            let statement = format!(
+                "SELECT to_jsonb(relid::oid::bigint) FROM pg_partition_tree({}) WHERE isleaf",
+                table.oid
+            );
+            sent = json_rows(sql, &statement, "listing the partitions of a table").await?;
+        }
+        for oid in sent {
+            findings.extend(exposed(sql, oid, hiding).await?);
+        }
+    }
+    Ok(findings)
 }
 
 /// The refusal of a change of such a table.

@@ -9,12 +9,13 @@ mod tables;
 use std::time::Duration;
 
 use rowtide_sdk::{
-    Code, Error, Finding, Hiding, KeyLookup, Preflight, ReselectLookup, Result, Severity,
+    Code, Error, Finding, KeyLookup, Preflight, ReselectLookup, Result, Severity,
 };
+use serde::Deserialize;
 
 use crate::describe;
 use crate::error::codes as refusals;
-use crate::family::exposed;
+use crate::family;
 use crate::guard;
 use crate::position::PgPosition;
 use crate::publication::{self, CatalogTable, Review};
@@ -22,7 +23,7 @@ use crate::reselect::may_not_read;
 use crate::server::{Server, check_history, history};
 use crate::slot::{self, Slot};
 use crate::source::PostgresSource;
-use crate::sql::{Sql, ident, json_rows, literal};
+use crate::sql::{Sql, ident, json_row, literal};
 use crate::stream::codes as stream;
 use crate::wire::{ReplicationConnection, SqlClient, money_units, sql_client};
 
@@ -116,10 +117,11 @@ async fn look(
     keep(findings, planned);
     let wanted = publication::wanted_tables(&mut sql, &source.filter).await?;
     findings.extend(wanted.iter().filter_map(|table| key_finding(table, known.keys)));
-    keep(findings, table_findings(source, &client, &server).await);
+    keep(findings, shared_keys(&mut sql, &wanted, known.keys).await);
+    keep(findings, table_findings(source, &client, &server, known).await);
     keep(findings, reselect_findings(&mut sql, &wanted, known.reselects).await);
     if let Some(hiding) = known.hiding {
-        keep(findings, exposed_findings(&mut sql, source, &server, &wanted, hiding).await);
+        keep(findings, family::findings(&mut sql, source, &server, &wanted, hiding).await);
     }
     Ok(())
 }
@@ -219,6 +221,7 @@ async fn table_findings(
     source: &PostgresSource,
     client: &SqlClient,
     server: &Server,
+    known: Preflight<'_>,
 ) -> Result<Vec<Finding>> {
     let mut sql = &**client;
     let relations = tables::relations(&mut sql, &source.filter).await?;
@@ -227,7 +230,11 @@ async fn table_findings(
     let described = describe::described(source, client).await?;
     findings.extend(tables::generated(&relations, &described, server.major()));
     for table in &described {
-        findings.extend(tables::may_be_unchanged(table));
+        // Where values are read back, the settings have dealt with it.
+        if !(known.reselects)(&table.schema, &table.name) {
+            let is_hidden = |column: &str| (known.excludes)(&table.schema, &table.name, column);
+            findings.extend(tables::may_be_unchanged(table, &is_hidden));
+        }
         findings.extend(tables::precision(table));
     }
     let money = tables::of_type(&described, "money");
@@ -321,31 +328,67 @@ async fn reselect_findings(
     Ok(findings)
 }
 
-/// Tables whose rows are those of others that hide more, by the names under which they come.
-async fn exposed_findings(
+/// Configured keys that rows may share: no unique index on NOT NULL columns is within them.
+async fn shared_keys(
     sql: &mut impl Sql,
-    source: &PostgresSource,
-    server: &Server,
     tables: &[CatalogTable],
-    hiding: &Hiding,
+    keys: KeyLookup<'_>,
 ) -> Result<Vec<Finding>> {
-    let publication = publication::find(sql, &source.config.publication, server.major()).await?;
-    let via_root = publication.is_none_or(|publication| publication.via_root);
     let mut findings = Vec::new();
     for table in tables {
-        let mut sent = vec![table.oid];
-        if table.is_partitioned && !via_root {
-            let statement = format!(
-                "SELECT to_jsonb(relid::oid::bigint) FROM pg_partition_tree({}) WHERE isleaf",
-                table.oid
-            );
-            sent = json_rows(sql, &statement, "listing the partitions of a table").await?;
+        let Some(key) = keys(&table.schema, &table.name) else { continue };
+        if key_trouble(table, &|_, _| Some(key.clone())).is_some() {
+            continue;
         }
-        for oid in sent {
-            findings.extend(exposed(sql, oid, hiding).await?);
+        let list = |texts: Vec<String>| texts.join(", ");
+        let columns = list(key.iter().map(|column| literal(column)).collect());
+        let statement = format!(
+            "SELECT jsonb_build_object(
+            'nullable', ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = {oid}
+                AND a.attname IN ({columns}) AND a.attnum > 0 AND NOT a.attnotnull
+                ORDER BY a.attnum),
+            'is_unique', EXISTS (SELECT FROM pg_index i WHERE i.indrelid = {oid} AND i.indisunique
+                AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (
+                    SELECT FROM pg_attribute a WHERE a.attrelid = {oid}
+                    AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+                    AND (NOT a.attnotnull OR a.attname NOT IN ({columns})))))",
+            oid = table.oid
+        );
+        let KeyFacts { nullable, is_unique } =
+            json_row(sql, &statement, "asking about a table's key").await?;
+        if is_unique {
+            continue;
         }
+        let (name, on) = (table.full_name(), table.sql());
+        let of_null = match nullable.is_empty() {
+            true => String::new(),
+            false => format!(" ({} may be NULL)", nullable.join(", ")),
+        };
+        let message = format!(
+            "rows of {name} may share a key, and the tombstones of each other's deletes: no unique \
+             index on NOT NULL columns is within {}{of_null}",
+            key.join(", ")
+        );
+        let mut remedy: Vec<String> = nullable
+            .iter()
+            .map(|column| format!("ALTER TABLE {on} ALTER COLUMN {} SET NOT NULL", ident(column)))
+            .collect();
+        let columns = list(key.iter().map(|column| ident(column)).collect());
+        remedy.push(format!("CREATE UNIQUE INDEX ON {on} ({columns})"));
+        let remedy = format!("{}; or choose another `tables.{name}.key`", remedy.join("; "));
+        let finding = say(Severity::Warning, stream::KEY_NOT_LOGGED, message, &remedy);
+        findings.push(finding.at(format!("table {name}")));
     }
     Ok(findings)
+}
+
+/// What the catalog says of a configured key.
+#[derive(Debug, Deserialize)]
+struct KeyFacts {
+    /// Its columns that may be NULL.
+    nullable: Vec<String>,
+    /// Whether a unique index on NOT NULL columns is within it.
+    is_unique: bool,
 }
 
 /// Whether a table's key is in what the log carries of an old row.

@@ -11,6 +11,9 @@ mod changes;
 #[path = "stream/check.rs"]
 mod check;
 #[cfg(test)]
+#[path = "stream/check_keys.rs"]
+mod check_keys;
+#[cfg(test)]
 #[path = "stream/feedback.rs"]
 mod feedback;
 #[cfg(test)]

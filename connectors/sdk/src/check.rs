@@ -102,6 +102,8 @@ pub struct Preflight<'a> {
     pub keys: KeyLookup<'a>,
     /// The tables whose values are to be read back where the log does not carry them.
     pub reselects: ReselectLookup<'a>,
+    /// Whether a column never leaves the process, by schema, table and column.
+    pub excludes: &'a (dyn Fn(&str, &str, &str) -> bool + Sync),
     /// What settings hide; `None` where they hide nothing.
     pub hiding: Option<&'a Hiding>,
     /// Where a run would resume; `None` on a first start. What a run refuses because of it, the

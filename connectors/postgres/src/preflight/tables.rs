@@ -162,8 +162,34 @@ pub(super) fn generated(relations: &[Relation], tables: &[Arc<Table>], major: u3
     findings
 }
 
-/// Columns that updates may leave out, once per table.
-pub(super) fn may_be_unchanged(table: &Table) -> Option<Finding> {
+/// The size from which on the server may store a value out of line, its header of 4 bytes included:
+/// below, the reference would be no shorter (`toast_tuple_find_biggest_attribute`).
+const OUT_OF_LINE_FROM: u32 = 25;
+
+/// Whether the declared type keeps every value too small to be stored out of line.
+fn is_always_small(type_name: &str) -> bool {
+    let declared = type_name.strip_suffix(')').and_then(|rest| rest.split_once('('));
+    let Some((name, modifier)) = declared else { return false };
+    let numbers: Option<Vec<i32>> =
+        modifier.split(',').map(|number| number.trim().parse().ok()).collect();
+    let count = |number: i32| u32::try_from(number).unwrap_or(0);
+    let data = match (name, numbers.as_deref()) {
+        // Up to 4 bytes a character in any encoding.
+        ("character" | "character varying", Some([chars])) => count(*chars).saturating_mul(4),
+        ("bit" | "bit varying", Some([bits])) => count(*bits).div_ceil(8).saturating_add(4),
+        // Groups of four digits on either side of the point, in two bytes each.
+        ("numeric", Some([precision, scale])) => {
+            let whole = count(precision.saturating_sub(*scale)).div_ceil(4);
+            let groups = whole.saturating_add(count(*scale).div_ceil(4));
+            groups.saturating_mul(2).saturating_add(4)
+        }
+        _ => return false,
+    };
+    data.saturating_add(4) < OUT_OF_LINE_FROM
+}
+
+/// Columns that updates may leave out, once per table. Those that are hidden are in no event.
+pub(super) fn may_be_unchanged(table: &Table, is_hidden: &dyn Fn(&str) -> bool) -> Option<Finding> {
     if table.identity == Identity::Full {
         return None;
     }
@@ -171,6 +197,7 @@ pub(super) fn may_be_unchanged(table: &Table) -> Option<Finding> {
         .columns
         .iter()
         .filter(|column| column.may_be_unchanged && !column.is_identity)
+        .filter(|column| !is_always_small(&column.type_name) && !is_hidden(&column.name))
         .map(|column| column.name.as_str())
         .collect();
     (!columns.is_empty()).then(|| {
@@ -277,6 +304,36 @@ mod tests {
             hides_rows: false,
             generated: Vec::new(),
             ancestors: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn declared_sizes_tell_what_is_never_out_of_line() {
+        for small in [
+            "numeric(10,2)",
+            "numeric(28,2)",
+            "numeric(3,5)",
+            "numeric(2,-3)",
+            "character(5)",
+            "character varying(5)",
+            "bit(3)",
+            "bit varying(128)",
+        ] {
+            assert!(is_always_small(small), "{small}");
+        }
+        for large in [
+            "numeric",
+            "numeric(38,10)",
+            "numeric(10,2)[]",
+            "character(6)",
+            "character varying(20)",
+            "character varying",
+            "bit(129)",
+            "text",
+            "public.vector(3)",
+            "public.numeric(3,2)",
+        ] {
+            assert!(!is_always_small(large), "{large}");
         }
     }
 

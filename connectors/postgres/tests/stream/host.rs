@@ -21,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 /// The longest that anything is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A column that the settings leave out of events.
+pub(crate) const HIDDEN: &str = "hidden";
+
 /// One change in plain form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Event {
@@ -230,8 +233,14 @@ impl Setup {
         let reselects = |_: &str, table: &str| self.reselects.iter().any(|name| name == table);
         let resume = self.resume.as_ref();
         let hiding = self.hiding();
-        let hiding = hiding.as_ref();
-        let known = Preflight { keys, reselects: &reselects, hiding, resume, claims: &NoClaims };
+        let known = Preflight {
+            keys,
+            reselects: &reselects,
+            excludes: &|_, _, column| column == HIDDEN,
+            hiding: hiding.as_ref(),
+            resume,
+            claims: &NoClaims,
+        };
         rowtide_postgres::check(&self.source(), known).await
     }
 
