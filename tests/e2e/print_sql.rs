@@ -84,12 +84,31 @@ fn the_printed_sql_prepares_a_fresh_server() {
         host.until("every event is there", || setup.count() == 4);
         assert_eq!(host.stop(), Some(0), "{}", host.log());
 
-        // Now that it can be asked, the tables are named.
+        // Now that it can be asked, it is not told to make what is there.
+        let script = print(&setup, "self");
+        assert!(script.contains("It is there, and sends what is needed"), "{script}");
+        assert!(!script.contains("CREATE PUBLICATION"), "{script}");
+        run(&server, &script);
+        sql(
+            &server,
+            "ALTER PUBLICATION e2e SET (publish = 'insert', publish_via_partition_root = false);
+             ALTER PUBLICATION e2e DROP TABLE orders",
+        );
+        run(&server, &print(&setup, "self"));
+        assert_eq!(value(&server, PUBLISHED), "Odd \"Name,orders,part");
+        let sent = "SELECT concat_ws(',', pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot)
+            FROM pg_publication WHERE pubname = 'e2e'";
+        assert_eq!(value(&server, sent), "t,t,t,t,t");
+        let failover = "-- SELECT pg_create_logical_replication_slot(E'e2e', 'pgoutput', false, \
+                        false, true);";
+        assert_eq!(script.contains(failover), version.as_str() >= "17", "{script}");
+
+        // Where it is not, the tables are named.
+        sql(&server, "DROP PUBLICATION e2e");
         let script = print(&setup, "self");
         assert!(script.contains("It does: wal_level is logical"), "{script}");
         assert!(script.contains("ONLY \"public\".\"Odd \"\"Name\""), "{script}");
         assert!(script.contains("-- ALTER TABLE \"public\".\"keyless\" REPLICA IDENTITY FULL"));
-        sql(&server, "DROP PUBLICATION e2e");
         run(&server, &script);
         assert_eq!(value(&server, PUBLISHED), "Odd \"Name,orders,part");
         privileges(&server);

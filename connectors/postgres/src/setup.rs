@@ -9,8 +9,9 @@ use std::fmt::Write as _;
 use rowtide_sdk::{Provider, Result};
 
 use crate::config::{Operation, PostgresConfig, PublicationManagement};
-use crate::publication::{self, CatalogTable};
+use crate::publication::{self, CatalogTable, Publication};
 use crate::server::Server;
+use crate::slot;
 use crate::source::PostgresSource;
 use crate::sql::{ident, literal};
 use crate::wire::sql_client;
@@ -19,14 +20,19 @@ use crate::wire::sql_client;
 struct Seen {
     wal_level: String,
     tables: Vec<CatalogTable>,
+    publication: Option<Publication>,
+    is_for_failover: bool,
 }
 
 async fn see(source: &PostgresSource) -> Result<Seen> {
     let client = sql_client(&source.options).await?;
     let mut sql = &*client;
-    let wal_level = Server::ask(&mut sql).await?.wal_level;
+    let server = Server::ask(&mut sql).await?;
     let tables = publication::wanted_tables(&mut sql, &source.filter).await?;
-    Ok(Seen { wal_level, tables })
+    let name = &source.config.publication;
+    let publication = publication::find(&mut sql, name, server.major()).await?;
+    let is_for_failover = slot::is_for_failover(&server);
+    Ok(Seen { wal_level: server.wal_level, tables, publication, is_for_failover })
 }
 
 /// The SQL with which an administrator gives the source of `connector` what it needs, on a server
@@ -73,15 +79,27 @@ fn script(
     out.push_str(&management(source));
     out.push_str(&format!(
         "\n-- 5. The slot. Rowtide creates it when it starts for the first time. To have it earlier:\n\
-         -- SELECT pg_create_logical_replication_slot({}, 'pgoutput');\n\n\
+         {}\n\
          -- To take all of it back, with Rowtide stopped:\n\
          -- SELECT pg_drop_replication_slot({});\n-- DROP PUBLICATION {};\n\
          -- REVOKE CONNECT ON DATABASE {database} FROM {role};\n-- DROP ROLE {role};\n",
-        literal(slot),
+        slot_sql(slot, seen),
         literal(slot),
         ident(publication)
     ));
     out
+}
+
+/// The slot as Rowtide creates it, in comments.
+fn slot_sql(name: &str, seen: Option<&Seen>) -> String {
+    match seen {
+        Some(seen) => format!("-- {};\n", slot::creation(name, seen.is_for_failover)),
+        None => format!(
+            "-- {};\n-- or, on a primary from PostgreSQL 17 on, for failover:\n-- {};\n",
+            slot::creation(name, false),
+            slot::creation(name, true)
+        ),
+    }
 }
 
 /// A text that ends a comment's line nowhere.
@@ -203,6 +221,10 @@ fn publication_sql(source: &PostgresSource, seen: Option<&Seen>) -> String {
             );
         }
     }
+    if let Some(there) = &seen.publication {
+        out.push_str(&alter_publication(source, there, &fit));
+        return out;
+    }
     let tables: Vec<String> = fit.iter().map(|table| format!("    ONLY {}", table.sql())).collect();
     let named = match tables.is_empty() {
         true => String::new(),
@@ -210,6 +232,51 @@ fn publication_sql(source: &PostgresSource, seen: Option<&Seen>) -> String {
     };
     let _ = writeln!(out, "CREATE PUBLICATION {}{named} WITH ({options});", ident(name));
     out
+}
+
+/// What a publication that is there lacks.
+fn alter_publication(
+    source: &PostgresSource,
+    there: &Publication,
+    wanted: &[&CatalogTable],
+) -> String {
+    let name = ident(&source.config.publication);
+    let flags = [there.insert, there.update, there.delete, there.truncate];
+    let all = Operation::all();
+    let published: Vec<Operation> =
+        all.iter().copied().zip(flags).filter(|(_, is_on)| *is_on).map(|(one, _)| one).collect();
+    let asked = &source.config.publication_operations;
+    let mut settings = Vec::new();
+    if asked.iter().any(|operation| !published.contains(operation)) {
+        let both = all.iter().filter(|one| asked.contains(one) || published.contains(one));
+        let names: Vec<&str> = both.map(|operation| operation.name()).collect();
+        settings.push(format!("publish = '{}'", names.join(", ")));
+    }
+    if !there.via_root && wanted.iter().any(|table| table.is_partitioned) {
+        settings.push("publish_via_partition_root = true".to_owned());
+    }
+    let is_sent = |table: &CatalogTable| {
+        there.all_tables
+            || there.named.contains_key(&table.oid)
+            || (there.schemas && table.is_partitioned)
+            || there.sends.contains(&(table.schema.clone(), table.name.clone()))
+    };
+    let added: Vec<String> = wanted
+        .iter()
+        .filter(|table| !is_sent(table))
+        .map(|table| format!("    ONLY {}", table.sql()))
+        .collect();
+    let mut statements = Vec::new();
+    if !settings.is_empty() {
+        statements.push(format!("ALTER PUBLICATION {name} SET ({});\n", settings.join(", ")));
+    }
+    if !added.is_empty() {
+        statements.push(format!("ALTER PUBLICATION {name} ADD TABLE\n{};\n", added.join(",\n")));
+    }
+    match statements.is_empty() {
+        true => "--    It is there, and sends what is needed.\n".to_owned(),
+        false => format!("--    It is there. What it lacks:\n{}", statements.join("\n")),
+    }
 }
 
 /// Keeps a name that holds a line feed within a comment.
