@@ -500,8 +500,8 @@ impl Assembler {
             "the change is {frame} bytes in the log, above max_event ({} bytes)",
             self.limits.max_event
         );
-        let remedy =
-            "raise `max_event` (and the sink's own limits), which lets this change pass too";
+        let remedy = "raise `max_event`, which lets this change pass too; first the sink's own limits: existing \
+             Kafka topics refuse larger records until their max.message.bytes is raised (RT3007)";
         let poisoned = Poisoned { change, code: codes::EVENT_TOO_LARGE, reason, remedy };
         self.batch.entries.push(Entry::Poisoned(Box::new(poisoned)));
         Ok(())

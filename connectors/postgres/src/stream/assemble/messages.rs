@@ -141,8 +141,8 @@ impl Assembler {
             ),
         )
         .with_remedy(
-            "raise `max_event` (and the sink's own limits), or leave its prefix out by \
-             `messages.exclude`",
+            "raise `max_event` (and before it the sink's own limits, such as max.message.bytes of an \
+             existing Kafka topic), or leave its prefix out by `messages.exclude`",
         )
     }
 }
