@@ -8,6 +8,7 @@ use rowtide_sdk::{ContentEncoding, JsonWriter, Written};
 
 use crate::config::MessageFilter;
 use crate::decode::write_json;
+use crate::lsn::Lsn;
 use crate::stream::codes;
 
 /// Prefixes that begin so are Rowtide's own and never become events.
@@ -54,6 +55,17 @@ pub(crate) enum NoteKind {
     Annotation,
 }
 
+/// Where a note stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotePlace {
+    /// The end of its record.
+    pub(crate) lsn: Lsn,
+    /// Its transaction.
+    pub(crate) xid: u32,
+    /// Where that transaction commits.
+    pub(crate) commit: Lsn,
+}
+
 /// A note, ready to be put on events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Note {
@@ -85,19 +97,24 @@ impl MessageRules {
     }
 
     /// Reads a note. One that cannot be used is reported, the first time in a session.
-    pub(crate) fn note(&mut self, kind: NoteKind, content: &[u8]) -> Option<Note> {
+    pub(crate) fn note(
+        &mut self,
+        kind: NoteKind,
+        content: &[u8],
+        place: NotePlace,
+    ) -> Option<Note> {
         let note = match kind {
             NoteKind::Traceparent => traceparent(content).map(Note::Traceparent),
             NoteKind::Annotation => annotation(content).map(Note::Annotation),
         };
         if note.is_none() {
-            self.unusable(kind);
+            self.unusable(kind, place);
         }
         note
     }
 
     /// Reports a note that cannot be used.
-    pub(crate) fn unusable(&mut self, kind: NoteKind) {
+    pub(crate) fn unusable(&mut self, kind: NoteKind, place: NotePlace) {
         if std::mem::replace(&mut self.has_warned, true) {
             return;
         }
@@ -109,6 +126,9 @@ impl MessageRules {
             code = codes::NOTE_UNUSABLE.0,
             prefix,
             wanted,
+            lsn = %place.lsn,
+            transaction = place.xid,
+            commit_lsn = %place.commit,
             "a transaction's note is not what its prefix says: its events go without; further ones \
              are not reported until the next start"
         );

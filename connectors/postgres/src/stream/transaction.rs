@@ -88,6 +88,11 @@ impl Progress {
         Ok(())
     }
 
+    /// The open transaction's id, and where it commits.
+    pub(crate) fn open_transaction(&self) -> Option<(u32, Lsn)> {
+        self.open.as_ref().map(|open| (open.begin.xid, open.begin.final_lsn))
+    }
+
     /// A message that belongs to no transaction ends at `lsn`: whether it is to be handed over. The
     /// server sends it when it comes to it in the log, so that all that committed before has been
     /// sent; the commit record of the next transaction may begin right at `lsn`.

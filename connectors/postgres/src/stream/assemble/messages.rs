@@ -4,7 +4,7 @@ use rowtide_sdk::{Change, Entry, Error, JsonWriter, LogMessage, Op, Origin, Resu
 
 use super::{Assembler, CHANGE_HEAD, FRAME_HEADER, XLOG_HEADER, not_understood};
 use crate::lsn::Lsn;
-use crate::message::{MessageRules, NoteKind, Role, write_content};
+use crate::message::{MessageRules, NoteKind, NotePlace, Role, write_content};
 use crate::pgoutput::{Logical, parse_logical_head};
 use crate::stream::codes;
 use crate::stream::transaction::{append, span};
@@ -30,7 +30,7 @@ impl Assembler {
         let place = self.count_logical(message, at)?;
         match role {
             Role::Event if place.due => self.message_event(message, place.index, at),
-            Role::Note(kind) => self.note(kind, message.content, at),
+            Role::Note(kind) => self.note(kind, message, at),
             Role::Event | Role::Passed => Ok(()),
         }
     }
@@ -52,8 +52,15 @@ impl Assembler {
         Ok(Place { index, due })
     }
 
-    fn note(&mut self, kind: NoteKind, content: &[u8], at: Lsn) -> Result<()> {
-        let note = self.messages.as_mut().and_then(|rules| rules.note(kind, content));
+    fn note_place(&self, message: &Logical<'_>) -> NotePlace {
+        let (xid, commit) = self.progress.open_transaction().unwrap_or_default();
+        NotePlace { lsn: message.lsn, xid, commit }
+    }
+
+    fn note(&mut self, kind: NoteKind, message: &Logical<'_>, at: Lsn) -> Result<()> {
+        let place = self.note_place(message);
+        let note =
+            self.messages.as_mut().and_then(|rules| rules.note(kind, message.content, place));
         match note {
             Some(note) => self.progress.note(note).map_err(|what| not_understood(what, at)),
             None => Ok(()),
@@ -122,8 +129,9 @@ impl Assembler {
         match role {
             Role::Event if place.due => return Err(self.message_too_large(frame, at)),
             Role::Note(kind) => {
+                let place = self.note_place(&message);
                 if let Some(rules) = &mut self.messages {
-                    rules.unusable(kind);
+                    rules.unusable(kind, place);
                 }
             }
             Role::Event | Role::Passed => {}
