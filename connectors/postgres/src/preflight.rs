@@ -8,9 +8,7 @@ mod tables;
 
 use std::time::Duration;
 
-use rowtide_sdk::{
-    Code, Error, Finding, KeyLookup, Preflight, ReselectLookup, Result, Severity,
-};
+use rowtide_sdk::{Code, Error, Finding, KeyLookup, Preflight, ReselectLookup, Result, Severity};
 use serde::Deserialize;
 
 use crate::describe;
