@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::output::{Out, bytes, columns, complain};
 use super::{Exit, runtime};
@@ -74,7 +74,7 @@ fn row(connector: &ConnectorStatus) -> [String; 7] {
 }
 
 fn details(text: &mut String, connector: &ConnectorStatus) {
-    let ConnectorStatus { name, source, sink, error, position, facts, .. } = connector;
+    let ConnectorStatus { name, source, sink, error, position, facts, last_facts, .. } = connector;
     // Writing to a String cannot fail.
     let _ = writeln!(text, "\n{name} ({source} to {sink})");
     if let Some(error) = error {
@@ -86,7 +86,15 @@ fn details(text: &mut String, connector: &ConnectorStatus) {
     if let Some(position) = position {
         let _ = writeln!(text, "  position  {position}");
     }
-    let facts = facts.iter().map(|(name, value)| [format!("  {name}"), shown(name, value)]);
+    push_facts(text, "  ", facts);
+    if let Some(age) = connector.facts_age_s.filter(|_| !last_facts.is_empty()) {
+        let _ = writeln!(text, "  as of {} ago; nobody has looked since:", duration(age));
+        push_facts(text, "    ", last_facts);
+    }
+}
+
+fn push_facts(text: &mut String, indent: &str, facts: &Map<String, Value>) {
+    let facts = facts.iter().map(|(name, value)| [format!("{indent}{name}"), shown(name, value)]);
     columns(text, &facts.collect::<Vec<_>>());
 }
 
@@ -130,7 +138,7 @@ mod tests {
                 {"name": "audit", "source": "postgres", "sink": "jsonl", "state": "failed",
                  "error": {"code": "RT2204", "message": "gone", "remedy": "make it"},
                  "restarts": 3, "events": 0, "dead_letters": 0, "bytes": 0, "lag_ms": 0,
-                 "facts": {}}]
+                 "facts": {}, "last_facts": {"slot_active": 1.0}, "facts_age_s": 8000.0}]
         }))
         .unwrap();
         let text = table(&status);
@@ -143,6 +151,8 @@ mod tests {
             "  slot_retained_bytes  16.0 MiB",
             "  slot_runway_seconds  25.0 h",
             "  RT2204: gone",
+            "  as of 2.2 h ago; nobody has looked since:",
+            "    slot_active  1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
         }

@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rowtide_sdk::{Error, Position, Reporter};
+use rowtide_sdk::{Error, Fact, Position, Reporter};
 
 /// A pipeline whose thread has not moved for so long hangs.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
+/// How long what a source said of its server is taken for true once the run that said it has ended:
+/// about as long as the longest wait between two tries.
+const HOLDS_FOR: Duration = Duration::from_secs(30);
 
 /// How all connectors of the process stand.
 #[derive(Debug)]
@@ -75,6 +78,18 @@ impl From<&Error> for Trouble {
             remedy: error.remedy().map(str::to_owned),
         }
     }
+}
+
+/// What a source said of itself last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    /// What it said.
+    pub facts: Vec<Fact>,
+    /// How long ago.
+    pub age: Duration,
+    /// Whether it is to be taken for true. Once the connector has ended, or has not come back for long,
+    /// nobody looks at its server any more.
+    pub holds: bool,
 }
 
 /// How one connector stands.
@@ -167,6 +182,17 @@ impl ConnectorBoard {
     /// Where its source reports to.
     pub fn report(&self) -> &Reporter {
         &self.report
+    }
+
+    /// What its source said of itself last.
+    pub fn told(&self) -> Option<Told> {
+        let known = self.report.known()?;
+        let holds = !self.has_ended() && (known.is_of_this_run || known.age <= HOLDS_FOR);
+        Some(Told { facts: known.facts, age: known.age, holds })
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(*lock(&self.phase), Phase::Stopped | Phase::Failed(_))
     }
 
     /// What it is doing.
@@ -264,8 +290,7 @@ impl ConnectorBoard {
 
     /// Whether its thread has been stuck for long.
     fn hangs(&self) -> bool {
-        let has_ended = matches!(*lock(&self.phase), Phase::Stopped | Phase::Failed(_));
-        !has_ended && lock(&self.moved).elapsed() > HANGS_AFTER
+        !self.has_ended() && lock(&self.moved).elapsed() > HANGS_AFTER
     }
 }
 
@@ -302,6 +327,31 @@ mod tests {
         assert!(!board.is_live());
         shop.moves();
         assert!(board.is_live());
+    }
+
+    #[test]
+    fn what_a_source_said_holds_while_somebody_looks() {
+        let board = ConnectorBoard::new("shop", "postgres", "kafka");
+        let away = Error::transient(Origin::Source, Code("RT2101"), "away");
+        let look = || {
+            board.starts();
+            board.report().streaming();
+            let value = rowtide_sdk::FactValue::Gauge(1.0);
+            board.report().facts(vec![Fact { name: "slot_active", help: "x", value }]);
+        };
+        let holds = || board.told().unwrap().holds;
+        assert_eq!(board.told(), None);
+        look();
+        assert!(holds());
+        board.waits(&away);
+        assert!(holds(), "over a short wait");
+        board.starts();
+        assert!(holds(), "until the next run has looked");
+        for result in [Ok(()), Err(Error::fatal(Origin::Source, Code("RT2204"), "gone"))] {
+            look();
+            board.ends(&result);
+            assert!(!holds() && board.told().unwrap().facts.len() == 1, "{result:?}");
+        }
     }
 
     #[test]

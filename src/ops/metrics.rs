@@ -69,16 +69,19 @@ const FIGURES: [Figure; 8] = [
         |connector| connector.position().map(|(_, age)| age.as_secs_f64()),
     ),
     ("rowtide_source_report_age_seconds", "gauge", "How old the source's own figures are", |c| {
-        c.report().known().map(|(age, _)| age.as_secs_f64())
+        c.told().map(|told| told.age.as_secs_f64())
     }),
 ];
 
-/// The figures of the sources: one family each, over all connectors that report it.
+/// The figures of the sources: one family each, over all connectors that report it. What nobody looks
+/// at any more is left out: an old figure would pass for a healthy one.
 fn facts(board: &Board, text: &mut Text) {
     let reports: Vec<(&str, Vec<Fact>)> = board
         .connectors()
         .iter()
-        .filter_map(|connector| Some((connector.name(), connector.report().known()?.1)))
+        .filter_map(|connector| {
+            Some((connector.name(), connector.told().filter(|it| it.holds)?.facts))
+        })
         .collect();
     let mut done: Vec<&'static str> = Vec::new();
     for fact in reports.iter().flat_map(|(_, facts)| facts) {
@@ -170,5 +173,27 @@ mod tests {
         }
         assert_eq!(text.matches("# TYPE rowtide_source_slot_retained_bytes").count(), 1);
         assert!(!text.contains("rowtide_position_age_seconds{"), "not known yet");
+    }
+
+    #[test]
+    fn figures_of_a_source_that_does_not_run_are_left_out() {
+        let board = Board::new([("shop", "postgres", "kafka"), ("audit", "postgres", "jsonl")]);
+        for connector in board.connectors() {
+            let value = FactValue::Gauge(56.0);
+            let fact = Fact { name: "slot_retained_bytes", help: "Bytes", value };
+            connector.report().facts(vec![fact]);
+        }
+        let [shop, _] = board.connectors() else { panic!() };
+        let code = rowtide_sdk::Code("RT5007");
+        shop.ends(&Err(rowtide_sdk::Error::fatal(rowtide_sdk::Origin::Host, code, "renamed")));
+        let text = render(&board);
+        assert!(!text.contains("rowtide_source_slot_retained_bytes{connector=\"shop\"}"), "{text}");
+        for part in [
+            "rowtide_source_slot_retained_bytes{connector=\"audit\"} 56",
+            "rowtide_source_report_age_seconds{connector=\"shop\"} ",
+            "rowtide_connector_state{connector=\"shop\",state=\"failed\"} 1",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
     }
 }

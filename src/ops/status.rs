@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rowtide_sdk::FactValue;
+use rowtide_sdk::{Fact, FactValue};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -51,9 +51,13 @@ pub struct ConnectorStatus {
     /// How long ago it was saved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position_age_s: Option<f64>,
-    /// What the source says of itself.
+    /// What the source says of itself; empty where nobody looks any more.
     pub facts: Map<String, Value>,
-    /// How old that is.
+    /// What it said last, where nobody looks any more: the connector has ended, or has not come back
+    /// for long.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub last_facts: Map<String, Value>,
+    /// How old the one or the other is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub facts_age_s: Option<f64>,
 }
@@ -87,7 +91,13 @@ impl ConnectorStatus {
         let phase = board.phase();
         let (source, sink) = board.kinds();
         let position = board.position();
-        let known = board.report().known();
+        let told = board.told();
+        let facts_age_s = told.as_ref().map(|told| seconds(told.age));
+        let (facts, last_facts) = match told {
+            Some(told) if told.holds => (map(told.facts), Map::new()),
+            Some(told) => (Map::new(), map(told.facts)),
+            None => (Map::new(), Map::new()),
+        };
         Self {
             name: board.name().to_owned(),
             source: source.to_owned(),
@@ -105,12 +115,15 @@ impl ConnectorStatus {
             lag_ms: u64::try_from(board.lag().as_millis()).unwrap_or(u64::MAX),
             position: position.as_ref().map(|(position, _)| json(position.as_str())),
             position_age_s: position.map(|(_, age)| seconds(age)),
-            facts_age_s: known.as_ref().map(|(age, _)| seconds(*age)),
-            facts: known.map_or_else(Map::new, |(_, facts)| {
-                facts.into_iter().map(|fact| (fact.name.to_owned(), value(fact.value))).collect()
-            }),
+            facts,
+            last_facts,
+            facts_age_s,
         }
     }
+}
+
+fn map(facts: Vec<Fact>) -> Map<String, Value> {
+    facts.into_iter().map(|fact| (fact.name.to_owned(), value(fact.value))).collect()
 }
 
 /// To the millisecond.
@@ -133,7 +146,7 @@ fn value(value: FactValue) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use rowtide_sdk::{Fact, Position};
+    use rowtide_sdk::{Code, Error, Origin, Position};
 
     use super::*;
 
@@ -153,5 +166,20 @@ mod tests {
         assert_eq!(shop.position.as_ref().unwrap()["confirm"], "0/1");
         assert_eq!(shop.facts["slot_wal_status"], "reserved");
         assert!(shop.error.is_none() && shop.position_age_s.is_some());
+        assert!(shop.last_facts.is_empty() && shop.facts_age_s.is_some());
+    }
+
+    #[test]
+    fn facts_of_a_connector_that_has_ended_are_its_last_ones() {
+        let board = Board::new([("shop", "postgres", "kafka")]);
+        let [shop] = board.connectors() else { panic!() };
+        let value = FactValue::State("reserved".to_owned());
+        shop.report().facts(vec![Fact { name: "slot_wal_status", help: "x", value }]);
+        shop.ends(&Err(Error::fatal(Origin::Host, Code("RT5007"), "renamed")));
+        let text = serde_json::to_value(Status::of(&board)).unwrap();
+        let shop = &text["connectors"][0];
+        assert_eq!(shop["facts"], Value::Object(Map::new()));
+        assert_eq!(shop["last_facts"]["slot_wal_status"], "reserved");
+        assert!(shop["facts_age_s"].is_number());
     }
 }

@@ -77,6 +77,52 @@ fn a_running_process_tells_how_it_stands() {
     }
 }
 
+/// A connector fails for good beside one that runs: what was known of its slot passes for nothing now.
+#[test]
+fn facts_of_a_connector_that_failed_are_not_told_as_if_they_were_true() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    sql(&server, "CREATE TABLE t (id int PRIMARY KEY, email text)");
+    let setup = Setup::to_files(&server);
+    let config = std::fs::read_to_string(setup.path("rowtide.yaml")).unwrap();
+    let connector = config.split("state:").next().unwrap().split("connectors:\n").nth(1).unwrap();
+    let second = connector.replace("shop:", "audit:").replace("e2e", "e2e_b");
+    let second = second.replace("/out", "/out_b");
+    let masked = "    tables: { public.t: { columns: { mask: { email: sha256 } } } }\n";
+    let both = config.replace("state:", &format!("{masked}{second}state:"));
+    std::fs::write(setup.path("rowtide.yaml"), both).unwrap();
+    let address = with_ops(&setup);
+    let mut host = setup.start();
+    let metrics = || ask(address, "/metrics").unwrap_or_default();
+    let retained =
+        |name: &str| format!("rowtide_source_slot_retained_bytes{{connector=\"{name}\"}} ");
+    host.until("both slots were looked at", || {
+        let metrics = metrics();
+        metrics.contains(&retained("shop")) && metrics.contains(&retained("audit"))
+    });
+    sql(&server, "ALTER TABLE t RENAME COLUMN email TO mail; INSERT INTO t VALUES (1, 'x')");
+    let failed = "rowtide_connector_state{connector=\"shop\",state=\"failed\"} 1";
+    host.until("one has failed", || metrics().contains(failed));
+    let metrics = metrics();
+    let of_shop: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.starts_with("rowtide_source_") && line.contains("\"shop\""))
+        .collect();
+    assert_eq!(of_shop.len(), 1, "{of_shop:?}");
+    assert!(of_shop[0].starts_with("rowtide_source_report_age_seconds{"), "{of_shop:?}");
+    assert!(metrics.contains(&retained("audit")), "{metrics}");
+
+    let status: Value = serde_json::from_str(&ask(address, "/status").unwrap()).unwrap();
+    let [shop, audit] = [&status["connectors"][0], &status["connectors"][1]];
+    assert_eq!(shop["error"]["code"], "RT5007", "{status}");
+    assert_eq!(shop["facts"], serde_json::json!({}), "{status}");
+    assert!(shop["last_facts"]["slot_retained_bytes"].is_number(), "{status}");
+    assert!(audit["facts"]["slot_retained_bytes"].is_number(), "{status}");
+    assert!(audit.get("last_facts").is_none(), "{status}");
+    let table = text(&setup.output(&["status"]));
+    assert!(table.contains(" ago; nobody has looked since:\n    slot_"), "{table}");
+    assert_eq!(host.stop(), Some(2), "{}", host.log());
+}
+
 #[test]
 fn an_address_in_use_is_refused_before_anything_starts() {
     let Some(server) = Postgres::start("18", &[]) else { return };

@@ -35,7 +35,7 @@ pub use check::{Finding, KeyLookup, Preflight, Provider, ReselectLookup, Secret,
 pub use error::{Class, Code, Error, Origin, Result};
 pub use json::{JsonWriter, Written, unescaped_run};
 pub use position::{Checkpoint, Position};
-pub use report::{Fact, FactValue, Reporter};
+pub use report::{Fact, FactValue, Known, Reporter};
 pub use sink::{
     AllHeaders, BufferPool, Completion, Held, KEYLESS_COMPACTED, Outcome, Record, RecordBatch,
     RecordHeaders, Sink, TopicInfo, TopicSpec,

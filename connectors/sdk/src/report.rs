@@ -27,6 +27,18 @@ pub enum FactValue {
     State(String),
 }
 
+/// What a source said of itself last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    /// What it said.
+    pub facts: Vec<Fact>,
+    /// How long ago.
+    pub age: Duration,
+    /// Whether the run that said it goes on. What an earlier run said may have changed since, and
+    /// nobody looks.
+    pub is_of_this_run: bool,
+}
+
 /// Where a source reports to. One connector has one for the whole life of the process; every run of
 /// its source gets a clone.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +48,14 @@ pub struct Reporter(Arc<Shared>);
 struct Shared {
     is_streaming: AtomicBool,
     has_streamed: AtomicBool,
-    facts: Mutex<Option<(Instant, Vec<Fact>)>>,
+    told: Mutex<Option<Told>>,
+}
+
+#[derive(Debug)]
+struct Told {
+    at: Instant,
+    facts: Vec<Fact>,
+    is_of_this_run: bool,
 }
 
 impl Reporter {
@@ -49,6 +68,9 @@ impl Reporter {
     /// The run has ended; said by the host.
     pub fn ended(&self) {
         self.0.is_streaming.store(false, Ordering::Relaxed);
+        if let Some(told) = self.lock().as_mut() {
+            told.is_of_this_run = false;
+        }
     }
 
     /// Whether the source reads the log now.
@@ -64,16 +86,20 @@ impl Reporter {
 
     /// Replaces what is known of the source.
     pub fn facts(&self, facts: Vec<Fact>) {
-        *self.lock() = Some((Instant::now(), facts));
+        *self.lock() = Some(Told { at: Instant::now(), facts, is_of_this_run: true });
     }
 
-    /// What was reported last, and how long ago.
-    pub fn known(&self) -> Option<(Duration, Vec<Fact>)> {
-        self.lock().as_ref().map(|(at, facts)| (at.elapsed(), facts.clone()))
+    /// What was reported last.
+    pub fn known(&self) -> Option<Known> {
+        self.lock().as_ref().map(|told| Known {
+            facts: told.facts.clone(),
+            age: told.at.elapsed(),
+            is_of_this_run: told.is_of_this_run,
+        })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(Instant, Vec<Fact>)>> {
-        self.0.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Told>> {
+        self.0.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_outlives_the_run_that_made_it() {
+    fn a_report_outlives_the_run_that_made_it_and_is_told_from_one_of_this_run() {
         let reporter = Reporter::default();
         assert!(!reporter.is_streaming() && reporter.known().is_none());
         let run = reporter.clone();
@@ -91,6 +117,9 @@ mod tests {
         run.facts(vec![fact.clone()]);
         reporter.ended();
         assert!(!reporter.is_streaming() && reporter.has_streamed());
-        assert_eq!(reporter.known().map(|(_, facts)| facts), Some(vec![fact]));
+        let of_before = reporter.known().unwrap();
+        assert_eq!((of_before.facts, of_before.is_of_this_run), (vec![fact.clone()], false));
+        run.facts(vec![fact]);
+        assert!(reporter.known().unwrap().is_of_this_run);
     }
 }

@@ -20,7 +20,7 @@ fn setup(server: &Postgres, database: &str) -> Setup {
 }
 
 fn figure(report: &Reporter, name: &str) -> Option<f64> {
-    let (_, facts) = report.known()?;
+    let facts = report.known()?.facts;
     facts.iter().find(|fact| fact.name == name).and_then(|fact| match &fact.value {
         FactValue::Gauge(figure) => Some(*figure),
         FactValue::Counter(count) => Some(*count as f64),
@@ -29,7 +29,7 @@ fn figure(report: &Reporter, name: &str) -> Option<f64> {
 }
 
 fn state(report: &Reporter, name: &str) -> Option<String> {
-    let (_, facts) = report.known()?;
+    let facts = report.known()?.facts;
     facts.into_iter().find(|fact| fact.name == name).and_then(|fact| match fact.value {
         FactValue::State(state) => Some(state),
         _ => None,
