@@ -9,8 +9,8 @@ use rowtide_basic::stdout::{self, StdoutConfig, StdoutSink};
 use rowtide_kafka::{KafkaConfig, KafkaLimits, KafkaSink};
 use rowtide_postgres::{Lsn, PostgresConfig, PostgresSource, SlotInfo};
 use rowtide_sdk::{
-    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Preflight, Provider, Result,
-    Secret, Sink, Source, Table, TopicSpec,
+    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Preflight, Provider,
+    ReselectRules, Result, Secret, Sink, Source, Table, TopicSpec,
 };
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -106,10 +106,11 @@ impl SourceFactory for Postgres {
         &'a self,
         cx: &'a BuildContext<'a>,
         provider: Provider,
+        reselects: ReselectRules<'a>,
     ) -> BoxFuture<'a, Result<String>> {
-        Box::pin(
-            async move { Ok(rowtide_postgres::setup_sql(&self.0, cx.connector, provider).await) },
-        )
+        Box::pin(async move {
+            Ok(rowtide_postgres::setup_sql(&self.0, cx.connector, provider, reselects).await)
+        })
     }
 
     fn resource(&self) -> Option<String> {

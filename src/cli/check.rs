@@ -3,12 +3,14 @@
 use std::fmt::Write as _;
 
 use clap::ValueEnum;
-use rowtide_sdk::{Checkpoint, Finding, KEYLESS_COMPACTED, Preflight, Provider, Severity};
+use rowtide_sdk::{
+    Checkpoint, Finding, KEYLESS_COMPACTED, Preflight, Provider, ReselectRules, Severity,
+};
 use serde_json::{Value, json};
 
 use super::output::{Out, complain};
 use super::{Exit, fit, runtime};
-use crate::config::{BuildContext, Config, ConnectorConfig, Problems, Unchanged};
+use crate::config::{BuildContext, Config, ConnectorConfig, Problems, TableConfig, Unchanged};
 use crate::offsets;
 use crate::pipeline::{ClaimRegistry, ConnectorClaims, SchemaFiles};
 use crate::schema::HostState;
@@ -109,7 +111,14 @@ pub(super) fn print_sql(config: &Config, provider: ProviderArg) -> Exit {
     let mut exit = Exit::Ok;
     for connector in &config.connectors {
         let cx = context(config, connector);
-        let sql = runtime.block_on(connector.source.factory.setup_sql(&cx, provider.into()));
+        let lookup = |schema: &str, table: &str| reselects(connector, schema, table);
+        let rule = |(pattern, table): &(String, TableConfig)| {
+            (pattern.clone(), table.unchanged == Unchanged::Reselect)
+        };
+        let rules: Vec<(String, bool)> = connector.tables.iter().map(rule).collect();
+        let wanted = ReselectRules { lookup: &lookup, rules: &rules };
+        let sql = connector.source.factory.setup_sql(&cx, provider.into(), wanted);
+        let sql = runtime.block_on(sql);
         let this = match sql {
             Ok(sql) => out.text(&sql),
             Err(error) => {
@@ -121,6 +130,10 @@ pub(super) fn print_sql(config: &Config, provider: ProviderArg) -> Exit {
     }
     runtime.shutdown_background();
     exit
+}
+
+fn reselects(connector: &ConnectorConfig, schema: &str, table: &str) -> bool {
+    connector.table(schema, table).unchanged == Unchanged::Reselect
 }
 
 fn context<'a>(config: &Config, connector: &'a ConnectorConfig) -> BuildContext<'a> {
@@ -142,8 +155,7 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
     let cx = context(config, connector);
     let keys = |schema: &str, table: &str| connector.table(schema, table).key.clone();
     let resume = saved.as_ref().map(|checkpoint| &checkpoint.position);
-    let reselects =
-        |schema: &str, table: &str| connector.table(schema, table).unchanged == Unchanged::Reselect;
+    let reselects = |schema: &str, table: &str| reselects(connector, schema, table);
     let excludes = |schema: &str, table: &str, column: &str| {
         connector.table(schema, table).exclude.iter().any(|excluded| excluded == column)
     };

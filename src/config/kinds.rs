@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rowtide_sdk::{
-    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Preflight, Provider, Result,
-    Sink, Source, Table, TopicSpec,
+    BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Preflight, Provider,
+    ReselectRules, Result, Sink, Source, Table, TopicSpec,
 };
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
@@ -53,7 +53,8 @@ pub trait SourceFactory: Send + Sync + fmt::Debug {
     }
 
     /// The SQL with which an administrator gives this source what it needs and no more, on a server
-    /// that `provider` runs; empty where there is nothing to prepare. Holds no secret. Connects and
+    /// that `provider` runs; empty where there is nothing to prepare. Values of the tables of `reselects`
+    /// are to be read back. Holds no secret. Connects and
     /// reads where it may, and does without where the server cannot be asked yet.
     ///
     /// # Errors
@@ -62,8 +63,9 @@ pub trait SourceFactory: Send + Sync + fmt::Debug {
         &'a self,
         cx: &'a BuildContext<'a>,
         provider: Provider,
+        reselects: ReselectRules<'a>,
     ) -> BoxFuture<'a, Result<String>> {
-        let _unused = (cx, provider);
+        let _unused = (cx, provider, reselects);
         Box::pin(async { Ok(String::new()) })
     }
 

@@ -115,6 +115,85 @@ fn the_printed_sql_prepares_a_fresh_server() {
     }
 }
 
+const READ_BACK: &str = "
+    CREATE SCHEMA app;
+    CREATE TABLE app.part (id int PRIMARY KEY, note text) PARTITION BY LIST (id);
+    CREATE TABLE app.part_1 PARTITION OF app.part FOR VALUES IN (1);
+    CREATE TABLE app.secured (id int PRIMARY KEY, note text);
+    CREATE TABLE app.other (id int PRIMARY KEY, note text);
+    CREATE TABLE app.tmp_x (id int PRIMARY KEY, note text);
+    CREATE TABLE \"Odd \"\"Name\" (id int PRIMARY KEY, note text);
+    CREATE TABLE orders (id int PRIMARY KEY, note text)";
+
+/// What is read back is granted, and nothing beside it, whether or not the server can be asked.
+#[test]
+fn the_printed_sql_grants_what_is_read_back() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &["--auth", "scram-sha-256"]) else {
+            continue;
+        };
+        sql(&server, READ_BACK);
+        let setup = Setup::new();
+        let url = format!("postgres://cdc@127.0.0.1:{}/postgres", server.port());
+        let source = "      password: hunter2hunter2\n      publication_management: external\n";
+        let connector = "    tables:\n      app.*: { unchanged: reselect }\n      \
+                         app.other: { unchanged: omit }\n      public.Odd*: { unchanged: reselect }\n";
+        setup.write(&Options { url: &url, source, sink: setup.jsonl(), connector });
+        let path = setup.path("rowtide.yaml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        let tables = "{ include: [\"public.*\"] }";
+        let selected = "{ include: [\"*.*\"], exclude: [\"*.tmp_*\"] }";
+        std::fs::write(&path, config.replace(tables, selected)).unwrap();
+        let readable = "SELECT string_agg(relname, ',' ORDER BY relname COLLATE \"C\")
+            FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+            WHERE nspname IN ('app', 'public') AND relkind IN ('r', 'p')
+            AND has_schema_privilege('cdc', n.oid, 'USAGE')
+            AND has_table_privilege('cdc', c.oid, 'SELECT')";
+        let read_back = "Odd \"Name,part,secured";
+
+        // The role does not exist yet.
+        let script = print(&setup, "self");
+        assert!(!script.contains("no row of any table is granted"), "{script}");
+        run(&server, &script);
+        sql(&server, "ALTER ROLE cdc PASSWORD 'hunter2hunter2'");
+        assert_eq!(value(&server, readable), read_back, "{version}");
+        let (status, text) = checked(&setup);
+        assert!(status == Some(0) && !text.contains("RT2323"), "{version}: {text}");
+
+        sql(&server, "DROP OWNED BY cdc; DROP PUBLICATION e2e");
+        let (status, text) = checked(&setup);
+        assert!(status == Some(3) && text.matches("error RT2323").count() == 3, "{text}");
+        let script = print(&setup, "self");
+        for part in [
+            "\nGRANT USAGE ON SCHEMA \"app\", \"public\" TO \"cdc\";\n",
+            "\n-- REVOKE USAGE ON SCHEMA \"app\", \"public\" FROM \"cdc\";\n",
+            "step 3), and no other row is granted to it.\n",
+        ] {
+            assert!(script.contains(part), "{part} is not in\n{script}");
+        }
+        assert!(!script.contains("BYPASSRLS"), "{script}");
+        run(&server, &script);
+        assert_eq!(value(&server, readable), read_back, "{version}");
+        let (status, text) = checked(&setup);
+        assert!(status == Some(0) && !text.contains("RT2323"), "{version}: {text}");
+
+        // What would let the role read past row security holds for more: it is only named.
+        sql(&server, "ALTER TABLE app.secured ENABLE ROW LEVEL SECURITY");
+        let script = print(&setup, "self");
+        assert!(script.contains("hides rows of \"app\".\"secured\" from"), "{script}");
+        let line = script.lines().find(|line| line.contains("BYPASSRLS")).unwrap();
+        sql(&server, line.strip_prefix("-- ").unwrap());
+        let (_, text) = checked(&setup);
+        assert!(!text.contains("RT2323"), "{version}: {text}");
+        // What takes it back does.
+        let back = script.split("with Rowtide stopped:\n").nth(1).unwrap();
+        for line in back.lines().filter(|line| !line.contains("replication_slot")) {
+            sql(&server, line.strip_prefix("-- ").unwrap());
+        }
+        assert_eq!(value(&server, "SELECT count(*) FROM pg_roles WHERE rolname = 'cdc'"), "0");
+    }
+}
+
 /// The role can do nothing but what the stream needs.
 fn privileges(server: &Postgres) {
     let rights = "SELECT concat_ws(',', rolsuper, rolcreatedb, rolcreaterole, rolbypassrls,

@@ -21,6 +21,7 @@ use crate::stream::codes::STREAMED_MESSAGES;
 pub use heartbeat::{Heartbeat, HeartbeatInterval, Off};
 pub use messages::{MessageFilter, MessageSelection};
 pub use streaming::{ByteSize, SpoolConfig, Streaming};
+pub(crate) use tables::regex;
 pub use tables::{TableFilter, TableSelection};
 pub use time::Time;
 pub(crate) use url::describe;

@@ -4,16 +4,19 @@
 //! the publication names the tables; where it cannot (the role may not exist yet), a block finds them
 //! when it runs, by the same rules.
 
+mod reading;
+
 use std::fmt::Write as _;
 
-use rowtide_sdk::{Provider, Result};
+use rowtide_sdk::{Provider, ReselectRules, Result};
 
 use crate::config::{Operation, PostgresConfig, PublicationManagement};
 use crate::publication::{self, CatalogTable, Publication};
 use crate::server::Server;
+use crate::setup::reading::Reading;
 use crate::slot;
 use crate::source::PostgresSource;
-use crate::sql::{ident, literal};
+use crate::sql::{Sql, ident, literal};
 use crate::wire::sql_client;
 
 /// What the server could be asked.
@@ -22,6 +25,8 @@ struct Seen {
     tables: Vec<CatalogTable>,
     publication: Option<Publication>,
     is_for_failover: bool,
+    /// Tables with rows that a policy hides from the role, by oid.
+    secured: Vec<u32>,
 }
 
 async fn see(source: &PostgresSource) -> Result<Seen> {
@@ -32,12 +37,23 @@ async fn see(source: &PostgresSource) -> Result<Seen> {
     let name = &source.config.publication;
     let publication = publication::find(&mut sql, name, server.major()).await?;
     let is_for_failover = slot::is_for_failover(&server);
-    Ok(Seen { wal_level: server.wal_level, tables, publication, is_for_failover })
+    let mut secured = Vec::new();
+    let policies = "SELECT oid FROM pg_class WHERE relrowsecurity AND row_security_active(oid)";
+    for row in sql.rows(policies, "asking for row security").await? {
+        secured.extend(row.into_iter().flatten().filter_map(|oid| oid.parse::<u32>().ok()));
+    }
+    let wal_level = server.wal_level;
+    Ok(Seen { wal_level, tables, publication, is_for_failover, secured })
 }
 
 /// The SQL with which an administrator gives the source of `connector` what it needs, on a server
 /// that `provider` runs. Connects and reads where it may; holds no secret.
-pub async fn setup_sql(source: &PostgresSource, connector: &str, provider: Provider) -> String {
+pub async fn setup_sql(
+    source: &PostgresSource,
+    connector: &str,
+    provider: Provider,
+    reselects: ReselectRules<'_>,
+) -> String {
     let seen = see(source).await;
     let note = match &seen {
         Ok(_) => String::new(),
@@ -46,7 +62,9 @@ pub async fn setup_sql(source: &PostgresSource, connector: &str, provider: Provi
             error.code()
         ),
     };
-    script(source, connector, provider, seen.ok().as_ref(), &note)
+    let seen = seen.ok();
+    let reading = Reading::new(source, seen.as_ref(), reselects);
+    script(source, connector, provider, seen.as_ref(), &reading, &note)
 }
 
 fn script(
@@ -54,6 +72,7 @@ fn script(
     connector: &str,
     provider: Provider,
     seen: Option<&Seen>,
+    reading: &Reading,
     note: &str,
 ) -> String {
     let PostgresConfig { slot, publication, .. } = &source.config;
@@ -67,13 +86,15 @@ fn script(
     out.push_str("-- 1. The log must carry logical changes.\n");
     out.push_str(&log_level(provider, seen));
     out.push_str(&format!(
-        "\n-- 2. The role. Its password is yours to set; no row of any table is granted to it.\n{}\n",
+        "\n-- 2. The role. Its password is yours to set; {}.\n{}\n",
+        reading.words(),
         role_sql(provider, &role)
     ));
     out.push_str(&format!(
         "-- 3. The database.\nGRANT CONNECT ON DATABASE {database} TO {role};\n\n{}",
         hba(provider, source)
     ));
+    out.push_str(&reading.grants());
     out.push_str("-- 4. The publication, before the slot.\n");
     out.push_str(&publication_sql(source, seen));
     out.push_str(&management(source));
@@ -81,11 +102,12 @@ fn script(
         "\n-- 5. The slot. Rowtide creates it when it starts for the first time. To have it earlier:\n\
          {}\n\
          -- To take all of it back, with Rowtide stopped:\n\
-         -- SELECT pg_drop_replication_slot({});\n-- DROP PUBLICATION {};\n\
+         -- SELECT pg_drop_replication_slot({});\n-- DROP PUBLICATION {};\n{}\
          -- REVOKE CONNECT ON DATABASE {database} FROM {role};\n-- DROP ROLE {role};\n",
         slot_sql(slot, seen),
         literal(slot),
-        ident(publication)
+        ident(publication),
+        reading.revokes(),
     ));
     out
 }

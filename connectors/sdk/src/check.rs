@@ -95,6 +95,23 @@ pub type KeyLookup<'a> = &'a (dyn Fn(&str, &str) -> Option<Vec<String>> + Sync);
 /// Whether values of a table are to be read back, by schema and name.
 pub type ReselectLookup<'a> = &'a (dyn Fn(&str, &str) -> bool + Sync);
 
+/// The tables whose values are to be read back, for the SQL that prepares a server.
+#[derive(Clone, Copy)]
+pub struct ReselectRules<'a> {
+    /// Whether a table that is known is one of them.
+    pub lookup: ReselectLookup<'a>,
+    /// The same for tables that cannot be asked for: names of tables, or globs over `schema.table`, and
+    /// whether their values are read back. The rule with a table's exact name counts, else the first
+    /// whose glob matches it; without one nothing is read back.
+    pub rules: &'a [(String, bool)],
+}
+
+impl fmt::Debug for ReselectRules<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReselectRules").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
 /// What the preflight of a source knows beside the settings.
 #[derive(Clone, Copy)]
 pub struct Preflight<'a> {

@@ -31,7 +31,9 @@ pub use batch::{
     Batch, Cell, Change, ContentEncoding, Entry, Image, ImageKind, LogMessage, NotReselected, Op,
     Poisoned, Reselected, Span, Tx,
 };
-pub use check::{Finding, KeyLookup, Preflight, Provider, ReselectLookup, Secret, Severity};
+pub use check::{
+    Finding, KeyLookup, Preflight, Provider, ReselectLookup, ReselectRules, Secret, Severity,
+};
 pub use error::{Class, Code, Error, Origin, Result};
 pub use json::{JsonWriter, Written, unescaped_run};
 pub use position::{Checkpoint, Position};

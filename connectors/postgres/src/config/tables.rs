@@ -78,7 +78,7 @@ fn glob(pattern: &str) -> Result<GlobMatcher, String> {
 }
 
 /// A glob as one of PostgreSQL's regular expressions.
-fn regex(glob: &str) -> String {
+pub(crate) fn regex(glob: &str) -> String {
     let mut out = String::from("^(?:");
     let mut chars = glob.chars().peekable();
     let mut braces = 0_u32;
