@@ -149,7 +149,8 @@ struct Found {
 }
 
 async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegistry) -> Found {
-    let (saved, state) = saved(config, connector);
+    let Saved { checkpoint: saved, is_none: is_first_start, findings: state } =
+        saved(config, connector);
     let (folder, name) = (config.state_dir.clone(), connector.name.clone());
     let claims = ConnectorClaims::new(claims.clone(), folder, name, Vec::new());
     let cx = context(config, connector);
@@ -166,6 +167,7 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
         excludes: &excludes,
         hiding: hiding.as_ref(),
         resume,
+        is_first_start,
         claims: &claims,
     };
     let (source, tables) = tokio::join!(
@@ -187,17 +189,30 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
     Found { state, source, tables: findings, sink }
 }
 
-/// The checkpoint that a run would start from, and what is wrong with it or where it is kept.
-fn saved(config: &Config, connector: &ConnectorConfig) -> (Option<Checkpoint>, Vec<Finding>) {
-    let (saved, mut findings) = if connector.sink.factory.keeps_position() {
+/// What is saved of a connector.
+struct Saved {
+    /// The checkpoint that a run would start from.
+    checkpoint: Option<Checkpoint>,
+    /// Whether it is known that there is none, rather than one that cannot be read.
+    is_none: bool,
+    /// What is wrong with it or where it is kept.
+    findings: Vec<Finding>,
+}
+
+fn saved(config: &Config, connector: &ConnectorConfig) -> Saved {
+    let (read, mut findings) = if connector.sink.factory.keeps_position() {
         // Where it cannot be read, the sink's own check says so.
-        (connector.sink.factory.saved().unwrap_or_default(), Vec::new())
+        (connector.sink.factory.saved().ok(), Vec::new())
     } else {
-        offsets::check(&config.state_dir, &connector.name)
+        let (saved, findings) = offsets::check(&config.state_dir, &connector.name);
+        let is_read = findings.iter().all(|finding| finding.severity != Severity::Error);
+        ((saved.is_some() || is_read).then_some(saved), findings)
     };
-    let host = saved.as_ref().map(|checkpoint| HostState::parse(&checkpoint.host));
+    let is_none = matches!(read, Some(None));
+    let checkpoint = read.flatten();
+    let host = checkpoint.as_ref().map(|checkpoint| HostState::parse(&checkpoint.host));
     findings.extend(host.and_then(Result::err).as_ref().map(Finding::from));
-    (saved, findings)
+    Saved { checkpoint, is_none, findings }
 }
 
 /// One side of a connector and what was found there, errors first.

@@ -148,6 +148,38 @@ fn state_that_cannot_be_used_is_reported() {
     both(&setup, "RT4001", 5);
 }
 
+/// A slot that is there and no position: told by both, and only where it is known that none is saved.
+#[test]
+fn a_slot_that_is_older_than_the_first_position_is_reported() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let setup = streamed(&server);
+    let (_, text) = checked(&setup);
+    assert!(!text.contains("RT2207"), "{text}");
+    fs::write(setup.path("state/shop.json"), "{").unwrap();
+    let (status, text) = checked(&setup);
+    assert!(status == Some(5) && !text.contains("RT2207"), "{text}");
+
+    fs::remove_dir_all(setup.path("state")).unwrap();
+    let (status, text) = checked(&setup);
+    assert_eq!(status, Some(0), "{text}");
+    let confirmed = value(&server, "SELECT confirmed_flush_lsn FROM pg_replication_slots");
+    let told =
+        format!("there is no saved position: a run starts at the slot's confirmed LSN {confirmed}");
+    assert!(text.contains("warning RT2207 (slot e2e): ") && text.contains(&told), "{text}");
+    let mut host = setup.first_start();
+    assert!(host.log().contains("RT2207"), "{}", host.log());
+    assert_eq!(host.stop(), Some(0), "{}", host.log());
+    let (_, text) = checked(&setup);
+    assert!(!text.contains("RT2207"), "{text}");
+
+    // The same where the sink keeps the position.
+    let files = Setup::new();
+    let sink = files.jsonl();
+    files.write(&Options { url: server.url(), source: "", sink, connector: "" });
+    let (_, text) = checked(&files);
+    assert!(text.contains("warning RT2207 (slot e2e): "), "{text}");
+}
+
 /// A table without a key on a topic that compacts, or that would be made so.
 #[test]
 fn a_table_without_a_key_on_a_compacted_topic_is_reported() {

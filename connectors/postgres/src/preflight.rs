@@ -83,6 +83,9 @@ async fn look(
 
     let slot = slot::find(&mut sql, &source.config.slot).await?;
     findings.extend(slot_findings(source, slot.as_ref(), resume.as_ref(), &server));
+    if known.is_first_start {
+        findings.extend(slot.as_ref().and_then(|slot| older_slot(source, slot, &server)));
+    }
     let advice = guard::advice(&mut sql, source, &server).await;
     keep(findings, advice);
     match &slot {
@@ -300,6 +303,28 @@ fn slot_findings(
     let place = resume.map_or(Ok(()), |position| slot.check_position(position));
     let refused = |result: Result<()>| Some(Finding::from(&result.err()?).at(slot_place(source)));
     [kind, place].into_iter().filter_map(refused).collect()
+}
+
+/// A slot that is there before the first start, which begins at what was confirmed of it.
+fn older_slot(source: &PostgresSource, slot: &Slot, server: &Server) -> Option<Finding> {
+    slot.check_kind(server).ok()?;
+    let finding = match slot.confirmed() {
+        Ok(confirmed) => say(
+            Severity::Warning,
+            stream::SLOT_WITHOUT_POSITION,
+            format!(
+                "the slot \"{}\" exists and there is no saved position: a run starts at the slot's \
+                 confirmed LSN {confirmed}; changes before it were confirmed by someone else and are \
+                 not captured",
+                slot.slot_name
+            ),
+            "nothing, where the slot was made for this connector and never read; where another \
+             program reads it, give this connector its own `slot`; where the saved position was \
+             lost, put it back before the start",
+        ),
+        Err(error) => Finding::from(&error),
+    };
+    Some(finding.at(slot_place(source)))
 }
 
 /// Tables whose values are to be read back and that the role may not read, or not whole.

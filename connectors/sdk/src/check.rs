@@ -123,9 +123,11 @@ pub struct Preflight<'a> {
     pub excludes: &'a (dyn Fn(&str, &str, &str) -> bool + Sync),
     /// What settings hide; `None` where they hide nothing.
     pub hiding: Option<&'a Hiding>,
-    /// Where a run would resume; `None` on a first start. What a run refuses because of it, the
-    /// preflight reports.
+    /// Where a run would resume; `None` on a first start, and where the position cannot be read. What a
+    /// run refuses because of it, the preflight reports.
     pub resume: Option<&'a Position>,
+    /// Whether it is known that no position is saved: the next run is a first start.
+    pub is_first_start: bool,
     /// Ownership of shared resources; a claim made here is never saved.
     pub claims: &'a dyn Claims,
 }

@@ -613,6 +613,39 @@ async fn printed_sql_grants_the_tables_that_are_read_back() {
     }
 }
 
+/// A slot that somebody made, before the first position is saved.
+#[tokio::test]
+async fn a_slot_without_a_saved_position_is_told() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let schema = "CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION shop FOR TABLE t";
+        let sql = database(&server, "shop", schema).await;
+        sql.batch_execute("SELECT pg_create_logical_replication_slot('shop', 'pgoutput')")
+            .await
+            .unwrap();
+        let setup = Setup::new(&server, "shop");
+        let findings = setup.check().await;
+        let told = one(&findings, "RT2207");
+        let confirmed = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots";
+        let confirmed: String = sql.query_one(confirmed, &[]).await.unwrap().get(0);
+        assert!(told.starts_with("warning slot shop: ") && told.contains(&confirmed), "{told}");
+        assert!(errors(&findings).is_empty(), "{findings:#?}");
+        let mut host = setup.run();
+        host.ready().await;
+        let saved = setup.clone().from(host.stop().await);
+        assert!(of(&saved.check().await, "RT2207").is_empty(), "{version}");
+        // One of another kind is refused, and nothing would start at it.
+        sql.batch_execute(
+            "SELECT pg_drop_replication_slot('shop');
+             SELECT pg_create_physical_replication_slot('shop')",
+        )
+        .await
+        .unwrap();
+        let findings = setup.check().await;
+        assert!(of(&findings, "RT2207").is_empty() && !of(&findings, "RT2205").is_empty());
+    }
+}
+
 /// The block that finds tables when it runs takes the same tables as the selection itself.
 #[tokio::test]
 async fn printed_sql_takes_the_tables_that_the_patterns_match() {

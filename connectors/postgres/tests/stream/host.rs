@@ -239,6 +239,7 @@ impl Setup {
             excludes: &|_, _, column| column == HIDDEN,
             hiding: hiding.as_ref(),
             resume,
+            is_first_start: resume.is_none(),
             claims: &NoClaims,
         };
         rowtide_postgres::check(&self.source(), known).await
