@@ -18,16 +18,17 @@ mod server;
 
 use probes::{SETS_OF_BYTES, probes};
 use rowtide_mysql::charset::Charset;
-use server::{Flavor, Server};
+use rowtide_testkit::Flavor;
+use server::Server;
 
 #[test]
 fn mysql_converts_as_we_do() {
-    converts_as_we_do(Flavor::MySql);
+    converts_as_we_do(Flavor::Mysql);
 }
 
 #[test]
 fn mariadb_converts_as_we_do() {
-    converts_as_we_do(Flavor::MariaDb);
+    converts_as_we_do(Flavor::Mariadb);
 }
 
 fn converts_as_we_do(flavor: Flavor) {
@@ -67,7 +68,7 @@ fn sets(server: &Server) -> Vec<Charset> {
 /// Every collation that has an id, MariaDB's that depend on the character set too.
 fn check_collations(server: &Server) {
     let mut rows = server.rows("select id, character_set_name from information_schema.collations");
-    if server.flavor == Flavor::MariaDb {
+    if server.flavor == Flavor::Mariadb {
         rows.extend(server.rows(
             "select id, character_set_name \
              from information_schema.collation_character_set_applicability",

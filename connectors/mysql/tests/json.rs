@@ -13,6 +13,7 @@
 
 #[path = "json/binlog.rs"]
 mod binlog;
+mod common;
 #[path = "json/documents.rs"]
 mod documents;
 #[path = "json/server.rs"]
@@ -87,7 +88,7 @@ fn every_document_prints_as_the_server_prints_it() {
     let Some(server) = Server::start() else { return };
     let count = documents::insert(&server, "docs");
     let expected = documents_of(&server, "docs");
-    let found: BTreeMap<i32, String> = changes(&server.data(), "docs")
+    let found: BTreeMap<i32, String> = changes(&server, "docs")
         .into_iter()
         .map(|change| match change.after {
             Doc::Whole(raw) => (change.id, text(&raw)),
@@ -110,7 +111,7 @@ fn applied_diffs_make_the_servers_documents() {
         let mut before = BTreeMap::new();
         let mut after: BTreeMap<i32, String> = BTreeMap::new();
         let (mut partial, mut operations) = (0, BTreeSet::new());
-        for change in changes(&server.data(), table) {
+        for change in changes(&server, table) {
             let id = change.id;
             if let Doc::Whole(raw) = change.before {
                 // In-place updates leave holes in the binary form.

@@ -1,7 +1,8 @@
 //! A throwaway MySQL or MariaDB.
 
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use crate::script::Served;
 
@@ -70,24 +71,34 @@ impl Mysql {
         Path::new(self.served.get("DATA"))
     }
 
-    /// Runs statements by the server's own client as root, and gives what it prints: rows without
-    /// names, their columns apart by tabs, and `\` before what would be mistaken.
+    /// Runs statements by the server's own client as root, and gives what it prints: a line per row
+    /// without names, columns apart by tabs, nothing escaped.
     ///
     /// # Panics
     /// Where the client or a statement fails.
     pub fn sql(&self, statements: &str) -> String {
-        let output = Command::new(self.served.get("CLIENT"))
-            .args(["--no-defaults", "--user=root", "--batch", "--skip-column-names"])
-            .args(["--default-character-set=utf8mb4", &format!("--socket={}", self.socket())])
-            .args(["--execute", statements])
-            .output();
-        match output {
+        match self.run(statements) {
             Ok(output) if output.status.success() => {
                 String::from_utf8_lossy(&output.stdout).into_owned()
             }
-            Ok(output) => panic!("{statements}: {}", String::from_utf8_lossy(&output.stderr)),
-            Err(error) => panic!("the client does not start: {error}"),
+            Ok(output) => {
+                panic!("{statements:.300}: {}", String::from_utf8_lossy(&output.stderr))
+            }
+            Err(error) => panic!("the client does not run: {error}"),
         }
+    }
+
+    fn run(&self, statements: &str) -> std::io::Result<Output> {
+        // From a file: a pipe would fill up where the client answers before it has read all.
+        let mut input = tempfile::tempfile()?;
+        input.write_all(statements.as_bytes())?;
+        input.rewind()?;
+        Command::new(self.served.get("CLIENT"))
+            .args(["--no-defaults", "--user=root", "--batch", "--raw", "--skip-column-names"])
+            .args(["--default-character-set=utf8mb4", "--max-allowed-packet=64M"])
+            .arg(format!("--socket={}", self.socket()))
+            .stdin(input)
+            .output()
     }
 
     /// The binlog files, in order, of which the last is being written.
