@@ -224,9 +224,15 @@ impl JsonWriter {
 
     /// Appends bytes as a quoted string of standard base64 with padding.
     pub fn base64(&mut self, bytes: &[u8]) {
-        let group = |&[a, b, c]: &[u8; 3]| base64::group(u32::from_be_bytes([0, a, b, c]));
         self.reserve(bytes.len() / 3 * 4 + 6);
         self.byte(b'"');
+        self.base64_part(bytes);
+        self.byte(b'"');
+    }
+
+    /// Appends base64 with padding without quotes; the caller writes them.
+    pub fn base64_part(&mut self, bytes: &[u8]) {
+        let group = |&[a, b, c]: &[u8; 3]| base64::group(u32::from_be_bytes([0, a, b, c]));
         let (steps, rest) = bytes.as_chunks::<24>();
         for step in steps {
             let mut text = [0u8; 32];
@@ -250,7 +256,6 @@ impl JsonWriter {
             }
             _ => {}
         }
-        self.byte(b'"');
     }
 
     /// Appends two lower-case hexadecimal digits (inside a string).
@@ -293,7 +298,7 @@ mod tests {
         }
         // A step of 24 bytes is eight groups of three.
         let long: Vec<u8> = (0..=255).collect();
-        let groups: String = long.chunks(3).map(|three| base64(three)).collect();
+        let groups: String = long.chunks(3).map(base64).collect();
         assert_eq!(base64(&long), format!("\"{}\"", groups.replace('"', "")));
     }
 

@@ -2,6 +2,8 @@
 
 use rowtide_sdk::JsonWriter;
 
+use crate::decode::number;
+
 /// The `enum_field_types` whose values the server does not print as base64.
 mod field_type {
     pub(super) const TIMESTAMP: u8 = 7;
@@ -101,85 +103,14 @@ fn two_digits(value: u64, out: &mut JsonWriter) {
     out.u64(value);
 }
 
-/// Digits in a full group of a binary decimal; a group has four bytes.
-const GROUP: usize = 9;
-
-/// Bytes of a group of so many digits.
-const GROUP_BYTES: [usize; GROUP + 1] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
-
-/// Appends a `DECIMAL` as a JSON number with all digits of its scale. Its data are the precision,
-/// the scale, and what `decimal2bin` in MySQL's `strings/decimal.cc` makes: groups of nine digits,
-/// the first of the integer and the last of the fraction shorter, big-endian, the highest bit
-/// flipped, and all bits flipped where it is negative.
+/// Appends a `DECIMAL` as a JSON number with all digits of its scale. Its data are the precision, the
+/// scale, and its binary form.
 fn decimal(data: &[u8], out: &mut JsonWriter) -> Option<()> {
     let (&[precision, scale], binary) = data.split_first_chunk()?;
-    let (precision, scale) = (usize::from(precision), usize::from(scale));
-    let mut left = precision.checked_sub(scale).filter(|_| precision > 0)?;
-    let is_negative = binary.first()? & 0x80 == 0;
-    let mask = if is_negative { 0xff } else { 0 };
-    let mut groups = Groups { rest: binary, flip: mask ^ 0x80, mask };
-    if is_negative {
-        out.byte(b'-');
-    }
-    // Zeros before the first digit are left out, up to one zero for none.
-    let mut started = false;
-    while left > 0 {
-        let digits = if left % GROUP == 0 { GROUP } else { left % GROUP };
-        let group = groups.take(digits)?;
-        left = left.saturating_sub(digits);
-        if started {
-            padded(group, digits, out);
-        } else if group > 0 || left == 0 {
-            out.u64(group.into());
-            started = true;
-        }
-    }
-    if !started {
-        out.byte(b'0');
-    }
-    let mut left = scale;
-    if left > 0 {
-        out.byte(b'.');
-    }
-    while left > 0 {
-        let digits = left.min(GROUP);
-        padded(groups.take(digits)?, digits, out);
-        left = left.saturating_sub(digits);
-    }
-    groups.rest.is_empty().then_some(())
-}
-
-/// The groups of a binary decimal.
-struct Groups<'a> {
-    rest: &'a [u8],
-    /// What the next byte is flipped with.
-    flip: u8,
-    /// What all bytes after it are flipped with.
-    mask: u8,
-}
-
-impl Groups<'_> {
-    /// The next group, which has so many digits.
-    fn take(&mut self, digits: usize) -> Option<u32> {
-        let (group, rest) = self.rest.split_at_checked(*GROUP_BYTES.get(digits)?)?;
-        self.rest = rest;
-        let mut value = 0u32;
-        for byte in group {
-            value = value << 8 | u32::from(byte ^ self.flip);
-            self.flip = self.mask;
-        }
-        (value < 10u32.checked_pow(u32::try_from(digits).ok()?)?).then_some(value)
-    }
-}
-
-/// Appends a number with leading zeros to so many digits.
-fn padded(value: u32, digits: usize, out: &mut JsonWriter) {
-    let mut buffer = itoa::Buffer::new();
-    let text = buffer.format(value);
-    for _ in text.len()..digits {
-        out.byte(b'0');
-    }
-    out.raw(text.as_bytes());
+    let mut text = Vec::new();
+    number::decimal(binary, precision, scale, &mut text)?;
+    out.raw(&text);
+    Some(())
 }
 
 /// Characters in a line of the server's base64.
@@ -192,22 +123,6 @@ fn base64(data: &[u8], out: &mut JsonWriter) {
         if index > 0 {
             out.raw(b"\\n");
         }
-        for chunk in line.chunks(3) {
-            out.raw(&base64_group(chunk));
-        }
+        out.base64_part(line);
     }
-}
-
-/// Four characters of up to three bytes.
-fn base64_group(chunk: &[u8]) -> [u8; 4] {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let byte = |index: usize| chunk.get(index).copied().unwrap_or_default();
-    let (first, second, third) = (byte(0), byte(1), byte(2));
-    let digit = |bits: u8| ALPHABET.get(usize::from(bits & 63)).copied().unwrap_or(b'=');
-    [
-        digit(first >> 2),
-        digit(first << 4 | second >> 4),
-        if chunk.len() > 1 { digit(second << 2 | third >> 6) } else { b'=' },
-        if chunk.len() > 2 { digit(third) } else { b'=' },
-    ]
 }
