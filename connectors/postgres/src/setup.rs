@@ -10,10 +10,10 @@ use std::fmt::Write as _;
 
 use rowtide_sdk::{Provider, ReselectRules, Result};
 
+use self::reading::Reading;
 use crate::config::{Operation, PostgresConfig, PublicationManagement};
 use crate::publication::{self, CatalogTable, Publication};
 use crate::server::Server;
-use crate::setup::reading::Reading;
 use crate::slot;
 use crate::source::PostgresSource;
 use crate::sql::{Sql, ident, literal};

@@ -41,6 +41,9 @@ mod messages;
 #[path = "stream/prepared.rs"]
 mod prepared;
 #[cfg(test)]
+#[path = "stream/print_sql.rs"]
+mod print_sql;
+#[cfg(test)]
 #[path = "stream/proxy.rs"]
 mod proxy;
 #[cfg(test)]

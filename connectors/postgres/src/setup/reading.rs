@@ -7,6 +7,7 @@ use rowtide_sdk::ReselectRules;
 
 use super::{Seen, block, one_line};
 use crate::config::regex;
+use crate::publication::CatalogTable;
 use crate::source::PostgresSource;
 use crate::sql::{ident, literal};
 
@@ -46,10 +47,7 @@ impl Reading {
         let Some(seen) = seen else {
             return Self::Found { block: found_when_run(source, reselects.rules), role };
         };
-        let is_read = |table: &&_| {
-            let table: &crate::publication::CatalogTable = table;
-            (reselects.lookup)(&table.schema, &table.name)
-        };
+        let is_read = |table: &&CatalogTable| (reselects.lookup)(&table.schema, &table.name);
         let read: Vec<_> = seen.tables.iter().filter(is_read).collect();
         if read.is_empty() {
             return Self::Nothing;
