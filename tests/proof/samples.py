@@ -351,7 +351,7 @@ def _ordinary():
         Type('"Odd Name"', ODD, odd_composite),
         Type("hstore", ("hstore",), pairs),
         Type('"char"', ("char",), char),
-        Type("numeric(3,-2)", ("decimal",), lambda rng: f"{rng.randint(-99999, 99999)}", since=15),
+        Type("numeric(3,-2)", ("decimal",), lambda rng: f"{rng.randint(-99949, 99949)}", since=15),
         Type("numeric(2,4)", ("decimal",), lambda rng: f"0.00{rng.randint(0, 99):02}", since=15),
     ]
     return made

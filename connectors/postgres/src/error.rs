@@ -500,7 +500,11 @@ const RULES: &[Rule] = &[
     // next try it is over.
     Rule {
         sqlstate: "XX000",
-        when: &[When::Text("could not map filenode")],
+        when: &[
+            When::Text("could not map filenode"),
+            // From version 16 on.
+            When::Text("could not map filenumber"),
+        ],
         verdict: transient(codes::UNAVAILABLE, ""),
     },
     // While the log is decoded this would come again and again.

@@ -198,6 +198,14 @@ const REFUSALS: &[Line] = &[
         Transient,
         codes::UNAVAILABLE,
     ),
+    (
+        "XX000",
+        "ReorderBufferProcessTXN",
+        "could not map filenumber \"base/1/2\" to relation OID",
+        "",
+        Transient,
+        codes::UNAVAILABLE,
+    ),
     ("XX000", "", "cache lookup failed for relation 18717", "", Transient, codes::UNAVAILABLE),
     ("XX000", "", "unexpected", "", Fatal, codes::REFUSED),
     (
