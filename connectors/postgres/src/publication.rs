@@ -11,8 +11,10 @@ use crate::config::{Operation, TableFilter};
 use crate::sql::{Sql, json_rows, literal, table_name};
 use crate::stream::codes;
 
-pub(crate) use self::review::{Members, Review, Wish, newly_sent, sent};
-use self::review::{Membership, Seen, publish, review};
+pub(crate) use self::review::{
+    Members, Membership, Review, Wish, membership, newly_sent, publish, sent,
+};
+use self::review::{Seen, review};
 
 /// A publication as the catalog has it.
 #[derive(Debug, Clone, Deserialize)]
@@ -54,7 +56,7 @@ pub(crate) struct Partial {
 
 impl Publication {
     /// What it publishes.
-    fn operations(&self) -> BTreeSet<Operation> {
+    pub(crate) fn operations(&self) -> BTreeSet<Operation> {
         let flags = [self.insert, self.update, self.delete, self.truncate];
         Operation::all()
             .into_iter()

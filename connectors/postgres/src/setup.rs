@@ -12,7 +12,7 @@ use rowtide_sdk::{Provider, ReselectRules, Result};
 
 use self::reading::Reading;
 use crate::config::{Operation, PostgresConfig, PublicationManagement};
-use crate::publication::{self, CatalogTable, Publication};
+use crate::publication::{self, CatalogTable, Membership, Publication};
 use crate::server::Server;
 use crate::slot;
 use crate::source::PostgresSource;
@@ -263,26 +263,17 @@ fn alter_publication(
     wanted: &[&CatalogTable],
 ) -> String {
     let name = ident(&source.config.publication);
-    let flags = [there.insert, there.update, there.delete, there.truncate];
-    let all = Operation::all();
-    let published: Vec<Operation> =
-        all.iter().copied().zip(flags).filter(|(_, is_on)| *is_on).map(|(one, _)| one).collect();
-    let asked = &source.config.publication_operations;
+    let (asked, published) = (&source.config.publication_operations, there.operations());
     let mut settings = Vec::new();
-    if asked.iter().any(|operation| !published.contains(operation)) {
-        let both = all.iter().filter(|one| asked.contains(one) || published.contains(one));
-        let names: Vec<&str> = both.map(|operation| operation.name()).collect();
-        settings.push(format!("publish = '{}'", names.join(", ")));
+    if !published.is_superset(asked) {
+        let both = asked.union(&published).copied().collect();
+        settings.push(format!("publish = '{}'", publication::publish(&both)));
     }
     if !there.via_root && wanted.iter().any(|table| table.is_partitioned) {
         settings.push("publish_via_partition_root = true".to_owned());
     }
-    let is_sent = |table: &CatalogTable| {
-        there.all_tables
-            || there.named.contains_key(&table.oid)
-            || (there.schemas && table.is_partitioned)
-            || there.sends.contains(&(table.schema.clone(), table.name.clone()))
-    };
+    let is_sent =
+        |table: &CatalogTable| publication::membership(there, table) != Membership::Unsent;
     let added: Vec<String> = wanted
         .iter()
         .filter(|table| !is_sent(table))

@@ -91,7 +91,7 @@ pub(crate) struct Plan {
 }
 
 /// The value of the option `publish`.
-pub(super) fn publish(operations: &BTreeSet<Operation>) -> String {
+pub(crate) fn publish(operations: &BTreeSet<Operation>) -> String {
     let names: Vec<&str> = operations.iter().map(|operation| operation.name()).collect();
     names.join(", ")
 }
@@ -241,7 +241,8 @@ fn names_old_rows(operations: &BTreeSet<Operation>) -> bool {
     operations.contains(&Operation::Update) || operations.contains(&Operation::Delete)
 }
 
-fn membership(publication: &Publication, table: &CatalogTable) -> Membership {
+/// How a table comes to be sent by a publication.
+pub(crate) fn membership(publication: &Publication, table: &CatalogTable) -> Membership {
     if let Some(entry) = publication.named.get(&table.oid) {
         return Membership::Named(*entry);
     }

@@ -3,7 +3,8 @@
 //! With `binary 'true'` pgoutput sends what a type's send function gives (`pg_type.typsend`; their C
 //! sources are the only description of the formats). There is one decoder per type, that of the text:
 //! what comes in binary is put into text first, so that the JSON of a value cannot depend on how it
-//! came. Only `bytea` is kept as it came, as its text is twice as long. Nothing here does I/O or panics on any bytes.
+//! came. Only `bytea` is kept as it came, as its text is twice as long. Nothing here does I/O or panics
+//! on any bytes.
 
 mod float;
 mod geometry;
