@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use rowtide_sdk::{Class, Code, Error, Origin};
 use tokio_postgres::error::DbError;
 
-use crate::stream::codes::NOT_IN_BINARY;
+use crate::stream::codes::{NOT_IN_BINARY, NOT_STREAMED};
 
 /// The codes of the PostgreSQL connector.
 ///
@@ -496,8 +496,8 @@ const RULES: &[Rule] = &[
         ],
         verdict: transient(NOT_IN_BINARY, ""),
     },
-    // A transaction that is streamed while it runs rolls a table back that the server looks for. At the
-    // next try it is over.
+    // Of a transaction that is streamed, the server looks for a table as a savepoint left it that was
+    // rolled back.
     Rule {
         sqlstate: "XX000",
         when: &[
@@ -505,7 +505,7 @@ const RULES: &[Rule] = &[
             // From version 16 on.
             When::Text("could not map filenumber"),
         ],
-        verdict: transient(codes::UNAVAILABLE, ""),
+        verdict: transient(NOT_STREAMED, ""),
     },
     // While the log is decoded this would come again and again.
     Rule {

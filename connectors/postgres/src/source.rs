@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowtide_sdk::{
-    Batch, BoxFuture, Error, Finding, Origin, Position, Result, Source, SourceContext, SourceInfo,
+    Batch, BoxFuture, Class, Error, Finding, Origin, Position, Result, Source, SourceContext,
+    SourceInfo,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::{oneshot, watch};
@@ -129,6 +130,11 @@ impl PostgresSource {
         Sha256::digest(shape).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Whether transactions are to be sent before their end.
+    fn streams(&self) -> bool {
+        self.config.streaming == Streaming::On && !self.memory.is_unstreamed()
+    }
+
     fn start_command(&self, from: Lsn, is_binary: bool) -> String {
         // Within the option the name is an identifier, and the option is a literal in which only
         // quotes are doubled.
@@ -139,10 +145,11 @@ impl PostgresSource {
             OriginFilter::Any => "",
             OriginFilter::None => ", origin 'none'",
         };
-        let version = match self.config.streaming {
-            Streaming::Off => "proto_version '1'",
+        let version = if self.streams() {
             // Later versions bring two-phase commit, and streams that several workers apply.
-            Streaming::On => "proto_version '2', streaming 'on'",
+            "proto_version '2', streaming 'on'"
+        } else {
+            "proto_version '1'"
         };
         format!(
             "START_REPLICATION SLOT {} LOGICAL {from} \
@@ -197,7 +204,7 @@ impl PostgresSource {
     /// The folder for streamed transactions, where they are asked for. Only who holds the slot may
     /// empty it.
     fn spool(&self, cx: &SourceContext) -> Result<Option<Folder>> {
-        if self.config.streaming == Streaming::Off {
+        if !self.streams() {
             return Ok(None);
         }
         let dir = match &self.config.spool.dir {
@@ -256,6 +263,7 @@ async fn run(source: PostgresSource, mut cx: SourceContext) -> Result<()> {
     let shutdown = cx.shutdown.clone();
     let report = cx.report.clone();
     let memory = source.memory.clone();
+    let streams = source.streams();
     let opened = tokio::select! {
         biased;
         () = shutdown.cancelled() => return Ok(()),
@@ -270,6 +278,12 @@ async fn run(source: PostgresSource, mut cx: SourceContext) -> Result<()> {
     };
     if ended.as_ref().is_err_and(|error| error.code() == codes::NOT_IN_BINARY) {
         memory.set_text_only();
+    }
+    if ended.as_ref().is_err_and(|error| error.code() == codes::NOT_STREAMED) {
+        if !streams {
+            return ended.map_err(|error| error.with_class(Class::Fatal));
+        }
+        memory.set_unstreamed();
     }
     ended
 }
@@ -315,6 +329,7 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
         publication = source.config.publication,
         tables = publication::sent(&members),
         binary = is_binary,
+        streamed = source.streams(),
         "streaming"
     );
     let filter = source.filter.clone();

@@ -4,6 +4,7 @@ use rowtide_sdk::Class::{self, Fatal, Transient};
 use rowtide_sdk::Code;
 
 use super::{ServerError, codes};
+use crate::stream::codes::NOT_STREAMED;
 
 fn refused(sqlstate: &str, routine: &str, message: &str, detail: &str) -> rowtide_sdk::Error {
     ServerError {
@@ -196,7 +197,7 @@ const REFUSALS: &[Line] = &[
         "could not map filenode \"base/1/2\" to relation OID",
         "",
         Transient,
-        codes::UNAVAILABLE,
+        NOT_STREAMED,
     ),
     (
         "XX000",
@@ -204,7 +205,7 @@ const REFUSALS: &[Line] = &[
         "could not map filenumber \"base/1/2\" to relation OID",
         "",
         Transient,
-        codes::UNAVAILABLE,
+        NOT_STREAMED,
     ),
     ("XX000", "", "cache lookup failed for relation 18717", "", Transient, codes::UNAVAILABLE),
     ("XX000", "", "unexpected", "", Fatal, codes::REFUSED),

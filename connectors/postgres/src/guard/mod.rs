@@ -61,6 +61,8 @@ struct Remembered {
     has_refused: bool,
     /// Whether a value came in binary that could not be put into text.
     is_text_only: bool,
+    /// Whether the server could not decode a transaction before its end.
+    is_unstreamed: bool,
 }
 
 impl Memory {
@@ -71,6 +73,16 @@ impl Memory {
     /// From now on values are sent as text.
     pub(crate) fn set_text_only(&self) {
         self.with(|memory| memory.is_text_only = true);
+    }
+
+    /// From now on transactions are sent after their end.
+    pub(crate) fn set_unstreamed(&self) {
+        self.with(|memory| memory.is_unstreamed = true);
+    }
+
+    /// Whether transactions are to be sent after their end.
+    pub(crate) fn is_unstreamed(&self) -> bool {
+        self.with(|memory| memory.is_unstreamed)
     }
 
     /// Whether values are to be sent as text.

@@ -75,3 +75,5 @@ pub(crate) const SPOOL_IO: Code = Code("RT2304");
 pub(crate) const SPOOL_BUSY: Code = Code("RT2305");
 /// Messages of applications cannot be told apart in streamed transactions.
 pub(crate) const STREAMED_MESSAGES: Code = Code("RT2306");
+/// The server cannot decode a transaction before its end.
+pub(crate) const NOT_STREAMED: Code = Code("RT2307");

@@ -148,6 +148,8 @@ pub(crate) struct Setup {
     pub(crate) reselects: Vec<String>,
     /// The table, by its exact name, whose settings hide the column `ssn`.
     pub(crate) hides: Option<&'static str>,
+    /// What runs of one process share.
+    process: Option<PostgresSource>,
 }
 
 impl Setup {
@@ -163,8 +165,22 @@ impl Setup {
         let limits = Limits { max_event: 16 << 20, ..Limits::default() };
         let report = Reporter::default();
         let scratch = server.folder().join("spool").join(database);
-        let (known_tables, reselects) = (Vec::new(), Vec::new());
-        Self { config, resume: None, known_tables, limits, report, scratch, reselects, hides: None }
+        Self {
+            config,
+            resume: None,
+            known_tables: Vec::new(),
+            limits,
+            report,
+            scratch,
+            reselects: Vec::new(),
+            hides: None,
+            process: None,
+        }
+    }
+
+    /// All runs from here on are of one process.
+    pub(crate) fn in_one_process(self) -> Self {
+        Self { process: Some(self.source()), ..self }
     }
 
     /// Has values of a table read back.
@@ -215,6 +231,9 @@ impl Setup {
     }
 
     pub(crate) fn source(&self) -> PostgresSource {
+        if let Some(source) = &self.process {
+            return source.clone();
+        }
         let source = PostgresSource::new(self.source_config(), Path::new("/")).unwrap();
         source.reconcile_every(Duration::from_millis(500))
     }

@@ -349,9 +349,13 @@ async fn check_is_content_with_a_good_server_and_changes_nothing() {
             .unwrap()
             .get(0);
         assert_eq!(objects, 0);
-        captured(&setup, &sql).await;
-        let findings = setup.check().await;
+        let position = captured(&setup, &sql).await;
+        let findings = setup.clone().from(position).check().await;
         assert!(findings.iter().all(|f| f.severity == Severity::Info), "{findings:#?}");
+        let lost = setup.check().await;
+        let warnings: Vec<&str> =
+            lost.iter().filter(|f| f.severity != Severity::Info).map(|f| f.code.0).collect();
+        assert_eq!(warnings, ["RT2207"], "{lost:#?}");
         rowtide_postgres::drop_slot_and_publication(&setup.source()).await.unwrap();
         let objects: i64 = sql
             .query_one(

@@ -350,6 +350,50 @@ async fn h09_progress_goes_on_beside_a_streamed_transaction() {
     }
 }
 
+/// The server looks for the table as a savepoint that was rolled back left it, and does not find it.
+/// After the commit it knows better.
+#[tokio::test]
+async fn h39_what_the_server_cannot_stream_comes_after_its_commit() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[SMALL]) else { return };
+        let sql = database(&server, "shop", TABLES).await;
+        let setup = streaming(&server).in_one_process();
+        let mut host = setup.run();
+        host.ready().await;
+        run(&sql, "INSERT INTO t0 VALUES (0); INSERT INTO shared VALUES (0)").await;
+        host.until(2).await;
+        let position = host.stop().await;
+        // All at once, so that the server decodes it when it is over.
+        run(
+            &sql,
+            "BEGIN;
+             SAVEPOINT a; TRUNCATE t0; ROLLBACK TO a;
+             CREATE TABLE made (id int PRIMARY KEY);
+             INSERT INTO t0 SELECT g, repeat('x', 200) FROM generate_series(1, 2000) g;
+             ALTER TABLE t0 ADD more int;
+             COMMIT;
+             INSERT INTO t0 SELECT g, 'after', 7 FROM generate_series(2001, 2003) g",
+        )
+        .await;
+        let setup = setup.from(position);
+        let mut host = setup.run();
+        let error = host.error().await;
+        assert_eq!((error.code().0, error.class()), ("RT2307", Class::Transient), "{version}");
+        assert!(host.events.is_empty());
+        let mut host = setup.run();
+        host.until(2003).await;
+        assert_eq!(ids(&host.events), (1..=2003).collect::<Vec<_>>(), "{version}");
+        assert_eq!(spooled(&setup.scratch).0, 0, "nothing is streamed any more");
+        let position = host.stop().await;
+        let other = Setup::new(&server, "shop").set("streaming", json!("on")).from(position);
+        let mut host = other.run();
+        host.ready().await;
+        run(&sql, "INSERT INTO t0 SELECT g, 'new', 7 FROM generate_series(3001, 5000) g").await;
+        host.until(2000).await;
+        host.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn h39_the_spools_limit_stops_the_source_and_nothing_is_lost() {
     let Some(server) = Postgres::start("18", &[SMALL]) else { return };
