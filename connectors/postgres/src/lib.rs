@@ -41,8 +41,7 @@ pub use adopt::{describe, drop_slot_and_publication, position_at, position_at_sl
 pub use config::{
     ByteSize, ChannelBinding, ConnectOptions, Heartbeat, HeartbeatInterval, MessageFilter,
     MessageSelection, Off, Operation, OriginFilter, PostgresConfig, PublicationManagement, Roots,
-    SessionAttrs, SpoolConfig, SslMode, Streaming, TableFilter, TableSelection, Target, Time,
-    TlsOptions,
+    SessionAttrs, SpoolConfig, SslMode, Streaming, TableSelection, Target, Time, TlsOptions,
 };
 pub use describe::tables;
 pub use lsn::{Lsn, NotAnLsn};

@@ -4,10 +4,10 @@ mod review;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use rowtide_sdk::{Error, Finding, Origin, Result, Severity};
+use rowtide_sdk::{Error, Finding, Origin, Result, Severity, TableFilter};
 use serde::Deserialize;
 
-use crate::config::{Operation, TableFilter};
+use crate::config::Operation;
 use crate::sql::{Sql, json_rows, literal, table_name};
 use crate::stream::codes;
 

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use rowtide_sdk::{Provider, ReselectRules, Result};
 
 use self::reading::Reading;
-use crate::config::{Operation, PostgresConfig, PublicationManagement};
+use crate::config::{Operation, PostgresConfig, PublicationManagement, captures};
 use crate::publication::{self, CatalogTable, Membership, Publication};
 use crate::server::Server;
 use crate::slot;
@@ -300,7 +300,7 @@ fn one_line(sql: &str) -> String {
 /// A block that finds the tables as a run would: what matches, a partitioned table for its
 /// partitions, and none whose updates would fail once it is published.
 fn found_when_run(source: &PostgresSource, options: &str) -> String {
-    let is_matched = source.filter.condition("n.nspname", "c.relname");
+    let is_matched = captures(&source.filter, "n.nspname", "c.relname");
     let name = literal(&source.config.publication);
     block(&format!(
         "DECLARE

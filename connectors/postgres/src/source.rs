@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rowtide_sdk::{
     Batch, BoxFuture, Class, Error, Finding, Origin, Position, Result, Source, SourceContext,
-    SourceInfo,
+    SourceInfo, TableFilter,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::{oneshot, watch};
@@ -16,7 +16,6 @@ use tracing::Instrument as _;
 use crate::binary;
 use crate::config::{
     ConnectOptions, Operation, OriginFilter, PostgresConfig, PublicationManagement, Streaming,
-    TableFilter,
 };
 use crate::error::{codes as refusals, good_before};
 use crate::guard::{Guard, Memory};

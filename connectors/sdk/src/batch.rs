@@ -97,6 +97,8 @@ pub struct Tx {
     /// The commit position as text: the middle part of the event id. Outside a transaction, the
     /// entry's own place.
     pub commit: Span,
+    /// The file of the log that the changes stand in, UTF-8, where the log is made of files.
+    pub log: Span,
     /// When it committed, in microseconds since 1970, by the database's clock; meaningless outside
     /// a transaction.
     pub commit_ts_us: i64,

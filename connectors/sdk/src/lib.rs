@@ -19,6 +19,7 @@ pub mod base64;
 mod batch;
 mod check;
 mod error;
+mod filter;
 mod json;
 mod position;
 mod report;
@@ -35,6 +36,7 @@ pub use check::{
     Finding, KeyLookup, Preflight, Provider, ReselectLookup, ReselectRules, Secret, Severity,
 };
 pub use error::{Class, Code, Error, Origin, Result};
+pub use filter::{TableFilter, TablePattern};
 pub use json::{JsonWriter, Written, unescaped_run};
 pub use position::{Checkpoint, Position};
 pub use report::{Fact, FactValue, Known, Reporter};

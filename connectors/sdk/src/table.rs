@@ -41,7 +41,7 @@ pub struct Column {
 pub struct Table {
     /// The database.
     pub db: String,
-    /// The schema (PostgreSQL) or empty where the database has none below it.
+    /// The schema; where schema and database are one (MySQL), the database again.
     pub schema: String,
     /// The table's name, unquoted.
     pub name: String,

@@ -3,8 +3,7 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
-use globset::{Glob, GlobBuilder, GlobMatcher};
-use rowtide_sdk::Finding;
+use rowtide_sdk::{Finding, TableFilter, TablePattern};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -35,46 +34,6 @@ impl Default for TableSelection {
     fn default() -> Self {
         Self { include: default_include(), exclude: Vec::new() }
     }
-}
-
-/// A compiled [`TableSelection`].
-#[derive(Debug, Clone)]
-pub struct TableFilter {
-    include: Vec<Pattern>,
-    exclude: Vec<Pattern>,
-}
-
-#[derive(Debug, Clone)]
-struct Pattern {
-    schema: GlobMatcher,
-    table: GlobMatcher,
-}
-
-/// Whether a glob is a plain name.
-fn is_plain(glob: &GlobMatcher) -> bool {
-    !glob.glob().glob().contains(['*', '?', '[', '{', '\\'])
-}
-
-impl Pattern {
-    fn parse(pattern: &str) -> Result<Self, String> {
-        let (schema, table) = split_at_dot(pattern)
-            .filter(|(schema, table)| !schema.is_empty() && !table.is_empty())
-            .ok_or_else(|| "it must have the form schema.table".to_owned())?;
-        Ok(Self { schema: glob(schema)?, table: glob(table)? })
-    }
-
-    fn matches(&self, schema: &str, table: &str) -> bool {
-        self.schema.is_match(schema) && self.table.is_match(table)
-    }
-}
-
-fn glob(pattern: &str) -> Result<GlobMatcher, String> {
-    let glob: Glob = GlobBuilder::new(pattern)
-        .literal_separator(false)
-        .backslash_escape(true)
-        .build()
-        .map_err(|error| error.kind().to_string())?;
-    Ok(glob.compile_matcher())
 }
 
 /// A glob as one of PostgreSQL's regular expressions.
@@ -131,28 +90,6 @@ fn class(chars: &mut Peekable<Chars<'_>>, out: &mut String) {
     out.push(']');
 }
 
-/// Splits at the first dot that is not inside brackets or braces and not escaped.
-fn split_at_dot(pattern: &str) -> Option<(&str, &str)> {
-    let (mut in_brackets, mut braces, mut is_escaped) = (false, 0_u32, false);
-    for (at, char) in pattern.char_indices() {
-        match char {
-            _ if is_escaped => is_escaped = false,
-            '\\' => is_escaped = true,
-            ']' => in_brackets = false,
-            _ if in_brackets => {}
-            '[' => in_brackets = true,
-            '{' => braces += 1,
-            '}' => braces = braces.saturating_sub(1),
-            '.' if braces == 0 => {
-                let (schema, rest) = pattern.split_at(at);
-                return rest.get(1..).map(|table| (schema, table));
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
 impl TableSelection {
     /// Compiles the patterns.
     ///
@@ -167,8 +104,8 @@ impl TableSelection {
                 "name tables, or leave `include` out to capture public.*",
             ));
         }
-        let mut compile = |field: &str, patterns: &[String]| -> Vec<Pattern> {
-            let parse = |pattern: &String| match Pattern::parse(pattern) {
+        let mut compile = |field: &str, patterns: &[String]| -> Vec<TablePattern> {
+            let parse = |pattern: &String| match TablePattern::parse(pattern) {
                 Ok(parsed) => Some(parsed),
                 Err(why) => {
                     problems.push(problem(
@@ -183,37 +120,23 @@ impl TableSelection {
         };
         let include = compile("include", &self.include);
         let exclude = compile("exclude", &self.exclude);
-        if problems.is_empty() { Ok(TableFilter { include, exclude }) } else { Err(problems) }
+        if problems.is_empty() { Ok(TableFilter::new(include, exclude)) } else { Err(problems) }
     }
 }
 
-impl TableFilter {
-    /// Whether the table is captured. Names are as in the catalog, unquoted.
-    pub fn matches(&self, schema: &str, table: &str) -> bool {
-        self.include.iter().any(|pattern| pattern.matches(schema, table))
-            && !self.exclude.iter().any(|pattern| pattern.matches(schema, table))
-    }
-
-    /// The same as an SQL condition over these expressions.
-    pub(crate) fn condition(&self, schema: &str, table: &str) -> String {
-        let any = |patterns: &[Pattern]| {
-            let one = |pattern: &Pattern| {
-                format!(
-                    "({schema} ~ {} AND {table} ~ {})",
-                    literal(&regex(pattern.schema.glob().glob())),
-                    literal(&regex(pattern.table.glob().glob()))
-                )
-            };
-            let any: Vec<String> = patterns.iter().map(one).collect();
-            if any.is_empty() { "false".to_owned() } else { any.join(" OR ") }
+/// Whether a filter captures a table, as an SQL condition over these expressions.
+pub(crate) fn captures(filter: &TableFilter, schema: &str, table: &str) -> String {
+    let any = |patterns: &[TablePattern]| {
+        let one = |pattern: &TablePattern| {
+            let (schemas, tables) = pattern.globs();
+            format!(
+                "({schema} ~ {} AND {table} ~ {})",
+                literal(&regex(schemas)),
+                literal(&regex(tables))
+            )
         };
-        format!("({}) AND NOT ({})", any(&self.include), any(&self.exclude))
-    }
-
-    /// Whether the table is captured, and an include is its very name.
-    pub(crate) fn names_exactly(&self, schema: &str, table: &str) -> bool {
-        let is_name = |pattern: &&Pattern| is_plain(&pattern.schema) && is_plain(&pattern.table);
-        self.matches(schema, table)
-            && self.include.iter().filter(is_name).any(|pattern| pattern.matches(schema, table))
-    }
+        let any: Vec<String> = patterns.iter().map(one).collect();
+        if any.is_empty() { "false".to_owned() } else { any.join(" OR ") }
+    };
+    format!("({}) AND NOT ({})", any(filter.includes()), any(filter.excludes()))
 }

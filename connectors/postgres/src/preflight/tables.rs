@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use rowtide_sdk::{Finding, Form, Identity, Result, Severity, StringKind, Table};
+use rowtide_sdk::{Finding, Form, Identity, Result, Severity, StringKind, Table, TableFilter};
 use serde::Deserialize;
 
 use super::{codes, say};
-use crate::config::TableFilter;
 use crate::sql::{Sql, json_rows, table_name};
 
 /// The largest integer up to which a double holds every one.

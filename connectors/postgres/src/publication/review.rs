@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use rowtide_sdk::{Finding, Severity};
+use rowtide_sdk::{Finding, Severity, TableFilter};
 
 use super::{CatalogTable, Publication};
-use crate::config::{Operation, PublicationManagement, TableFilter};
+use crate::config::{Operation, PublicationManagement};
 use crate::error::codes as refusals;
 use crate::preflight::codes as checks;
 use crate::sql::{ident, literal, table_name};

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use rowtide_sdk::ReselectRules;
 
 use super::{Seen, block, one_line};
-use crate::config::regex;
+use crate::config::{captures, regex};
 use crate::publication::CatalogTable;
 use crate::source::PostgresSource;
 use crate::sql::{ident, literal};
@@ -142,7 +142,7 @@ fn condition(rules: &[(String, bool)]) -> String {
 
 /// A block that finds the tables as a run would, and grants them.
 fn found_when_run(source: &PostgresSource, rules: &[(String, bool)]) -> String {
-    let is_matched = source.filter.condition("n.nspname", "c.relname");
+    let is_matched = captures(&source.filter, "n.nspname", "c.relname");
     let is_read = condition(rules);
     let role = literal(&source.options.user);
     block(&format!(

@@ -154,7 +154,8 @@ impl Progress {
         let traceparent = append(text, open.traceparent.as_bytes())?;
         let annotation = append(text, &open.annotation)?;
         let commit_ts_us = open.begin.commit_ts_us;
-        txs.push(Tx { id, commit, commit_ts_us, origin, traceparent, annotation });
+        let log = Span::default();
+        txs.push(Tx { id, commit, log, commit_ts_us, origin, traceparent, annotation });
         open.slot = Some(slot);
         Ok(slot)
     }
