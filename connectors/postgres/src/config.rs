@@ -20,7 +20,8 @@ use crate::stream::codes::STREAMED_MESSAGES;
 
 pub use heartbeat::{Heartbeat, HeartbeatInterval, Off};
 pub use messages::{MessageFilter, MessageSelection};
-pub use streaming::{ByteSize, SpoolConfig, Streaming};
+pub use rowtide_spool::{ByteSize, SpoolConfig};
+pub use streaming::Streaming;
 pub use tables::TableSelection;
 pub(crate) use tables::{captures, regex};
 pub use time::Time;

@@ -7,8 +7,8 @@
 //! the connection to `stream`: `assemble` takes the bytes apart in place, with `pgoutput` for the
 //! messages, `relations` for the tables and `transaction` for the place in the log; `feedback` tells
 //! the server what is saved. Transactions that are streamed before they are complete are set aside in
-//! `spool` and `folder`. Nothing in `assemble`, `pgoutput`, `spool`, `transaction` and `position` does
-//! I/O.
+//! `spool` and a [`rowtide_spool::Folder`]. Nothing in `assemble`, `pgoutput`, `spool`, `transaction`
+//! and `position` does I/O.
 
 mod adopt;
 mod binary;

@@ -8,6 +8,7 @@ use rowtide_sdk::{
     Batch, BoxFuture, Class, Error, Finding, Origin, Position, Result, Source, SourceContext,
     SourceInfo, TableFilter,
 };
+use rowtide_spool::{Folder, Remedies};
 use sha2::{Digest, Sha256};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -27,11 +28,19 @@ use crate::reselect::Reselector;
 use crate::server::{self, Server};
 use crate::slot::{self, Slot};
 use crate::sql::{Sql, ident};
-use crate::stream::{self, Folder, Progress, Pulse, Session, Tables, codes};
+use crate::stream::{self, Progress, Pulse, Session, Tables, codes};
 use crate::wire::{ReplicationConnection, sql_client};
 
 /// How often the publication is brought in step with the tables.
 const RECONCILE_EVERY: Duration = Duration::from_secs(60);
+
+/// What to do about streamed transactions that the disk has no room for.
+const SPOOL_REMEDIES: Remedies = Remedies {
+    disk_full: "free space on the disk, or set `spool.dir` to a folder on a larger one; with \
+                `streaming: off` the server keeps open transactions on its own disk",
+    limit: "raise `spool.max`, end the transaction in the database, or set `streaming: off`, with \
+            which the server keeps open transactions on its own disk",
+};
 
 /// A PostgreSQL database read by logical replication.
 #[derive(Debug, Clone)]
@@ -210,7 +219,7 @@ impl PostgresSource {
             Some(dir) => dir.join(&cx.name),
             None => cx.scratch.clone(),
         };
-        Folder::open(dir, self.config.spool.max.map(|max| max.0)).map(Some)
+        Folder::open(dir, self.config.spool.max.map(|max| max.0), SPOOL_REMEDIES).map(Some)
     }
 }
 

@@ -13,7 +13,7 @@
 //! The order of truth is always: *told to the source ≤ saved ≤ durable in the sink ≤ submitted ≤
 //! received*. The host counts batches; it never interprets or compares a [`Position`].
 //!
-//! Connectors depend on this crate alone.
+//! A connector needs this crate alone.
 
 pub mod base64;
 mod batch;

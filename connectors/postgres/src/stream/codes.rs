@@ -1,5 +1,6 @@
-//! The codes RT22xx (position, slot, publication and stream) and RT230x (transactions that are set
-//! aside).
+//! The codes RT22xx (position, slot, publication and stream) and RT23xx (streamed transactions,
+//! messages and what is beside the stream). Those of transactions that are set aside are
+//! [`rowtide_spool::codes`].
 
 use rowtide_sdk::Code;
 
@@ -63,16 +64,6 @@ pub(crate) const LOG_RUNS_OUT: Code = Code("RT2341");
 pub(crate) const LOG_EXTENDED: Code = Code("RT2342");
 /// The server went on on another timeline while it was read.
 pub(crate) const TIMELINE_FOLLOWED: Code = Code("RT2344");
-/// Transactions that are set aside take more disk than they may.
-pub(crate) const SPOOL_LIMIT: Code = Code("RT2300");
-/// The folder for transactions that are set aside cannot be used.
-pub(crate) const SPOOL_UNUSABLE: Code = Code("RT2302");
-/// The disk for transactions that are set aside is full.
-pub(crate) const SPOOL_DISK_FULL: Code = Code("RT2303");
-/// A file of a transaction that is set aside cannot be written or read.
-pub(crate) const SPOOL_IO: Code = Code("RT2304");
-/// Another process uses the folder for transactions that are set aside.
-pub(crate) const SPOOL_BUSY: Code = Code("RT2305");
 /// Messages of applications cannot be told apart in streamed transactions.
 pub(crate) const STREAMED_MESSAGES: Code = Code("RT2306");
 /// The server cannot decode a transaction before its end.

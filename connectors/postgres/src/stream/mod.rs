@@ -6,7 +6,6 @@
 mod assemble;
 pub(crate) mod codes;
 mod feedback;
-mod folder;
 mod pulse;
 mod relations;
 mod spool;
@@ -17,6 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::poll_immediate;
 use rowtide_sdk::{Batch, BatchSender, Error, Origin, Result, SourceContext};
+use rowtide_spool::Folder;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,6 @@ use crate::reselect::{Cut, Needs, Reselector};
 use crate::wire::{Reader, Writer, stop};
 
 pub(crate) use self::assemble::{Assembler, Fill, Filter, Step};
-pub(crate) use self::folder::Folder;
 pub(crate) use self::pulse::Pulse;
 pub(crate) use self::spool::Spool;
 pub(crate) use self::tables::Tables;
@@ -421,7 +420,7 @@ impl Driver {
     /// Moves what memory has no room for to disk.
     fn spill(&mut self) -> Result<Flow> {
         while let Some((xid, blocks)) = self.assembler.largest() {
-            self.folder()?.append(xid, &blocks)?;
+            self.folder()?.append(u64::from(xid), &blocks)?;
             self.assembler.spilled(blocks);
         }
         Ok(Flow::Continue)
@@ -441,7 +440,7 @@ impl Driver {
         let Self { assembler, folder, .. } = self;
         let buffer = assembler.buffer();
         let before = buffer.len();
-        folder.as_mut().ok_or_else(no_folder)?.read(xid, at, buffer, max)?;
+        folder.as_mut().ok_or_else(no_folder)?.read(u64::from(xid), at, buffer, max)?;
         let bytes = buffer.len().saturating_sub(before);
         assembler.filled(bytes);
         // Lets the runtime learn what time it is.
@@ -451,7 +450,7 @@ impl Driver {
 
     /// Removes the file of a transaction that is over.
     fn forget(&mut self, xid: u32, len: u64) -> Result<Flow> {
-        self.folder()?.remove(xid, len)?;
+        self.folder()?.remove(u64::from(xid), len)?;
         Ok(Flow::Continue)
     }
 

@@ -9,13 +9,13 @@
 //! messages too, because after a rollback the server describes the tables again.
 
 use rowtide_sdk::{Error, Origin, Result};
+use rowtide_spool::{Blocks, codes};
 
 use super::{Assembler, Step, not_understood};
 use crate::lsn::Lsn;
 use crate::pgoutput::streamed::{AbortForm, Control, StreamCommit, control, part};
 use crate::pgoutput::{Commit, Message, ParseError, parse};
-use crate::stream::codes;
-use crate::stream::spool::{Blocks, Head, Kind, RECORD_HEAD, Spool, Transaction};
+use crate::stream::spool::{Head, Kind, RECORD_HEAD, Spool, Transaction};
 
 /// A transaction id inside a message of a segment.
 const XID: usize = 4;

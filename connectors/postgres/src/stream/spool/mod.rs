@@ -1,18 +1,17 @@
 //! Transactions that are streamed before their end is known: what came of them is set aside here
 //! until they commit, in memory up to a limit; what is above it the stream's driver moves to files
-//! (see [`super::folder`]). No I/O.
+//! (see [`rowtide_spool::Folder`]). No I/O.
 //!
 //! A transaction is kept as records in the order of the log. A record is a head (what it is, the
 //! length of its body, its subtransaction, its LSN) and a body: the message without the
 //! transaction's id, as it would be sent after the commit.
 
-mod blocks;
 mod xids;
 
 use std::collections::HashMap;
 
-pub(crate) use self::blocks::Blocks;
-use self::blocks::Pool;
+use rowtide_spool::{Blocks, Pool};
+
 use self::xids::XidSet;
 use super::transaction::Misplaced;
 use crate::lsn::Lsn;

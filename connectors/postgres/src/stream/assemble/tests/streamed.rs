@@ -479,7 +479,10 @@ fn a_torn_spool_is_found_and_only_costs_a_restart() {
             Err(error) => break error,
         }
     };
-    assert_eq!((error.code(), error.class()), (codes::SPOOL_IO, rowtide_sdk::Class::Transient));
+    assert_eq!(
+        (error.code(), error.class()),
+        (rowtide_spool::codes::SPOOL_IO, rowtide_sdk::Class::Transient)
+    );
 }
 
 #[test]

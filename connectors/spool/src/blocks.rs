@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 
 /// The size of a block.
-pub(crate) const BLOCK: usize = 32 * 1024;
+const BLOCK: usize = 32 * 1024;
 
 /// A queue of bytes: written at the end, read from the front.
 #[derive(Debug, Default)]
-pub(crate) struct Blocks {
+pub struct Blocks {
     blocks: VecDeque<Vec<u8>>,
     /// What was read of the first block.
     read: usize,
@@ -15,7 +15,7 @@ pub(crate) struct Blocks {
 
 /// Spent blocks that can be used again, and the number of all that are in use.
 #[derive(Debug, Default)]
-pub(crate) struct Pool {
+pub struct Pool {
     spent: Vec<Vec<u8>>,
     used: usize,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Pool {
 impl Pool {
     /// The bytes of all blocks in use.
     #[inline]
-    pub(crate) fn used(&self) -> usize {
+    pub fn used(&self) -> usize {
         self.used.saturating_mul(BLOCK)
     }
 
@@ -33,7 +33,7 @@ impl Pool {
     }
 
     /// Takes blocks back.
-    pub(crate) fn take(&mut self, blocks: Blocks) {
+    pub fn take(&mut self, blocks: Blocks) {
         for block in blocks.blocks {
             self.take_one(block);
         }
@@ -46,30 +46,30 @@ impl Pool {
     }
 
     /// Lets go of spent blocks.
-    pub(crate) fn shrink(&mut self) {
+    pub fn shrink(&mut self) {
         self.spent = Vec::new();
     }
 }
 
 impl Blocks {
     /// The number of blocks.
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.blocks.len()
     }
 
     /// Whether everything was read.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
 
     /// The bytes held and not read.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.blocks.iter().map(Vec::len).sum::<usize>().saturating_sub(self.read)
     }
 
     /// Appends bytes.
     #[inline]
-    pub(crate) fn write(&mut self, mut bytes: &[u8], pool: &mut Pool) {
+    pub fn write(&mut self, mut bytes: &[u8], pool: &mut Pool) {
         while !bytes.is_empty() {
             let has_room = self.blocks.back().is_some_and(|last| last.len() < BLOCK);
             if !has_room {
@@ -84,12 +84,27 @@ impl Blocks {
     }
 
     /// The bytes held, in pieces; only before anything was read.
-    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.blocks.iter().map(Vec::as_slice)
     }
 
+    /// Forgets what is behind the first `len` bytes; only before anything was read.
+    pub fn truncate(&mut self, len: usize, pool: &mut Pool) {
+        while let Some(mut block) = self.blocks.pop_back() {
+            // All but the last are full.
+            let kept = len.saturating_sub(self.blocks.len().saturating_mul(BLOCK));
+            if kept == 0 {
+                pool.take_one(block);
+                continue;
+            }
+            block.truncate(kept);
+            self.blocks.push_back(block);
+            return;
+        }
+    }
+
     /// Moves at most `max` bytes from the front to the end of `out`.
-    pub(crate) fn read(&mut self, out: &mut Vec<u8>, max: usize, pool: &mut Pool) {
+    pub fn read(&mut self, out: &mut Vec<u8>, max: usize, pool: &mut Pool) {
         let mut left = max;
         while let Some(first) = self.blocks.front().filter(|_| left > 0) {
             let rest = first.get(self.read..).unwrap_or_default();
@@ -118,6 +133,7 @@ mod tests {
         fn what_is_written_is_read(
             writes in proptest::collection::vec(0..3 * BLOCK, 0..8),
             reads in proptest::collection::vec(1..2 * BLOCK, 1..4),
+            kept in prop_oneof![Just(usize::MAX), Just(BLOCK), 0..12 * BLOCK],
         ) {
             let (mut blocks, mut pool, mut all) = (Blocks::default(), Pool::default(), Vec::new());
             for (number, len) in (0_u8..).zip(writes) {
@@ -129,6 +145,12 @@ mod tests {
             prop_assert_eq!(blocks.count(), all.len().div_ceil(BLOCK));
             prop_assert_eq!(pool.used(), blocks.count() * BLOCK);
             prop_assert_eq!(blocks.pieces().collect::<Vec<_>>().concat(), all.clone());
+            blocks.truncate(kept, &mut pool);
+            all.truncate(kept);
+            prop_assert_eq!(blocks.len(), all.len());
+            prop_assert_eq!(pool.used(), all.len().div_ceil(BLOCK) * BLOCK);
+            blocks.write(b"more", &mut pool);
+            all.extend(b"more");
             let mut out = Vec::new();
             for &max in reads.iter().cycle() {
                 let before = out.len();

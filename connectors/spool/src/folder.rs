@@ -1,5 +1,5 @@
-//! The files of streamed transactions that memory does not hold: one per transaction, in a folder of
-//! the connector's own.
+//! The files of transactions that memory does not hold: one per transaction, in a folder of the
+//! connector's own.
 //!
 //! They are worth nothing after the session that wrote them, because the server sends every
 //! transaction that is not confirmed again from its start. So nothing is synced, the folder is
@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rowtide_sdk::{Class, Code, Error, Origin, Result};
 
-use super::codes;
-use super::spool::Blocks;
+use crate::{Blocks, codes};
 
 /// What our files' names end with; nothing else in the folder is ever touched.
 const SUFFIX: &str = ".spool";
@@ -22,36 +21,44 @@ const SUFFIX: &str = ".spool";
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
-/// The folder, locked for one session.
+/// What an operator can do, where that depends on the source's kind; each is a whole remedy.
+#[derive(Debug, Clone, Copy)]
+pub struct Remedies {
+    /// The disk is full.
+    pub disk_full: &'static str,
+    /// All files together would pass their limit.
+    pub limit: &'static str,
+}
+
+/// The folder, locked for one session, with one file for each transaction. A transaction is known by
+/// a key of the source's own.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub struct Folder {
     path: PathBuf,
     /// The folder itself, open and locked.
     _lock: File,
     /// Bytes that all files together may have.
     max: Option<u64>,
     used: u64,
+    remedies: Remedies,
     /// The file in use: its transaction, and where it stands.
     file: Option<Open>,
 }
 
 #[derive(Debug)]
 struct Open {
-    xid: u32,
+    key: u64,
     file: File,
     /// Where the next read begins; absent in a file that is being written.
     at: Option<u64>,
 }
 
 /// Classifies an I/O error; `doing` completes "cannot …".
-fn file_error(doing: &str, path: &Path, error: io::Error) -> Error {
+fn file_error(remedies: Remedies, doing: &str, path: &Path, error: io::Error) -> Error {
     let (class, code, remedy) = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (
-            Class::Transient,
-            codes::SPOOL_DISK_FULL,
-            "free space on the disk, or set `spool.dir` to a folder on a larger one; with \
-             `streaming: off` the server keeps open transactions on its own disk",
-        ),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            (Class::Transient, codes::SPOOL_DISK_FULL, remedies.disk_full)
+        }
         ErrorKind::PermissionDenied
         | ErrorKind::ReadOnlyFilesystem
         | ErrorKind::NotADirectory
@@ -85,14 +92,15 @@ fn failure(class: Class, code: Code, message: String) -> Error {
 }
 
 impl Folder {
-    /// Makes the folder where there is none, locks it, and removes what a killed session left.
+    /// Makes the folder where there is none, locks it, and removes what a killed session left. Its
+    /// files together may have `max` bytes.
     ///
     /// # Errors
     /// Fatal where the folder cannot be used; transient where another process does.
-    pub(crate) fn open(path: PathBuf, max: Option<u64>) -> Result<Self> {
-        fs::create_dir_all(&path).map_err(|error| file_error("create the folder", &path, error))?;
-        let lock =
-            File::open(&path).map_err(|error| file_error("open the folder", &path, error))?;
+    pub fn open(path: PathBuf, max: Option<u64>, remedies: Remedies) -> Result<Self> {
+        let failed = |doing: &str, error| file_error(remedies, doing, &path, error);
+        fs::create_dir_all(&path).map_err(|error| failed("create the folder", error))?;
+        let lock = File::open(&path).map_err(|error| failed("open the folder", error))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -106,29 +114,33 @@ impl Folder {
                 ));
             }
             Err(TryLockError::Error(error)) => {
-                return Err(file_error("lock the folder", &path, error));
+                return Err(failed("lock the folder", error));
             }
         }
-        let folder = Self { path, _lock: lock, max, used: 0, file: None };
+        let folder = Self { path, _lock: lock, max, used: 0, remedies, file: None };
         folder.clean()?;
         // Better to learn now than in the middle of a transaction that nothing can be written.
         let probe = folder.file_path(0);
         let written = File::create(&probe).and_then(|_| fs::remove_file(&probe));
-        written.map_err(|error| file_error("write to the folder", &folder.path, error))?;
+        written.map_err(|error| folder.failed("write to the folder", &folder.path, error))?;
         Ok(folder)
     }
 
-    fn file_path(&self, xid: u32) -> PathBuf {
-        self.path.join(format!("{xid}{SUFFIX}"))
+    fn failed(&self, doing: &str, path: &Path, error: io::Error) -> Error {
+        file_error(self.remedies, doing, path, error)
+    }
+
+    fn file_path(&self, key: u64) -> PathBuf {
+        self.path.join(format!("{key}{SUFFIX}"))
     }
 
     fn clean(&self) -> Result<()> {
-        let failed = |error| file_error("empty the folder", &self.path, error);
+        let failed = |error| self.failed("empty the folder", &self.path, error);
         for entry in fs::read_dir(&self.path).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            let xid = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
-            if xid.is_some_and(|xid| xid.parse::<u32>().is_ok()) {
+            let key = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
+            if key.is_some_and(|key| key.parse::<u64>().is_ok()) {
                 fs::remove_file(entry.path()).map_err(failed)?;
             }
         }
@@ -138,8 +150,9 @@ impl Folder {
     /// Appends to a transaction's file.
     ///
     /// # Errors
-    /// Fatal where all files together would pass their limit; else as [`file_error`] says.
-    pub(crate) fn append(&mut self, xid: u32, blocks: &Blocks) -> Result<()> {
+    /// Fatal where all files together would pass their limit, or an operator must let us write; else
+    /// transient.
+    pub fn append(&mut self, key: u64, blocks: &Blocks) -> Result<()> {
         let len = u64::try_from(blocks.len()).unwrap_or(u64::MAX);
         let used = self.used.saturating_add(len);
         if let Some(max) = self.max.filter(|max| used > *max) {
@@ -148,21 +161,18 @@ impl Folder {
                 codes::SPOOL_LIMIT,
                 format!(
                     "open transactions take {used} bytes on disk, above `spool.max` ({max} bytes); \
-                     the one that grows is transaction {xid}"
+                     the one that grows is transaction {key}"
                 ),
             )
-            .with_remedy(
-                "raise `spool.max`, end the transaction in the database, or set `streaming: off`, \
-                 with which the server keeps open transactions on its own disk",
-            ));
+            .with_remedy(self.remedies.limit));
         }
-        let path = self.file_path(xid);
-        let failed = |error| file_error("write", &path, error);
+        let (path, remedies) = (self.file_path(key), self.remedies);
+        let failed = |error| file_error(remedies, "write", &path, error);
         let mut open = match self.file.take() {
-            Some(open) if open.xid == xid && open.at.is_none() => open,
+            Some(open) if open.key == key && open.at.is_none() => open,
             _ => {
                 let file = OpenOptions::new().create(true).append(true).open(&path);
-                Open { xid, file: file.map_err(failed)?, at: None }
+                Open { key, file: file.map_err(failed)?, at: None }
             }
         };
         for piece in blocks.pieces() {
@@ -176,16 +186,17 @@ impl Folder {
     /// Appends at most `max` bytes of a transaction's file to `out`, starting at `at`; at least one.
     ///
     /// # Errors
-    /// Transient where the file has no more or cannot be read: the server sends it again.
-    pub(crate) fn read(&mut self, xid: u32, at: u64, out: &mut Vec<u8>, max: u64) -> Result<()> {
-        let path = self.file_path(xid);
-        let failed = |error| file_error("read", &path, error);
+    /// Transient where the file has no more or cannot be read: the server sends it again. Fatal where
+    /// an operator must let us read.
+    pub fn read(&mut self, key: u64, at: u64, out: &mut Vec<u8>, max: u64) -> Result<()> {
+        let (path, remedies) = (self.file_path(key), self.remedies);
+        let failed = |error| file_error(remedies, "read", &path, error);
         let mut open = match self.file.take() {
-            Some(open) if open.xid == xid && open.at == Some(at) => open,
+            Some(open) if open.key == key && open.at == Some(at) => open,
             _ => {
                 let mut file = File::open(&path).map_err(failed)?;
                 file.seek(SeekFrom::Start(at)).map_err(failed)?;
-                Open { xid, file, at: Some(at) }
+                Open { key, file, at: Some(at) }
             }
         };
         let before = out.len();
@@ -202,12 +213,12 @@ impl Folder {
     /// Removes the file of a transaction that is over, of which so many bytes were written.
     ///
     /// # Errors
-    /// As [`file_error`] says.
-    pub(crate) fn remove(&mut self, xid: u32, len: u64) -> Result<()> {
-        self.file = self.file.take().filter(|open| open.xid != xid);
+    /// Fatal where an operator must let us write; else transient.
+    pub fn remove(&mut self, key: u64, len: u64) -> Result<()> {
+        self.file = self.file.take().filter(|open| open.key != key);
         self.used = self.used.saturating_sub(len);
-        let path = self.file_path(xid);
-        fs::remove_file(&path).map_err(|error| file_error("remove", &path, error))
+        let path = self.file_path(key);
+        fs::remove_file(&path).map_err(|error| self.failed("remove", &path, error))
     }
 }
 
