@@ -20,13 +20,14 @@ use crate::stream::codes::STREAMED_MESSAGES;
 
 pub use heartbeat::{Heartbeat, HeartbeatInterval, Off};
 pub use messages::{MessageFilter, MessageSelection};
+pub use rowtide_net::Roots;
 pub use rowtide_spool::{ByteSize, SpoolConfig};
 pub use streaming::Streaming;
 pub use tables::TableSelection;
 pub(crate) use tables::{captures, regex};
 pub use time::Time;
 pub(crate) use url::describe;
-pub use url::{ChannelBinding, ConnectOptions, Roots, SessionAttrs, SslMode, Target, TlsOptions};
+pub use url::{ChannelBinding, ConnectOptions, SessionAttrs, SslMode, Target, TlsOptions};
 
 /// A PostgreSQL database, read by logical replication.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

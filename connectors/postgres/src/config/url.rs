@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+use rowtide_net::Roots;
 use rowtide_sdk::{Code, Finding, Secret};
 
 use super::{is_application_name, problem};
@@ -56,15 +57,6 @@ pub enum SslMode {
     VerifyCa,
     /// TLS with a certificate of a trusted authority for this host.
     VerifyFull,
-}
-
-/// Whom to trust.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Roots {
-    /// The authorities of the operating system.
-    System,
-    /// The certificates of a PEM file.
-    File(PathBuf),
 }
 
 /// Whether SCRAM must be tied to the TLS connection.

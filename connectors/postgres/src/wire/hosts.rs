@@ -4,10 +4,8 @@
 //! As libpq does ("Specifying Multiple Hosts"), with one difference: a server that refuses the login
 //! does not end the search.
 
-use std::net::SocketAddr;
-
+use rowtide_net::resolve;
 use rowtide_sdk::{Class, Error, Origin};
-use tokio::time::timeout;
 
 use super::transport::unreachable;
 use crate::config::{ConnectOptions, SessionAttrs, Target};
@@ -65,11 +63,14 @@ impl Search {
         let mut places = Vec::new();
         for target in &options.targets {
             match (options.address, target) {
-                (None, Target::Tcp { host, port }) => match resolve(options, host, *port).await {
-                    Ok(found) => places
-                        .extend(found.into_iter().map(|address| options.at(target, Some(address)))),
-                    Err(error) => failures.push(unreachable(&options.at(target, None), error)),
-                },
+                (None, Target::Tcp { host, port }) => {
+                    match resolve(host, *port, options.connect_timeout).await {
+                        Ok(found) => places.extend(
+                            found.into_iter().map(|address| options.at(target, Some(address))),
+                        ),
+                        Err(error) => failures.push(unreachable(&options.at(target, None), error)),
+                    }
+                }
                 (address, _) => places.push(options.at(target, address)),
             }
         }
@@ -141,22 +142,6 @@ impl Search {
         Error::new(class, Origin::Source, code, message)
             .with_remedy("check the hosts and `target_session_attrs` in `url`")
     }
-}
-
-async fn resolve(
-    options: &ConnectOptions,
-    host: &str,
-    port: u16,
-) -> std::io::Result<Vec<SocketAddr>> {
-    let looked = timeout(options.connect_timeout, tokio::net::lookup_host((host, port))).await;
-    let timed_out = || {
-        std::io::Error::new(std::io::ErrorKind::TimedOut, "the name could not be resolved in time")
-    };
-    let addresses: Vec<SocketAddr> = looked.map_err(|_| timed_out())??.collect();
-    if addresses.is_empty() {
-        return Err(std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address"));
-    }
-    Ok(addresses)
 }
 
 #[cfg(test)]

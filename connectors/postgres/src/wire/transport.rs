@@ -1,18 +1,16 @@
 //! TCP, unix socket and TLS streams to a server.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
+use rowtide_net::Transport as Stream;
 use rowtide_sdk::{Error, Origin, Result};
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::client::TlsStream;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
+use super::der::end_point_binding;
 use super::tls;
 use crate::config::{ConnectOptions, SslMode, Target, describe};
 use crate::error::{codes, protocol};
@@ -24,22 +22,15 @@ pub struct Transport {
     binding: Option<Vec<u8>>,
 }
 
-#[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
 impl Transport {
     /// Whether TLS is in use.
     pub fn is_encrypted(&self) -> bool {
-        matches!(self.stream, Stream::Tls(_))
+        self.stream.is_encrypted()
     }
 
     /// Whether nobody on a network can listen: TLS or a unix socket.
     pub fn is_private(&self) -> bool {
-        !matches!(self.stream, Stream::Tcp(_))
+        self.stream.is_private()
     }
 
     /// The `tls-server-end-point` channel binding (RFC 5929): a hash of the server's certificate.
@@ -103,15 +94,15 @@ async fn open(options: &ConnectOptions) -> Result<Transport> {
     let (host, port) = match &options.target {
         Target::Tcp { host, port } => (host.as_str(), *port),
         Target::Unix { folder, port } => {
-            let stream = UnixStream::connect(folder.join(format!(".s.PGSQL.{port}")))
+            let stream = Stream::unix(&folder.join(format!(".s.PGSQL.{port}")))
                 .await
                 .map_err(|error| unreachable(options, error))?;
-            return Ok(Transport { stream: Stream::Unix(stream), binding: None });
+            return Ok(Transport { stream, binding: None });
         }
     };
     let mut stream = match options.address {
-        Some(address) => connect_to(address).await,
-        None => tcp(host, port, options.connect_timeout).await,
+        Some(address) => rowtide_net::connect_to(address).await,
+        None => rowtide_net::tcp(host, port, options.connect_timeout).await,
     }
     .map_err(|error| unreachable(options, error))?;
     let mode = options.tls.mode;
@@ -129,52 +120,10 @@ async fn open(options: &ConnectOptions) -> Result<Transport> {
         )
         .with_remedy("set ssl = on at the server, or sslmode=disable in `url`"));
     }
-    let stream = tls::handshake(stream, host, options).await?;
-    let binding = tls::binding(&stream);
-    Ok(Transport { stream: Stream::Tls(Box::new(stream)), binding })
-}
-
-/// Tries each of the name's addresses, none of them longer than its share of the time.
-async fn tcp(host: &str, port: u16, time: Duration) -> io::Result<TcpStream> {
-    let deadline = Instant::now() + time;
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for (tried, address) in addresses.iter().enumerate() {
-        let now = Instant::now();
-        let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-        let until = now + deadline.saturating_duration_since(now) / left;
-        match timeout_at(until, connect_to(*address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => failure = error,
-            Err(_) => failure = io::Error::new(io::ErrorKind::TimedOut, "no answer"),
-        }
-    }
-    Err(failure)
-}
-
-async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    tune(&stream)?;
-    Ok(stream)
-}
-
-/// After so long without an acknowledgement the peer is gone.
-#[cfg(target_os = "linux")]
-const VANISHED: Duration = Duration::from_secs(30);
-
-/// Small feedback messages leave at once; a peer that vanished is noticed within half a minute,
-/// whether or not something was being sent to it.
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(15))
-        .with_interval(Duration::from_secs(5))
-        .with_retries(3);
-    let socket = SockRef::from(stream);
-    // What is under way counts by this limit and no longer by keepalives.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(VANISHED))?;
-    socket.set_tcp_keepalive(&keepalive)
+    let stream = Stream::Tcp(stream).encrypt(host, &tls::settings(&options.tls)).await;
+    let stream = stream.map_err(|error| tls::handshake_error(options, error))?;
+    let binding = stream.peer_certificate().and_then(end_point_binding);
+    Ok(Transport { stream, binding })
 }
 
 /// Sends SSLRequest; whether the server agrees. Exactly one byte is read, so that nothing sent in
@@ -194,11 +143,7 @@ impl AsyncRead for Transport {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buffer)
     }
 }
 
@@ -208,26 +153,14 @@ impl AsyncWrite for Transport {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }
