@@ -1,0 +1,305 @@
+//! The stream of the log: whole events out of packets ("MySQL Packets", "Binlog Network Stream").
+
+use std::io;
+
+use rowtide_net::Transport;
+use rowtide_sdk::Result;
+use tokio::io::AsyncReadExt;
+
+use super::session::{Session, tag};
+use crate::error::{ServerError, lost, protocol};
+use crate::reader::Reader;
+
+#[cfg(test)]
+mod tests;
+
+/// Room for one read. A packet that fits in it is handed out where it lies.
+const READ_SIZE: usize = 256 * 1024;
+/// The length of a packet's header.
+const HEADER: usize = 4;
+/// A packet of this length is followed by another of the same event (M-26).
+const PACKET_FULL: usize = 0x00ff_ffff;
+/// How much is given of an event that is not held.
+const HEAD: usize = 64 * 1024;
+/// Where an event states its length, behind the OK byte.
+const SIZE_AT: usize = 1 + 9;
+/// What is kept of the memory of a large event.
+const KEPT: usize = 1024 * 1024;
+
+const DOING: &str = "reading the binary log";
+
+/// What the server sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Packet<'a> {
+    /// A whole event.
+    Event(&'a [u8]),
+    /// An event above the limit: its start, and its length as it states it. The rest is thrown away as
+    /// it arrives.
+    Oversized {
+        /// The first 64 KiB.
+        head: &'a [u8],
+        /// The length of the event.
+        size: u64,
+    },
+    /// The log's end, which a stream that [`super::Dump::ends`] has.
+    End,
+}
+
+/// What bounds the memory of a stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) max_event: u64,
+}
+
+/// The stream of the log.
+#[derive(Debug)]
+pub struct PacketStream {
+    transport: Transport,
+    packets: Packets,
+    has_checksum: bool,
+}
+
+impl PacketStream {
+    pub(super) fn new(session: Session, limits: Limits, has_checksum: bool) -> Self {
+        let packets = Packets::new(session.input, session.sequence, limits);
+        Self { transport: session.transport, packets, has_checksum }
+    }
+
+    /// Whether the artificial ROTATE before the first FORMAT_DESCRIPTION has a checksum behind it.
+    pub fn has_checksum(&self) -> bool {
+        self.has_checksum
+    }
+
+    /// Waits for bytes and reads them by one read; how many came. 0 is after [`Packet::End`] alone.
+    /// Cancel-safe: dropped while waiting, nothing is lost.
+    ///
+    /// # Errors
+    /// Transient RT2613 where the server closed the connection or it broke.
+    pub async fn read(&mut self) -> Result<usize> {
+        if self.packets.has_ended {
+            return Ok(0);
+        }
+        match self.transport.read_buf(self.packets.room()).await {
+            Ok(0) => Err(lost(DOING, io::ErrorKind::UnexpectedEof.into())),
+            Ok(count) => Ok(count),
+            Err(error) => Err(lost(DOING, error)),
+        }
+    }
+
+    /// The next event of what was read; `None` where [`PacketStream::read`] must bring more.
+    ///
+    /// # Errors
+    /// The server's refusal, classified; fatal RT2615 where the bytes are not the protocol.
+    pub fn next(&mut self) -> Result<Option<Packet<'_>>> {
+        self.packets.next()
+    }
+}
+
+/// Where the packets stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// At a packet that begins something.
+    Start,
+    /// In a large event: so many bytes of this packet are still to come, and whether another packet
+    /// follows.
+    Large { left: usize, goes_on: bool, state: Holding },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holding {
+    /// It is put together.
+    Whole,
+    /// Its head is.
+    Head,
+    /// Nothing is.
+    Nothing,
+}
+
+/// What a step found.
+enum Step {
+    NeedsMore,
+    GoOn,
+    Small(std::ops::Range<usize>),
+    Large,
+    Oversized(u64),
+    End,
+}
+
+/// Takes bytes apart into events. Memory: one read's room, and of an event that does not fit in it as much
+/// as it states, but no more than the limit.
+#[derive(Debug)]
+struct Packets {
+    input: Vec<u8>,
+    /// What of the input was taken.
+    at: usize,
+    sequence: u8,
+    state: State,
+    large: Vec<u8>,
+    limits: Limits,
+    has_ended: bool,
+}
+
+impl Packets {
+    fn new(input: Vec<u8>, sequence: u8, limits: Limits) -> Self {
+        let large = Vec::new();
+        Self { input, at: 0, sequence, state: State::Start, large, limits, has_ended: false }
+    }
+
+    /// The buffer, with room for a read.
+    fn room(&mut self) -> &mut Vec<u8> {
+        self.input.drain(..self.at);
+        self.at = 0;
+        self.input.reserve_exact(READ_SIZE.saturating_sub(self.input.len()).max(HEADER));
+        &mut self.input
+    }
+
+    fn next(&mut self) -> Result<Option<Packet<'_>>> {
+        if self.state == State::Start {
+            self.large.clear();
+            self.large.shrink_to(KEPT);
+        }
+        loop {
+            let found = match self.state {
+                State::Start => self.start()?,
+                State::Large { left, goes_on, state } => self.large(left, goes_on, state)?,
+            };
+            return Ok(Some(match found {
+                Step::GoOn => continue,
+                Step::NeedsMore => return Ok(None),
+                Step::Small(range) => Packet::Event(self.input.get(range).unwrap_or_default()),
+                Step::Large => Packet::Event(self.large.get(1..).unwrap_or_default()),
+                Step::Oversized(size) => {
+                    Packet::Oversized { head: self.large.get(1..).unwrap_or_default(), size }
+                }
+                Step::End => Packet::End,
+            }));
+        }
+    }
+
+    /// The header of the packet that is next: its length.
+    fn header(&mut self) -> Result<Option<usize>> {
+        let mut reader = Reader(self.input.get(self.at..).unwrap_or_default());
+        let (Some(length), Some(sequence)) = (reader.uint(3), reader.u8()) else { return Ok(None) };
+        if sequence != self.sequence {
+            return Err(protocol(format!("{DOING}: the server's packets are out of order")));
+        }
+        Ok(usize::try_from(length).ok())
+    }
+
+    fn pass_header(&mut self) {
+        self.at += HEADER;
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+
+    fn start(&mut self) -> Result<Step> {
+        if self.has_ended {
+            return Ok(Step::NeedsMore);
+        }
+        let Some(length) = self.header()? else { return Ok(Step::NeedsMore) };
+        let body = self.at + HEADER;
+        if length + HEADER <= READ_SIZE {
+            let Some(packet) = self.input.get(body..body + length) else {
+                return Ok(Step::NeedsMore);
+            };
+            let step = match packet.first() {
+                Some(&tag::OK) if self.limits.max_event < length as u64 - 1 => {
+                    self.large.extend_from_slice(packet.get(..=HEAD).unwrap_or(packet));
+                    Step::Oversized(length as u64 - 1)
+                }
+                Some(&tag::OK) => Step::Small(body + 1..body + length),
+                Some(&tag::ERR) => return Err(ServerError::parse(packet).into_error(DOING)),
+                Some(&tag::EOF) if length < tag::EOF_BELOW => {
+                    self.has_ended = true;
+                    Step::End
+                }
+                _ => return Err(protocol(format!("{DOING}: the server sent a packet of no kind"))),
+            };
+            self.pass_header();
+            self.at += length;
+            return Ok(step);
+        }
+        // The header of an event is needed to know its length.
+        let mut reader = Reader(self.input.get(body..).unwrap_or_default());
+        let first = reader.0.first().copied();
+        let Some(size) = reader.bytes(SIZE_AT).and_then(|_| reader.u32()) else {
+            return Ok(Step::NeedsMore);
+        };
+        if first != Some(tag::OK) {
+            return Err(protocol(format!("{DOING}: the server sent a large packet of no kind")));
+        }
+        let state = if u64::from(size) > self.limits.max_event {
+            Holding::Head
+        } else {
+            self.large.reserve_exact(usize::try_from(size).unwrap_or_default().saturating_add(1));
+            Holding::Whole
+        };
+        self.pass_header();
+        self.state = State::Large { left: length, goes_on: length == PACKET_FULL, state };
+        Ok(Step::GoOn)
+    }
+
+    fn large(&mut self, left: usize, goes_on: bool, state: Holding) -> Result<Step> {
+        if left == 0 {
+            return self.packet_end(goes_on, state);
+        }
+        let there = self.input.get(self.at..).unwrap_or_default();
+        let piece = there.get(..left).unwrap_or(there);
+        if piece.is_empty() {
+            return Ok(Step::NeedsMore);
+        }
+        let taken = piece.len();
+        match state {
+            Holding::Whole => {
+                // What is held is bounded by what the event states, which is within the limit.
+                let stated = stated_size(&self.large, piece);
+                if (self.large.len() + taken) as u64 > stated + 1 {
+                    return Err(longer_than_stated());
+                }
+                self.large.extend_from_slice(piece);
+            }
+            Holding::Head => {
+                let wanted = (HEAD + 1).saturating_sub(self.large.len());
+                self.large.extend_from_slice(piece.get(..wanted).unwrap_or(piece));
+            }
+            Holding::Nothing => {}
+        }
+        self.at += taken;
+        let is_head = state == Holding::Head && self.large.len() > HEAD;
+        let state = if is_head { Holding::Nothing } else { state };
+        self.state = State::Large { left: left - taken, goes_on, state };
+        if is_head {
+            return Ok(Step::Oversized(stated_size(&self.large, &[])));
+        }
+        Ok(Step::GoOn)
+    }
+
+    fn packet_end(&mut self, goes_on: bool, state: Holding) -> Result<Step> {
+        if goes_on {
+            let Some(length) = self.header()? else { return Ok(Step::NeedsMore) };
+            self.pass_header();
+            self.state = State::Large { left: length, goes_on: length == PACKET_FULL, state };
+            return Ok(Step::GoOn);
+        }
+        self.state = State::Start;
+        match state {
+            Holding::Whole => Ok(Step::Large),
+            Holding::Nothing => {
+                self.large.clear();
+                Ok(Step::GoOn)
+            }
+            // An event that is shorter than it states.
+            Holding::Head => Err(longer_than_stated()),
+        }
+    }
+}
+
+/// The length that an event states, of which the start is held or about to be.
+fn stated_size(held: &[u8], piece: &[u8]) -> u64 {
+    let start = if held.is_empty() { piece } else { held };
+    let mut reader = Reader(start.get(SIZE_AT..).unwrap_or_default());
+    reader.u32().map_or(u64::MAX, u64::from)
+}
+
+fn longer_than_stated() -> rowtide_sdk::Error {
+    protocol(format!("{DOING}: an event has another length than it states"))
+}
