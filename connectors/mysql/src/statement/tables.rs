@@ -1,0 +1,324 @@
+//! Statements that make, change and remove tables.
+
+use super::cursor::Cursor;
+use super::lexer::Token;
+use super::{Creation, Origin, Statement, TableChange, TableName, Unseen};
+
+/// What is meant where `first` begins the statement.
+pub(super) fn read(first: &str, cursor: &mut Cursor<'_>) -> Statement {
+    let mut named = Vec::new();
+    let read = match first {
+        "CREATE" => create(cursor, &mut named),
+        "ALTER" => alter(cursor, &mut named),
+        "DROP" => drop(cursor, &mut named),
+        "RENAME" => rename(cursor, &mut named),
+        _ => truncate(cursor),
+    };
+    read.unwrap_or(Statement::Unclear { tables: named })
+}
+
+/// What CREATE, ALTER and DROP may be of besides tables, indexes and databases. A definer, an algorithm
+/// and the like stand before views and what is stored.
+const OBJECTS: [&str; 25] = [
+    "AGGREGATE",
+    "ALGORITHM",
+    "DEFINER",
+    "EVENT",
+    "FUNCTION",
+    "INSTANCE",
+    "JSON",
+    "LIBRARY",
+    "LOGFILE",
+    "MATERIALIZED",
+    "PACKAGE",
+    "PREPARE",
+    "PROCEDURE",
+    "REFERENCE",
+    "RESOURCE",
+    "ROLE",
+    "SEQUENCE",
+    "SERVER",
+    "SQL",
+    "TABLESPACE",
+    "TEMPORARY",
+    "TRIGGER",
+    "UNDO",
+    "USER",
+    "VIEW",
+];
+
+fn create(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<Statement> {
+    let is_or_replace = cursor.take_all(&["OR", "REPLACE"]);
+    loop {
+        let word = cursor.keyword()?;
+        return match word.as_str() {
+            "UNIQUE" | "FULLTEXT" | "SPATIAL" | "VECTOR" | "ONLINE" | "OFFLINE" | "EXTERNAL" => {
+                continue;
+            }
+            "TABLE" => create_table(cursor, is_or_replace, named),
+            "INDEX" => index(cursor),
+            "DATABASE" | "SCHEMA" if is_or_replace => {
+                if_not_exists(cursor);
+                cursor.name().map(Statement::DropDatabase)
+            }
+            "DATABASE" | "SCHEMA" => Some(Statement::Other),
+            other => OBJECTS.contains(&other).then_some(Statement::Other),
+        };
+    }
+}
+
+fn if_not_exists(cursor: &mut Cursor<'_>) -> bool {
+    cursor.take_all(&["IF", "NOT", "EXISTS"])
+}
+
+fn if_exists(cursor: &mut Cursor<'_>) -> bool {
+    cursor.take_all(&["IF", "EXISTS"])
+}
+
+fn create_table(
+    cursor: &mut Cursor<'_>,
+    is_or_replace: bool,
+    named: &mut Vec<TableName>,
+) -> Option<Statement> {
+    let is_if_not_exists = if_not_exists(cursor);
+    let table = cursor.table()?;
+    named.push(table.clone());
+    let origin = origin(cursor)?;
+    let creation = Creation { table, origin, is_if_not_exists, is_or_replace };
+    Some(Statement::Tables(vec![TableChange::Created(creation)]))
+}
+
+/// What follows the name of a new table.
+fn origin(cursor: &mut Cursor<'_>) -> Option<Origin> {
+    let mut like = cursor.clone();
+    like.take_symbol(b'(');
+    if like.take("LIKE") {
+        return Some(Origin::Like(like.table()?));
+    }
+    let mut origin = Origin::Columns;
+    while cursor.peek().is_some() {
+        if cursor.take_symbol(b'(') {
+            if cursor.is_query() {
+                return Some(Origin::Query);
+            }
+            cursor.skip_parentheses()?;
+        } else if cursor.is_any(&["SELECT", "VALUES", "TABLE"]) {
+            return Some(Origin::Query);
+        } else if cursor.take_all(&["START", "TRANSACTION"]) {
+            origin = Origin::ColumnsThenRows;
+        } else if cursor.next() == Some(Token::Bad) {
+            return None;
+        }
+    }
+    Some(origin)
+}
+
+/// The table of CREATE INDEX and DROP INDEX, whose keys change.
+fn index(cursor: &mut Cursor<'_>) -> Option<Statement> {
+    if !if_exists(cursor) {
+        if_not_exists(cursor);
+    }
+    cursor.name()?;
+    while !cursor.take("ON") {
+        cursor.next()?;
+    }
+    Some(Statement::Tables(vec![TableChange::Altered(cursor.table()?)]))
+}
+
+fn drop(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<Statement> {
+    loop {
+        let word = cursor.keyword()?;
+        return match word.as_str() {
+            "ONLINE" | "OFFLINE" | "SPATIAL" => continue,
+            "TABLE" | "TABLES" => drop_tables(cursor, named),
+            "INDEX" => index(cursor),
+            "DATABASE" | "SCHEMA" => {
+                if_exists(cursor);
+                cursor.name().map(Statement::DropDatabase)
+            }
+            other => OBJECTS.contains(&other).then_some(Statement::Other),
+        };
+    }
+}
+
+fn drop_tables(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<Statement> {
+    if_exists(cursor);
+    loop {
+        named.push(cursor.table()?);
+        if !cursor.take_symbol(b',') {
+            break;
+        }
+    }
+    cursor.skip_wait();
+    cursor.take_any(&["RESTRICT", "CASCADE"]);
+    end(cursor)?;
+    Some(Statement::Tables(std::mem::take(named).into_iter().map(TableChange::Dropped).collect()))
+}
+
+fn rename(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<Statement> {
+    if !cursor.take_any(&["TABLE", "TABLES"]) {
+        return cursor.is("USER").then_some(Statement::Other);
+    }
+    if_exists(cursor);
+    let mut changes = Vec::new();
+    loop {
+        let from = cursor.table()?;
+        named.push(from.clone());
+        cursor.skip_wait();
+        if !cursor.take("TO") {
+            return None;
+        }
+        let to = cursor.table()?;
+        named.push(to.clone());
+        changes.push(TableChange::Renamed { from, to });
+        if !cursor.take_symbol(b',') {
+            break;
+        }
+    }
+    end(cursor)?;
+    Some(Statement::Tables(changes))
+}
+
+fn truncate(cursor: &mut Cursor<'_>) -> Option<Statement> {
+    cursor.take("TABLE");
+    let table = cursor.table()?;
+    cursor.skip_wait();
+    end(cursor)?;
+    Some(Statement::Truncate(table))
+}
+
+/// Nothing may follow.
+fn end(cursor: &Cursor<'_>) -> Option<()> {
+    cursor.peek().is_none().then_some(())
+}
+
+fn alter(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<Statement> {
+    loop {
+        let word = cursor.keyword()?;
+        return match word.as_str() {
+            "ONLINE" | "OFFLINE" | "IGNORE" => continue,
+            "TABLE" => alter_table(cursor, named),
+            "DATABASE" | "SCHEMA" => alter_database(cursor),
+            other => OBJECTS.contains(&other).then_some(Statement::Other),
+        };
+    }
+}
+
+/// What ALTER DATABASE changes; the name before it may be left out.
+const DATABASE_OPTIONS: [&str; 7] =
+    ["CHARACTER", "CHARSET", "COLLATE", "COMMENT", "DEFAULT", "ENCRYPTION", "READ"];
+
+fn alter_database(cursor: &mut Cursor<'_>) -> Option<Statement> {
+    let mut ahead = cursor.clone();
+    ahead.next();
+    let is_named = !cursor.is_any(&DATABASE_OPTIONS) || ahead.is_any(&DATABASE_OPTIONS);
+    // DEFAULT COLLATE begins with two of them.
+    if is_named && !cursor.is("DEFAULT") {
+        return cursor.name().map(Statement::AlterDatabase);
+    }
+    let database = cursor.session.database;
+    (!database.is_empty()).then(|| Statement::AlterDatabase(database.to_owned()))
+}
+
+/// What an ALTER TABLE does.
+#[derive(Default)]
+struct Alteration {
+    is_altered: bool,
+    unseen: Vec<Unseen>,
+    exchanged: Option<TableName>,
+    made: Option<TableName>,
+    taken: Option<TableName>,
+    renamed: Option<TableName>,
+}
+
+fn alter_table(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<Statement> {
+    if_exists(cursor);
+    let table = cursor.table()?;
+    named.push(table.clone());
+    cursor.skip_wait();
+    let mut alteration = Alteration::default();
+    // RENAME and PARTITION are reserved, so these words are names nowhere but behind a dot.
+    let mut is_behind_dot = false;
+    while let Some(token) = cursor.next() {
+        match token {
+            Token::Bad => return None,
+            Token::Symbol(b'(') => cursor.skip_parentheses()?,
+            Token::Word(word) if !is_behind_dot => clause(word, cursor, &mut alteration)?,
+            _ => {}
+        }
+        is_behind_dot = token == Token::Symbol(b'.');
+    }
+    Some(Statement::Tables(changes(table, alteration)))
+}
+
+/// Takes what follows a word of ALTER TABLE, where that matters.
+fn clause(word: &[u8], cursor: &mut Cursor<'_>, alteration: &mut Alteration) -> Option<()> {
+    let unseen = match word.to_ascii_uppercase().as_slice() {
+        b"RENAME" if !cursor.is_any(&["COLUMN", "INDEX", "KEY"]) => {
+            if !cursor.take_any(&["TO", "AS"]) {
+                cursor.take_symbol(b'=');
+            }
+            alteration.renamed = Some(cursor.table()?);
+            return Some(());
+        }
+        b"DROP" if cursor.is("PARTITION") => Unseen::PartitionDropped,
+        b"DROP" if cursor.take_all(&["SYSTEM", "VERSIONING"]) => {
+            alteration.is_altered = true;
+            Unseen::HistoryDropped
+        }
+        b"TRUNCATE" if cursor.is("PARTITION") => Unseen::PartitionTruncated,
+        b"EXCHANGE" if cursor.take("PARTITION") => {
+            while !cursor.take_all(&["WITH", "TABLE"]) {
+                cursor.next()?;
+            }
+            alteration.exchanged = Some(cursor.table()?);
+            Unseen::PartitionExchanged
+        }
+        b"CONVERT" if cursor.take("PARTITION") => {
+            while !cursor.take_all(&["TO", "TABLE"]) {
+                cursor.next()?;
+            }
+            alteration.made = Some(cursor.table()?);
+            Unseen::PartitionConverted
+        }
+        b"CONVERT" if cursor.take("TABLE") => {
+            alteration.taken = Some(cursor.table()?);
+            Unseen::PartitionConverted
+        }
+        b"DISCARD" if cursor.is_any(&["PARTITION", "TABLESPACE"]) => Unseen::TablespaceDiscarded,
+        b"IMPORT" if cursor.is_any(&["PARTITION", "TABLESPACE"]) => Unseen::TablespaceImported,
+        _ => {
+            // What belongs to a clause without rows stands alone, and changes no column.
+            alteration.is_altered |= alteration.unseen.is_empty();
+            return Some(());
+        }
+    };
+    alteration.unseen.push(unseen);
+    Some(())
+}
+
+fn changes(table: TableName, alteration: Alteration) -> Vec<TableChange> {
+    let Alteration { is_altered, unseen, exchanged, made, taken, renamed } = alteration;
+    let mut changes = Vec::new();
+    if is_altered || unseen.is_empty() && renamed.is_none() {
+        changes.push(TableChange::Altered(table.clone()));
+    }
+    for how in unseen {
+        changes.push(TableChange::RowsUnseen { table: table.clone(), how });
+    }
+    if let Some(table) = exchanged {
+        changes.push(TableChange::RowsUnseen { table, how: Unseen::PartitionExchanged });
+    }
+    if let Some(made) = made {
+        changes.push(TableChange::Created(Creation {
+            table: made.clone(),
+            origin: Origin::Like(table.clone()),
+            is_if_not_exists: false,
+            is_or_replace: false,
+        }));
+        changes.push(TableChange::RowsUnseen { table: made, how: Unseen::PartitionConverted });
+    }
+    changes.extend(taken.map(TableChange::Dropped));
+    changes.extend(renamed.map(|to| TableChange::Renamed { from: table, to }));
+    changes
+}
