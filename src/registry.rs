@@ -7,6 +7,7 @@ use rowtide_basic::discard::{self, DiscardConfig, DiscardSink};
 use rowtide_basic::jsonl::{self, JsonlConfig, JsonlSink};
 use rowtide_basic::stdout::{self, StdoutConfig, StdoutSink};
 use rowtide_kafka::{KafkaConfig, KafkaLimits, KafkaSink};
+use rowtide_mysql::{MysqlConfig, MysqlSource};
 use rowtide_postgres::{Lsn, PostgresConfig, PostgresSource, SlotInfo};
 use rowtide_sdk::{
     BoxFuture, Checkpoint, Code, Error, Finding, Origin, Position, Preflight, Provider,
@@ -23,11 +24,18 @@ use crate::config::{
 
 /// Every kind of source and sink of this build.
 pub static KINDS: Kinds = Kinds {
-    sources: &[SourceKind {
-        name: "postgres",
-        schema: PostgresConfig::json_schema,
-        parse: |settings, folder| postgres(settings, folder),
-    }],
+    sources: &[
+        SourceKind {
+            name: "postgres",
+            schema: PostgresConfig::json_schema,
+            parse: |settings, folder| postgres(settings, folder),
+        },
+        SourceKind {
+            name: "mysql",
+            schema: MysqlConfig::json_schema,
+            parse: |settings, folder| mysql(settings, folder),
+        },
+    ],
     sinks: &[
         SinkKind {
             name: "kafka",
@@ -60,18 +68,21 @@ fn setting(field: &str, message: String) -> SettingProblem {
     SettingProblem { code: None, field: field.to_owned(), message, remedy: None }
 }
 
+fn as_problem(finding: Finding) -> SettingProblem {
+    SettingProblem {
+        code: Some(finding.code),
+        field: String::new(),
+        message: finding.message,
+        remedy: finding.remedy,
+    }
+}
+
 #[derive(Debug)]
 struct Postgres(PostgresSource);
 
 fn postgres(settings: Value, folder: &Path) -> Result<Arc<dyn SourceFactory>, Vec<SettingProblem>> {
     let config: PostgresConfig = read(settings)?;
     let problems = config.problems(folder);
-    let as_problem = |finding: Finding| SettingProblem {
-        code: Some(finding.code),
-        field: String::new(),
-        message: finding.message,
-        remedy: finding.remedy,
-    };
     if !problems.is_empty() {
         return Err(problems.into_iter().map(as_problem).collect());
     }
@@ -169,6 +180,39 @@ impl SourceFactory for Postgres {
 fn server_slot(slot: SlotInfo) -> ServerSlot {
     let SlotInfo { name, kind, database, reader, retained, state, is_ours } = slot;
     ServerSlot { name, kind, database, reader, retained, state, is_ours }
+}
+
+#[derive(Debug)]
+struct Mysql(MysqlSource);
+
+fn mysql(settings: Value, folder: &Path) -> Result<Arc<dyn SourceFactory>, Vec<SettingProblem>> {
+    let config: MysqlConfig = read(settings)?;
+    let problems = config.problems(folder);
+    if !problems.is_empty() {
+        return Err(problems.into_iter().map(as_problem).collect());
+    }
+    match MysqlSource::new(config, folder) {
+        Ok(source) => Ok(Arc::new(Mysql(source))),
+        Err(error) => Err(vec![as_problem(Finding::from(&error))]),
+    }
+}
+
+impl SourceFactory for Mysql {
+    fn build(&self, _cx: &BuildContext<'_>) -> Result<Box<dyn Source>> {
+        Ok(Box::new(self.0.clone()))
+    }
+
+    fn check<'a>(
+        &'a self,
+        _cx: &'a BuildContext<'a>,
+        known: Preflight<'a>,
+    ) -> BoxFuture<'a, Vec<Finding>> {
+        Box::pin(rowtide_mysql::check(&self.0, known))
+    }
+
+    fn resource(&self) -> Option<String> {
+        self.0.resource()
+    }
 }
 
 #[derive(Debug)]

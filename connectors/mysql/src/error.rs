@@ -28,6 +28,8 @@ pub(crate) mod codes {
     pub(crate) const TLS_FILE: Code = Code("RT2504");
     /// Another setting is out of its range or contradicts one beside it.
     pub(crate) const SETTING: Code = Code("RT2505");
+    /// A table pattern cannot be read.
+    pub(crate) const TABLE_PATTERN: Code = Code("RT2506");
 
     /// The server cannot be reached.
     pub(crate) const UNREACHABLE: Code = Code("RT2601");

@@ -3,13 +3,30 @@
 //! `binlog` takes events apart in place, `gtid` knows which of them were seen, `statement` says what the
 //! statements among them do, `charset` and `decode` read and write their values. None of these does I/O.
 //! `wire` connects and reads the log.
+//!
+//! [`MysqlSource`] verifies what the server says of itself (`server`) and hands the connection to
+//! `stream`: `assemble` makes batches of events, `tables` knows what the log described, `progress` where
+//! in the order of transactions the stream stands. `catalog` asks what only the server's catalog knows.
 
 pub mod binlog;
+mod catalog;
 pub mod charset;
+mod codes;
 pub mod config;
 pub mod decode;
 mod error;
 pub mod gtid;
+mod position;
+mod preflight;
 mod reader;
+mod server;
+mod source;
 pub mod statement;
+mod stream;
+pub mod table;
 pub mod wire;
+
+pub use config::MysqlConfig;
+pub use position::MyPosition;
+pub use preflight::check;
+pub use source::{MysqlSource, info};

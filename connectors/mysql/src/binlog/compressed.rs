@@ -20,11 +20,12 @@ enum Packing {
 
 /// A TRANSACTION_PAYLOAD event: the events of a transaction, without checksums, packed together. They
 /// are unpacked one by one, so that however large it is, one event and a step of the stream are held.
-pub struct Payload<'a> {
+pub struct Payload {
     packing: Packing,
     /// The length that it says the events have.
     stated: u64,
-    packed: &'a [u8],
+    /// How many of the packed bytes, and of those before them in the event's body, were taken.
+    taken: usize,
     decoder: Option<Decoder<'static>>,
     /// Whether the packed stream has come to its end.
     is_ended: bool,
@@ -35,7 +36,7 @@ pub struct Payload<'a> {
     unpacked: u64,
 }
 
-impl std::fmt::Debug for Payload<'_> {
+impl std::fmt::Debug for Payload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Payload").field("packing", &self.packing).finish_non_exhaustive()
     }
@@ -52,12 +53,12 @@ mod field {
 /// So many bytes are unpacked at once.
 const STEP: usize = 128 * 1024;
 
-impl<'a> Payload<'a> {
+impl Payload {
     /// Reads the head of a TRANSACTION_PAYLOAD event from its body.
     ///
     /// # Errors
     /// Where it is malformed, or packed in a way that is not known.
-    pub fn parse(body: &'a [u8]) -> Parsed<Self> {
+    pub fn parse(body: &[u8]) -> Parsed<Self> {
         let (mut size, mut packing, mut stated) = (None, None, None);
         let mut reader = Reader(body);
         loop {
@@ -88,7 +89,7 @@ impl<'a> Payload<'a> {
         Ok(Self {
             packing,
             stated: stated.ok_or(MALFORMED)?,
-            packed: reader.0,
+            taken: body.len().saturating_sub(reader.0.len()),
             decoder,
             is_ended: false,
             plain: Vec::new(),
@@ -98,12 +99,16 @@ impl<'a> Payload<'a> {
     }
 
     /// The next event, with its header and without a checksum; `None` after the last one. An event above
-    /// `max` bytes is refused, before it is unpacked.
+    /// `max` bytes is refused, before it is unpacked. `body` is the one that this was read from.
     ///
     /// # Errors
     /// Where the stream is damaged, ends early, or holds another length than it says.
-    pub fn next_event(&mut self, max: usize) -> Parsed<Option<(Header, &[u8])>> {
-        if !self.fill(super::event::HEADER)? {
+    pub fn next_event(
+        &mut self,
+        body: &[u8],
+        max: usize,
+    ) -> Parsed<Option<(Header, &[u8])>> {
+        if !self.fill(body, super::event::HEADER)? {
             let is_whole = self.at == self.plain.len() && self.unpacked == self.stated;
             return if is_whole { Ok(None) } else { Err(MALFORMED) };
         }
@@ -112,7 +117,7 @@ impl<'a> Payload<'a> {
         if size > max {
             return Err(ParseError::Unknown(format!("an event of {size} bytes in a payload")));
         }
-        if !self.fill(size)? {
+        if !self.fill(body, size)? {
             return Err(MALFORMED);
         }
         let start = self.at;
@@ -122,14 +127,14 @@ impl<'a> Payload<'a> {
     }
 
     /// Unpacks until so many bytes are there that were not given out; whether they are.
-    fn fill(&mut self, wanted: usize) -> Parsed<bool> {
+    fn fill(&mut self, body: &[u8], wanted: usize) -> Parsed<bool> {
         while self.plain.len().saturating_sub(self.at) < wanted {
             if self.at > 0 {
                 self.plain.drain(..self.at.min(self.plain.len()));
                 self.at = 0;
             }
             let before = self.plain.len();
-            self.step()?;
+            self.step(body)?;
             let more = self.plain.len() - before;
             self.unpacked = self.unpacked.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
             if self.unpacked > self.stated {
@@ -143,11 +148,12 @@ impl<'a> Payload<'a> {
     }
 
     /// Unpacks some more.
-    fn step(&mut self) -> Parsed<()> {
+    fn step(&mut self, body: &[u8]) -> Parsed<()> {
+        let packed = body.get(self.taken..).unwrap_or_default();
         let Some(decoder) = &mut self.decoder else {
-            let (head, rest) = self.packed.split_at(self.packed.len().min(STEP));
+            let (head, rest) = packed.split_at(packed.len().min(STEP));
             self.plain.extend_from_slice(head);
-            self.packed = rest;
+            self.taken = self.taken.saturating_add(head.len());
             self.is_ended = rest.is_empty();
             return Ok(());
         };
@@ -157,12 +163,12 @@ impl<'a> Payload<'a> {
         let start = self.plain.len();
         self.plain.resize(start.saturating_add(STEP), 0);
         let target = self.plain.get_mut(start..).ok_or(MALFORMED)?;
-        let (mut input, mut output) = (InBuffer::around(self.packed), OutBuffer::around(target));
+        let (mut input, mut output) = (InBuffer::around(packed), OutBuffer::around(target));
         let hint = decoder.run(&mut input, &mut output).map_err(|_| MALFORMED)?;
         let (read, written) = (input.pos(), output.pos());
-        self.packed = self.packed.get(read..).unwrap_or_default();
+        self.taken = self.taken.saturating_add(read);
         self.plain.truncate(start.saturating_add(written));
-        if hint == 0 && !self.packed.is_empty() {
+        if hint == 0 && read < packed.len() {
             // Another frame follows.
             decoder.reinit().map_err(|_| MALFORMED)?;
         } else if hint == 0 {

@@ -346,6 +346,19 @@ pub struct Xid {
     pub branch: Vec<u8>,
 }
 
+impl std::fmt::Display for Xid {
+    /// Both parts in hexadecimal and the format, with dots between them.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for part in [&self.global, &self.branch] {
+            for byte in part {
+                write!(f, "{byte:02x}")?;
+            }
+            f.write_str(".")?;
+        }
+        write!(f, "{}", self.format)
+    }
+}
+
 impl XaPrepare {
     /// Reads the body of an XA_PREPARE event.
     ///

@@ -126,11 +126,17 @@ impl<'a> Images<'a> {
         !self.rest.0.is_empty()
     }
 
-    /// Reads the next image of a table's row, column by column.
+    /// How many bytes of the event's body the head takes: what [`Images::next_image`] counts from.
+    pub fn head_len(&self, body: &[u8]) -> usize {
+        body.len().saturating_sub(self.rows.images.len())
+    }
+
+    /// Reads the next image of a table's row, column by column, and for each the offset behind its
+    /// bytes, counted from the first image of the event.
     ///
     /// # Errors
     /// Where the table has another number of columns, or the image is malformed.
-    pub fn next_image(&mut self, table: &TableMap, mut push: impl FnMut(Value<'a>)) -> Parsed<()> {
+    pub fn next_image(&mut self, table: &TableMap, mut push: impl FnMut(Value<'a>, usize)) -> Parsed<()> {
         if table.columns.len() != self.rows.columns {
             return Err(MALFORMED);
         }
@@ -146,7 +152,7 @@ impl<'a> Images<'a> {
         table: &TableMap,
         present: &[u8],
         is_partial: bool,
-        push: &mut impl FnMut(Value<'a>),
+        push: &mut impl FnMut(Value<'a>, usize),
     ) -> Option<()> {
         let count = self.rows.columns;
         let partial = if is_partial { self.partial_columns(table)? } else { &[] };
@@ -159,17 +165,18 @@ impl<'a> Images<'a> {
             let is_diff = is_json && is_set(partial, json);
             json += usize::from(is_json);
             if !is_present(at) {
-                push(Value::Absent);
+                push(Value::Absent, 0);
                 continue;
             }
             let is_null = is_set(nulls, nth);
             nth += 1;
             if is_null {
-                push(Value::Null);
+                push(Value::Null, 0);
                 continue;
             }
             let bytes = value(column.stored, &mut self.rest)?;
-            push(if is_diff { Value::JsonDiff(bytes) } else { Value::Bytes(bytes) });
+            let end = self.rows.images.len().saturating_sub(self.rest.0.len());
+            push(if is_diff { Value::JsonDiff(bytes) } else { Value::Bytes(bytes) }, end);
         }
         Some(())
     }

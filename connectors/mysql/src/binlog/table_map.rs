@@ -251,6 +251,17 @@ impl TableMap {
         Reader(body).uint(6).ok_or(MALFORMED)
     }
 
+    /// The schema and name of the table that an event's body is of, whatever its columns are.
+    pub fn name(body: &[u8]) -> Option<(String, String)> {
+        let mut reader = Reader(body);
+        reader.bytes(8)?;
+        let mut name = || {
+            let name = String::from_utf8(reader.short_bytes()?.to_vec()).ok()?;
+            (reader.u8()? == 0).then_some(name)
+        };
+        Some((name()?, name()?))
+    }
+
     /// Reads the body of a TABLE_MAP event.
     ///
     /// # Errors

@@ -32,6 +32,25 @@ const MAX_LEVELS: u32 = 256;
 /// What the errors name as expected.
 const TYPE: &str = "binary JSON";
 
+/// In place of a binary form's first byte: a document's text follows, which diffs made of another
+/// document.
+const AS_TEXT: u8 = 0xfe;
+/// The same for a document too deep to stand as JSON: a JSON string of its text follows.
+const AS_STRING: u8 = 0xfd;
+
+/// Appends what a column of this type takes for the document that `diffs` make of `before`; see
+/// [`apply_diffs`].
+///
+/// # Errors
+/// [`DiffError`]; `out` is as it was then.
+pub fn updated(before: &[u8], diffs: &[u8], out: &mut Vec<u8>) -> Result<(), DiffError> {
+    let mut text = JsonWriter::default();
+    let made = apply_diffs(before, diffs, &mut text)?;
+    out.push(if made == Written::Form { AS_TEXT } else { AS_STRING });
+    out.extend_from_slice(text.as_bytes());
+    Ok(())
+}
+
 /// Appends the text of a binary JSON value as one JSON value, and answers how many levels of arrays
 /// and objects it has.
 ///
@@ -47,8 +66,13 @@ pub fn write_text(binary: &[u8], out: &mut JsonWriter) -> Option<u32> {
     Some(printer.deepest())
 }
 
-/// The text of a binary JSON value.
+/// The text of a value of a column.
 fn text_of(binary: &[u8]) -> Option<String> {
+    match binary.split_first() {
+        Some((&AS_TEXT, text)) => return String::from_utf8(text.to_vec()).ok(),
+        Some((&AS_STRING, string)) => return serde_json::from_slice(string).ok(),
+        _ => {}
+    }
     let mut out = JsonWriter::default();
     write_text(binary, &mut out)?;
     String::from_utf8(out.into_inner()).ok()
@@ -72,6 +96,17 @@ pub struct Json;
 
 impl Decode for Json {
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
+        match raw.split_first() {
+            Some((&AS_TEXT, text)) => {
+                out.raw(text);
+                return Ok(Written::Form);
+            }
+            Some((&AS_STRING, string)) => {
+                out.raw(string);
+                return Ok(Written::RawJson);
+            }
+            _ => {}
+        }
         let start = out.len();
         let levels = write_text(raw, out).ok_or(ValueError::Malformed(TYPE))?;
         settle(out, start, levels)

@@ -67,6 +67,11 @@ impl GtidPosition {
         self.0.insert(gtid.domain, gtid);
     }
 
+    /// Nothing of a domain is passed.
+    pub fn forget(&mut self, domain: u32) {
+        self.0.remove(&domain);
+    }
+
     /// Whether the GTID is at or before this place. Numbers ascend in a domain, whoever writes.
     pub fn holds(&self, gtid: Gtid) -> bool {
         self.last(gtid.domain).is_some_and(|last| gtid.sequence <= last.sequence)

@@ -145,6 +145,20 @@ impl GtidSet {
         }
     }
 
+    /// Takes every GTID of another set out of this one.
+    pub fn remove_all(&mut self, other: &Self) {
+        for (key, intervals) in &other.0 {
+            if let Some(ours) = self.0.get_mut(key) {
+                for &(start, end) in &intervals.0 {
+                    ours.remove(start, end);
+                }
+                if ours.0.is_empty() {
+                    self.0.remove(key);
+                }
+            }
+        }
+    }
+
     /// The binary form of COM_BINLOG_DUMP_GTID and PREVIOUS_GTIDS. With a tag in the set it is the one of
     /// servers from 8.3 on, without it the one that all servers know.
     pub fn to_bytes(&self) -> Vec<u8> {

@@ -86,6 +86,11 @@ impl PacketStream {
         }
     }
 
+    /// The event that [`PacketStream::next`] gave last, until it is called again; empty where it gave none.
+    pub fn current(&self) -> &[u8] {
+        self.packets.current()
+    }
+
     /// The next event of what was read; `None` where [`PacketStream::read`] must bring more.
     ///
     /// # Errors
@@ -135,6 +140,8 @@ struct Packets {
     sequence: u8,
     state: State,
     large: Vec<u8>,
+    /// Where in the input the event lies that was given out last, where it does.
+    given: Option<std::ops::Range<usize>>,
     limits: Limits,
     has_ended: bool,
 }
@@ -142,7 +149,8 @@ struct Packets {
 impl Packets {
     fn new(input: Vec<u8>, sequence: u8, limits: Limits) -> Self {
         let large = Vec::new();
-        Self { input, at: 0, sequence, state: State::Start, large, limits, has_ended: false }
+        let given = None;
+        Self { input, at: 0, sequence, state: State::Start, large, given, limits, has_ended: false }
     }
 
     /// The buffer, with room for a read.
@@ -153,7 +161,15 @@ impl Packets {
         &mut self.input
     }
 
+    fn current(&self) -> &[u8] {
+        match &self.given {
+            Some(range) => self.input.get(range.clone()).unwrap_or_default(),
+            None => self.large.get(1..).unwrap_or_default(),
+        }
+    }
+
     fn next(&mut self) -> Result<Option<Packet<'_>>> {
+        self.given = None;
         if self.state == State::Start {
             self.large.clear();
             self.large.shrink_to(KEPT);
@@ -166,7 +182,10 @@ impl Packets {
             return Ok(Some(match found {
                 Step::GoOn => continue,
                 Step::NeedsMore => return Ok(None),
-                Step::Small(range) => Packet::Event(self.input.get(range).unwrap_or_default()),
+                Step::Small(range) => {
+                    self.given = Some(range.clone());
+                    Packet::Event(self.input.get(range).unwrap_or_default())
+                }
                 Step::Large => Packet::Event(self.large.get(1..).unwrap_or_default()),
                 Step::Oversized(size) => {
                     Packet::Oversized { head: self.large.get(1..).unwrap_or_default(), size }

@@ -53,7 +53,7 @@ fn unpacked(events: Vec<(Header, Vec<u8>)>) -> Vec<(u8, Vec<u8>)> {
     for (header, body) in events {
         if header.kind == kind::TRANSACTION_PAYLOAD {
             let mut payload = Payload::parse(&body).unwrap();
-            while let Some((header, event)) = payload.next_event(1 << 20).unwrap() {
+            while let Some((header, event)) = payload.next_event(&body, 1 << 20).unwrap() {
                 let body = Format::initial(false).body(&header, event).unwrap();
                 all.push((header.kind, body.to_vec()));
             }
@@ -87,7 +87,7 @@ pub(crate) fn written(server: &Mysql) -> Vec<(RowsKind, Arc<TableMap>, Vec<Owned
                     let mut images = rows.images();
                     while images.has_more() {
                         let mut values = Vec::new();
-                        images.next_image(&table, |value| values.push(value.into())).unwrap();
+                        images.next_image(&table, |value, _| values.push(value.into())).unwrap();
                         all.push((rows.kind, Arc::clone(&table), values));
                     }
                 }

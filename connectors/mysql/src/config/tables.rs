@@ -1,0 +1,81 @@
+//! Which tables are captured.
+
+use rowtide_sdk::{Finding, TableFilter, TablePattern};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::problem;
+use crate::error::codes;
+
+/// Which tables are captured. A table is captured where an `include` matches it and no `exclude` does.
+/// Patterns are `database.table` with `*`, `?`, `[…]` and `{a,b}` on either side of the first dot; a dot
+/// within a database's name is written `[.]`. The tables that online schema changes make for themselves
+/// (gh-ost, pt-online-schema-change, LHM) are captured only where an `include` is their very name.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TableSelection {
+    /// Tables to capture. Default: every table of every database but the server's own (`mysql`, `sys`,
+    /// `information_schema`, `performance_schema`).
+    #[serde(default = "default_include")]
+    #[schemars(length(min = 1))]
+    pub include: Vec<String>,
+    /// Tables to leave out all the same.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+}
+
+/// The server's own databases.
+const OF_THE_SERVER: [&str; 4] = ["mysql", "sys", "information_schema", "performance_schema"];
+
+fn default_include() -> Vec<String> {
+    vec!["*.*".to_owned()]
+}
+
+impl Default for TableSelection {
+    fn default() -> Self {
+        Self { include: default_include(), exclude: Vec::new() }
+    }
+}
+
+impl TableSelection {
+    /// Compiles the patterns.
+    ///
+    /// # Errors
+    /// One finding for each pattern that cannot be read, or where nothing is included.
+    pub fn filter(&self) -> Result<TableFilter, Vec<Finding>> {
+        let mut problems = Vec::new();
+        if self.include.is_empty() {
+            problems.push(problem(
+                codes::TABLE_PATTERN,
+                "`tables.include` is empty: nothing would be captured",
+                "name tables, or leave `include` out to capture all",
+            ));
+        }
+        let mut compile = |field: &str, patterns: &[String]| -> Vec<TablePattern> {
+            let parse = |pattern: &String| match TablePattern::parse(pattern) {
+                Ok(parsed) => Some(parsed),
+                Err(why) => {
+                    let why = why.replace("schema.table", "database.table");
+                    problems.push(problem(
+                        codes::TABLE_PATTERN,
+                        format!("`tables.{field}`: the pattern `{pattern}` cannot be read: {why}"),
+                        "write patterns as database.table, such as shop.* or shop.order_?",
+                    ));
+                    None
+                }
+            };
+            patterns.iter().filter_map(parse).collect()
+        };
+        let include = compile("include", &self.include);
+        let exclude = compile("exclude", &self.exclude);
+        if problems.is_empty() { Ok(TableFilter::new(include, exclude)) } else { Err(problems) }
+    }
+}
+
+/// Whether a table is captured by a filter.
+pub(crate) fn is_captured(filter: &TableFilter, database: &str, table: &str) -> bool {
+    if !filter.matches(database, table) || OF_THE_SERVER.contains(&database) {
+        return false;
+    }
+    crate::statement::shadow::shadow_of(table).is_none() || filter.names_exactly(database, table)
+}

@@ -1,0 +1,194 @@
+//! Resume positions of MySQL and MariaDB sources.
+//!
+//! ```json
+//! {"file":"binlog.000003","pos":1234,"gtids":"3e11fa47-…:1-77",
+//!  "in_tx":{"id":"3e11fa47-…:78","next_index":7},
+//!  "pending":[{"xid":"6162.63.1","id":"3e11fa47-…:70","file":"binlog.000003","pos":900}],
+//!  "history":{"server":"3e11fa47-…","created":1790000000},"shape":"1f0c…"}
+//! ```
+//!
+//! `file` and `pos` are the end of the last whole transaction. `gtids` are those that were handed over,
+//! where transactions are named by GTIDs: a set on MySQL, the last of each domain on MariaDB. `in_tx` is
+//! absent between transactions; inside one it says how many of its raw changes were handed over. A prepared
+//! XA transaction whose end has not come is `pending`: its changes are behind the position and were not
+//! handed over, so that a restart reads them again.
+
+use rowtide_sdk::{Change, Error, JsonWriter, Origin, Position, Result, Tx};
+use serde::{Deserialize, Serialize};
+
+use crate::codes;
+
+/// A place in a binlog, with the history it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MyPosition {
+    /// The binlog file.
+    pub file: String,
+    /// The offset in it.
+    pub pos: u64,
+    /// The GTIDs that were handed over, as the server writes them; absent without GTIDs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gtids: Option<String>,
+    /// The transaction that was handed over in part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_tx: Option<InTx>,
+    /// XA transactions that were prepared and whose end has not come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<Pending>,
+    /// What the place belongs to.
+    pub history: History,
+    /// A fingerprint of which tables are captured: only their changes are counted.
+    pub shape: String,
+}
+
+/// A place inside a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InTx {
+    /// The transaction: its GTID, else the place of its start.
+    pub id: String,
+    /// How many of its raw changes were handed over.
+    pub next_index: u64,
+}
+
+/// A prepared XA transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pending {
+    /// Its XID: the global part and the branch in hexadecimal, and the format.
+    pub xid: String,
+    /// The transaction that prepared it: its GTID, else the place of its start.
+    pub id: String,
+    /// The file that its start is in.
+    pub file: String,
+    /// The offset of its start.
+    pub pos: u64,
+    /// MariaDB: the last GTID of its domain before it; absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// What files and offsets belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// The server's `server_uuid`; on MariaDB, which has none, its `server_id`.
+    pub server: String,
+    /// When the file was begun, in seconds since 1970: tells files of one name apart.
+    pub created: u32,
+}
+
+impl MyPosition {
+    /// Reads a position that this connector wrote.
+    ///
+    /// # Errors
+    /// `RT2701`, fatal, where the text is not one.
+    pub fn parse(position: &Position) -> Result<Self> {
+        serde_json::from_str(position.as_str()).map_err(|error| {
+            let message = "the saved position cannot be read";
+            Error::fatal(Origin::Source, codes::POSITION_UNREADABLE, message)
+                .with_source(error)
+                .with_remedy(
+                    "it was not written by this source; choose another connector name or set the \
+                     position with `rowtide position set`",
+                )
+        })
+    }
+
+    /// The canonical JSON: fixed order of fields, no white space.
+    ///
+    /// # Errors
+    /// `RT2701` where JSON cannot hold it, which no position can cause.
+    pub fn to_position(&self) -> Result<Position> {
+        serde_json::to_string(self).map(Position::new).map_err(|error| {
+            let message = "the position cannot be written";
+            Error::fatal(Origin::Source, codes::POSITION_UNREADABLE, message).with_source(error)
+        })
+    }
+}
+
+/// A place in a log of numbered files, as `file:offset`.
+pub(crate) fn place_id(file: &str, pos: u64) -> String {
+    format!("{file}:{pos}")
+}
+
+/// Writes the envelope's `source.position`:
+/// `{"file":…,"pos":…,"gtid":…,"index":…}`; `gtid` is absent where the transaction has none.
+///
+/// `file` and `pos` are where the event begins that the change is in (several may be in one).
+pub(crate) fn write_position(out: &mut JsonWriter, tx: &Tx, change: &Change, text: &[u8]) {
+    out.raw(b"{\"file\":");
+    // Read as UTF-8 where the file was named.
+    out.string(std::str::from_utf8(tx.log.of(text)).unwrap_or_default());
+    out.raw(b",\"pos\":");
+    out.u64(change.offset);
+    let id = tx.id.of(text);
+    let has_gtid = !id.starts_with(tx.log.of(text));
+    if has_gtid {
+        out.raw(b",\"gtid\":\"");
+        out.raw(id);
+        out.byte(b'"');
+    }
+    out.raw(b",\"index\":");
+    out.u64(change.index);
+    out.byte(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use rowtide_sdk::{Op, Span};
+
+    use super::*;
+
+    #[test]
+    fn a_position_is_read_as_it_was_written() {
+        let pending = Pending {
+            xid: "61.62.1".to_owned(),
+            id: "0-1-7".to_owned(),
+            file: "b.000001".to_owned(),
+            pos: 4,
+            after: Some("0-1-6".to_owned()),
+        };
+        let position = MyPosition {
+            file: "b.000002".to_owned(),
+            pos: 1 << 40,
+            gtids: Some("0-1-9".to_owned()),
+            in_tx: Some(InTx { id: "0-1-10".to_owned(), next_index: 3 }),
+            pending: vec![pending],
+            history: History { server: "1".to_owned(), created: 7 },
+            shape: "ab".to_owned(),
+        };
+        for position in [position.clone(), MyPosition { gtids: None, in_tx: None, ..position }] {
+            assert_eq!(MyPosition::parse(&position.to_position().unwrap()).unwrap(), position);
+        }
+        for text in ["", "{}", "[]", "{\"confirm\":\"0/1\"}"] {
+            let error = MyPosition::parse(&Position::new(text)).unwrap_err();
+            assert_eq!(error.code(), codes::POSITION_UNREADABLE);
+        }
+    }
+
+    #[test]
+    fn an_envelope_position_is_one_object() {
+        let text = b"b.000002u:7b.000002:99";
+        let span = |start, len| Span { start, len };
+        let change = Change {
+            op: Op::Create,
+            table: 0,
+            tx: 0,
+            offset: 154,
+            index: 7,
+            part: None,
+            before: None,
+            after: None,
+        };
+        let tx = Tx { id: span(8, 3), commit: span(8, 3), log: span(0, 8), ..Tx::default() };
+        let written = |tx: &Tx| {
+            let mut out = JsonWriter::default();
+            write_position(&mut out, tx, &change, text);
+            String::from_utf8(out.into_inner()).unwrap()
+        };
+        assert_eq!(written(&tx), r#"{"file":"b.000002","pos":154,"gtid":"u:7","index":7}"#);
+        let tx = Tx { id: span(11, 11), ..tx };
+        assert_eq!(written(&tx), r#"{"file":"b.000002","pos":154,"index":7}"#);
+    }
+}

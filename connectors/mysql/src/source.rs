@@ -1,0 +1,372 @@
+//! The source: from a configuration to a running stream.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rowtide_sdk::{
+    Batch, BoxFuture, Error, Finding, Origin, Position, Result, Source, SourceContext, SourceInfo,
+    TableFilter,
+};
+use rowtide_spool::{Folder, Remedies};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::catalog::Catalog;
+use crate::codes;
+use crate::config::{ConnectOptions, MysqlConfig, is_captured};
+use crate::error::codes as refusals;
+use crate::gtid::mariadb::GtidPosition;
+use crate::gtid::mysql::GtidSet;
+use crate::position::{History, MyPosition, write_position};
+use crate::server::{LogEnd, Server};
+use crate::stream::{self, Assembler, Passed, Progress, Session};
+use crate::wire::{BinlogConnection, Dump, Start, sql_conn};
+
+/// A MySQL or MariaDB server read by its binlog.
+#[derive(Debug, Clone)]
+pub struct MysqlSource {
+    pub(crate) config: MysqlConfig,
+    pub(crate) options: ConnectOptions,
+    pub(crate) filter: TableFilter,
+}
+
+/// The constant facts of MySQL and MariaDB sources.
+pub fn info() -> SourceInfo {
+    SourceInfo { connector: "mysql", write_position }
+}
+
+fn first(findings: Vec<Finding>) -> Error {
+    let finding = findings.into_iter().next();
+    let (code, message, remedy) = match finding {
+        Some(finding) => (finding.code, finding.message, finding.remedy),
+        None => (refusals::SETTING, "the settings cannot work".to_owned(), None),
+    };
+    let error = Error::fatal(Origin::Config, code, message);
+    match remedy {
+        Some(remedy) => error.with_remedy(remedy),
+        None => error,
+    }
+}
+
+impl MysqlSource {
+    /// A source that has not connected yet. `folder` is the folder that relative paths of files in the
+    /// settings start from.
+    ///
+    /// # Errors
+    /// Fatal: the first problem of the settings. [`MysqlConfig::problems`] gives all of them.
+    pub fn new(config: MysqlConfig, folder: &Path) -> Result<Self> {
+        let options = config.connect_options(folder).map_err(first)?;
+        let filter = config.tables.filter().map_err(first)?;
+        Ok(Self { config, options, filter })
+    }
+
+    /// A text for what only one connector may use, as far as the settings tell; without secrets. Without
+    /// a `server_id` of the settings' own, none: names of connectors are not the same.
+    pub fn resource(&self) -> Option<String> {
+        let id = self.config.server_id?;
+        Some(format!("mysql/{}/server_id {id}", self.options.places()))
+    }
+
+    /// A fingerprint of which tables are captured.
+    pub(crate) fn shape(&self) -> String {
+        let tables = &self.config.tables;
+        let hash = crc32fast::hash(format!("{:?} {:?}", tables.include, tables.exclude).as_bytes());
+        format!("{hash:08x}")
+    }
+
+    fn heartbeat(&self) -> Duration {
+        Duration::from_secs(u64::from(self.config.heartbeat_seconds))
+    }
+
+    /// The folder for what is held. Only who reads the log may empty it.
+    fn folder(&self, cx: &SourceContext) -> Result<Folder> {
+        let dir = self.config.spool_dir(&cx.name).unwrap_or_else(|| cx.scratch.clone());
+        Folder::open(dir, self.config.spool.max.map(|max| max.0), SPOOL_REMEDIES)
+    }
+}
+
+const SPOOL_REMEDIES: Remedies = Remedies {
+    disk_full: "free space on the disk, or set `spool.dir` to a folder on a larger one; XA transactions stay \
+         there from their XA PREPARE on (`XA RECOVER` lists them)",
+    limit: "raise `spool.max`, or end XA transactions that are prepared in the database (`XA RECOVER` lists them)",
+};
+
+/// So large an event is held: both images of a row and what stands around them, which may be a table's
+/// description of a few thousand columns.
+fn max_event(limit: usize) -> u64 {
+    u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1 << 20)
+}
+
+impl Source for MysqlSource {
+    fn info(&self) -> SourceInfo {
+        info()
+    }
+
+    fn spools(&self) -> bool {
+        true
+    }
+
+    fn run(self: Box<Self>, cx: SourceContext) -> BoxFuture<'static, Result<()>> {
+        Box::pin(on_own_thread(*self, cx))
+    }
+}
+
+/// Runs the source on a thread of its own, so that it can pause for less than a timer's resolution and
+/// read and write files (see [`stream`]) without holding anyone else up. Dropped, the future has the
+/// thread end at its next await.
+async fn on_own_thread(source: MysqlSource, cx: SourceContext) -> Result<()> {
+    let refused = |error: std::io::Error| {
+        Error::transient(Origin::Host, codes::THREAD, "the source cannot have a thread of its own")
+            .with_source(error)
+    };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(refused)?;
+    let abandoned = CancellationToken::new();
+    let _guard = abandoned.clone().drop_guard();
+    let (ended, end) = oneshot::channel();
+    let span = tracing::Span::current();
+    let work = async move {
+        tokio::select! {
+            biased;
+            () = abandoned.cancelled() => {}
+            result = run(source, cx) => { let _ = ended.send(result); }
+        }
+    };
+    std::thread::Builder::new()
+        .name("mysql".to_owned())
+        .spawn(move || runtime.block_on(work.instrument(span)))
+        .map_err(refused)?;
+    end.await.map_err(|_| {
+        Error::transient(Origin::Host, codes::THREAD, "the source's thread ended without a result")
+    })?
+}
+
+async fn run(source: MysqlSource, mut cx: SourceContext) -> Result<()> {
+    let shutdown = cx.shutdown.clone();
+    let report = cx.report.clone();
+    let session = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return Ok(()),
+        opened = Box::pin(open(source, &mut cx)) => opened?,
+    };
+    report.streaming();
+    Box::pin(stream::run(session, cx)).await
+}
+
+/// Connects, verifies and prepares everything, and starts the stream.
+async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session> {
+    let connection = BinlogConnection::connect(&source.options).await?;
+    // Whatever is asked from here on is asked of the same server.
+    let greeting = connection.greeting().clone();
+    source.options = source.options.at(&greeting.target, greeting.address);
+    let mut conn = sql_conn(&source.options).await?;
+    let server = Server::ask(&mut conn, &greeting).await?;
+    if let Some(obstacle) = server.obstacles().into_iter().next() {
+        return Err(obstacle);
+    }
+    let server_id = source.config.server_id_for(&cx.name);
+    cx.claims.claim(&format!("mysql/{}/server_id {server_id}", server.identity()))?;
+    let resume = cx.resume.as_ref().map(MyPosition::parse).transpose()?;
+    let shape = source.shape();
+    let (position, passed) = match resume {
+        Some(position) => resumed(position, &server, &shape)?,
+        None => {
+            let end = server.log_end(&mut conn).await?;
+            let begun = begun(end, &server, shape);
+            save_first(cx, &begun.0).await?;
+            begun
+        }
+    };
+    drop(conn);
+    let folder = source.folder(cx)?;
+    let start = start(&position, &passed)?;
+    let dump = Dump {
+        heartbeat: source.heartbeat(),
+        max_event: max_event(cx.limits.max_event),
+        ..Dump::new(server_id, start)
+    };
+    let stream = connection.dump(&dump).await?;
+    tracing::info!(
+        file = position.file,
+        pos = position.pos,
+        gtids = position.gtids.as_deref().unwrap_or_default(),
+        server = %server.version,
+        server_id,
+        "streaming"
+    );
+    let filter = source.filter.clone();
+    let progress = Progress::new(position, passed);
+    let assembler = Assembler::new(
+        progress,
+        Box::new(move |database, table| is_captured(&filter, database, table)),
+        cx.limits,
+        server.is_mariadb(),
+        stream.has_checksum(),
+    );
+    let catalog = Catalog::new(source.options.clone(), server.row_image());
+    Ok(Session { stream, assembler, catalog, heartbeat: source.heartbeat(), folder })
+}
+
+/// Where a first start begins: at the end of the log.
+fn begun(end: LogEnd, server: &Server, shape: String) -> (MyPosition, Passed) {
+    let LogEnd { file, pos, passed } = end;
+    let position = MyPosition {
+        file,
+        pos,
+        gtids: gtids(&passed),
+        in_tx: None,
+        pending: Vec::new(),
+        history: History { server: server.identity(), created: 0 },
+        shape,
+    };
+    (position, passed)
+}
+
+fn gtids(passed: &Passed) -> Option<String> {
+    match passed {
+        Passed::Files => None,
+        Passed::Mysql(set) => Some(set.to_string()),
+        Passed::Mariadb(position) => Some(position.to_string()),
+    }
+}
+
+async fn save_first(cx: &mut SourceContext, position: &MyPosition) -> Result<()> {
+    let saved = position.to_position()?;
+    let batch = Batch { resume: Some(saved.clone()), ..Batch::default() };
+    let is_saved = |newest: &Option<Position>| newest.as_ref() == Some(&saved);
+    cx.out.send(batch).await.map_err(|_| stream::host_gone())?;
+    cx.committed.wait_for(is_saved).await.map_err(|_| stream::host_gone())?;
+    let MyPosition { file, pos, .. } = position;
+    tracing::info!(file, pos, "the first position is saved");
+    Ok(())
+}
+
+fn unreadable(what: &str) -> Error {
+    let message = format!("the saved position cannot be read: {what}");
+    Error::fatal(Origin::Source, codes::POSITION_UNREADABLE, message)
+        .with_remedy("choose another connector name, or set the position with `rowtide position set`")
+}
+
+/// Verifies that the server's log goes on from a saved position.
+pub(crate) fn resumed(
+    mut position: MyPosition,
+    server: &Server,
+    shape: &str,
+) -> Result<(MyPosition, Passed)> {
+    if position.shape != shape {
+        if let Some(in_tx) = position.in_tx.take() {
+            tracing::warn!(
+                transaction = in_tx.id,
+                changes = in_tx.next_index,
+                "the captured tables changed inside a transaction: it is repeated from its start"
+            );
+        }
+        shape.clone_into(&mut position.shape);
+    }
+    let is_same = position.history.server == server.identity();
+    let passed = match &position.gtids {
+        Some(text) if server.is_mariadb() => {
+            let passed: GtidPosition = text.parse().map_err(|_| unreadable("its GTIDs"))?;
+            Passed::Mariadb(passed)
+        }
+        Some(text) if server.has_gtids() => {
+            let passed: GtidSet = text.parse().map_err(|_| unreadable("its GTIDs"))?;
+            check_gtids(&passed, &position, server, is_same)?;
+            Passed::Mysql(passed)
+        }
+        _ if is_same => Passed::Files,
+        _ => return Err(foreign(&position, server)),
+    };
+    position.gtids = gtids(&passed);
+    if !is_same {
+        tracing::warn!(
+            before = position.history.server,
+            now = server.identity(),
+            "another server than before goes on with the same transactions"
+        );
+        position.history = History { server: server.identity(), created: 0 };
+    }
+    Ok((position, passed))
+}
+
+fn foreign(position: &MyPosition, server: &Server) -> Error {
+    let message = format!(
+        "the saved position names a file of server {}, and this is server {}: files of one name are not \
+         the same there",
+        position.history.server,
+        server.identity()
+    );
+    Error::fatal(Origin::Source, codes::FOREIGN_HISTORY, message).with_remedy(
+        "point `url` at the server that the position is of; with gtid_mode=ON a replica could go on in its place",
+    )
+}
+
+/// MySQL: whether the server has what was handed over, and all that comes after it.
+fn check_gtids(
+    passed: &GtidSet,
+    position: &MyPosition,
+    server: &Server,
+    is_same: bool,
+) -> Result<()> {
+    if !server.executed()?.holds_all(passed) {
+        let message = format!(
+            "the server does not have transactions that were handed over: its log was reset, it is a replica \
+             that is behind, or it went another way (handed over: {passed})"
+        );
+        let error = if is_same {
+            Error::fatal(Origin::Source, codes::SERVER_BEHIND, message)
+        } else {
+            Error::transient(Origin::Source, codes::SERVER_BEHIND, message)
+        };
+        return Err(error.with_remedy(
+            "compare with `SELECT @@gtid_executed`: where a replica is behind, wait; else bring the target in \
+             step with the tables and set a position with `rowtide position set`",
+        ));
+    }
+    if !without_pending(passed, position)?.holds_all(&server.purged()?) {
+        let message = "the server threw away log with transactions that were not handed over \
+             (binlog_expire_logs_seconds, PURGE BINARY LOGS)";
+        return Err(Error::fatal(Origin::Source, codes::LOG_PURGED, message).with_remedy(
+            "where another server of the same replication has the log still, point `url` at it; else bring the \
+             target in step with the tables and set a position with `rowtide position set`",
+        ));
+    }
+    Ok(())
+}
+
+/// What the server need not send: all that was handed over, but for what is only prepared.
+fn without_pending(passed: &GtidSet, position: &MyPosition) -> Result<GtidSet> {
+    let mut set = passed.clone();
+    for pending in &position.pending {
+        let one: GtidSet = pending.id.parse().map_err(|_| unreadable("an XA transaction's GTID"))?;
+        set.remove_all(&one);
+    }
+    Ok(set)
+}
+
+/// What the server is to send from.
+fn start(position: &MyPosition, passed: &Passed) -> Result<Start> {
+    Ok(match passed {
+        Passed::Files => {
+            let first = position.pending.first();
+            let (file, pos) =
+                first.map_or((&position.file, position.pos), |pending| (&pending.file, pending.pos));
+            Start::File { name: file.clone(), position: pos }
+        }
+        Passed::Mysql(set) => Start::Gtids(without_pending(set, position)?),
+        Passed::Mariadb(passed) => {
+            let mut from = passed.clone();
+            // The first of a domain counts: it is before the others.
+            for pending in position.pending.iter().rev() {
+                let gtid = pending.id.parse::<crate::gtid::mariadb::Gtid>();
+                let gtid = gtid.map_err(|_| unreadable("an XA transaction's GTID"))?;
+                from.forget(gtid.domain);
+                if let Some(after) = &pending.after {
+                    from.pass(after.parse().map_err(|_| unreadable("a GTID"))?);
+                }
+            }
+            Start::MariaDbGtids(from)
+        }
+    })
+}

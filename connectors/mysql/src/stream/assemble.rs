@@ -1,0 +1,525 @@
+//! Makes batches of events. No I/O: what needs any is asked for as a [`Step`].
+//!
+//! Events come from three places, and are treated alike: from the connection, out of a packed
+//! transaction, and back from where a transaction was held until its end was known.
+
+mod held;
+mod rows;
+mod statements;
+
+use std::sync::Arc;
+
+use rowtide_sdk::{Batch, Error, Limits, Origin, Result, Table};
+
+use self::held::Replay;
+pub(crate) use self::held::{Fill, Store};
+use super::progress::{Begin, Name, Place, Progress};
+use super::tables::Tables;
+use crate::binlog::compressed::{Payload, plain_kind, unpack};
+use crate::binlog::event::{Format, Header, kind};
+use crate::binlog::group::{self, GtidEvent, MariadbGtidEvent, MariadbXa, Rotate, XaPrepare};
+use crate::binlog::table_map::TableMap;
+use crate::binlog::Parsed;
+use crate::codes;
+use crate::position::MyPosition;
+
+/// What must be done before more is taken in.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Nothing: the next event may come.
+    More,
+    /// The batch is full and is to be taken.
+    Full,
+    /// A captured table is described: give it back with [`Assembler::learn`].
+    Describe(Box<TableMap>),
+    /// A captured table was emptied of which nothing was described yet: as for `Describe`.
+    DescribeNamed(String, String),
+    /// Something of what is held must go to disk: see [`Assembler::largest`].
+    Spill,
+    /// More of what is held is wanted from its file.
+    Fill(Fill),
+    /// Which of these tables are not transactional, by schema and name: see [`Assembler::stays`].
+    Engines(Vec<(String, String)>),
+}
+
+/// Chooses the tables whose changes are handed over, by schema and name.
+pub(crate) type Filter = Box<dyn Fn(&str, &str) -> bool + Send>;
+
+/// How much of a batch there was when a transaction began.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    batch: u64,
+    entries: usize,
+    cells: usize,
+    bytes: usize,
+}
+
+/// Takes a stream apart.
+pub(crate) struct Assembler {
+    batch: Batch,
+    /// Counts batches.
+    number: u64,
+    format: Format,
+    /// Where the event at hand begins, and the file that the stream is in.
+    place: Place,
+    /// Where the event at hand ends.
+    end: Place,
+    /// Whether the server is MariaDB.
+    is_mariadb: bool,
+    /// Whether the open transaction has an end of its own, beyond the statement at hand.
+    is_block: bool,
+    progress: Progress,
+    tables: Tables,
+    filter: Filter,
+    limits: Limits,
+    /// The TABLE_MAP that [`Step::Describe`] is about.
+    describing: Vec<u8>,
+    /// A TRUNCATE that waits for its table.
+    truncating: bool,
+    /// Whether comments of statements are put on events.
+    mark: Option<Mark>,
+    /// The packed transaction that is being taken apart: it is the connection's event at hand.
+    payload: Option<Payload>,
+    store: Store,
+    replay: Option<Replay>,
+    /// A packed event in its plain form.
+    plain: Vec<u8>,
+}
+
+/// So large an event in a packed transaction or of MariaDB's packed rows may be, in bytes.
+const UNPACKED_MAX: usize = 1 << 30;
+
+impl Assembler {
+    /// Starts at `progress` with an empty batch.
+    pub(crate) fn new(
+        progress: Progress,
+        filter: Filter,
+        limits: Limits,
+        is_mariadb: bool,
+        has_checksum: bool,
+    ) -> Self {
+        let place = progress.place().clone();
+        let limits = Limits {
+            // Spans are 32 bits wide, and an event has at most one gigabyte.
+            batch_bytes: limits.batch_bytes.min(256 << 20),
+            max_event: limits.max_event.max(1024),
+            ..limits
+        };
+        Self {
+            batch: Batch::default(),
+            number: 0,
+            format: Format::initial(has_checksum),
+            end: place.clone(),
+            place,
+            is_mariadb,
+            is_block: false,
+            progress,
+            tables: Tables::default(),
+            filter,
+            describing: Vec::new(),
+            truncating: false,
+            mark: None,
+            payload: None,
+            store: Store::new(limits.spool_memory),
+            limits,
+            replay: None,
+            plain: Vec::new(),
+        }
+    }
+
+    fn not_understood(&self, what: impl std::fmt::Display) -> Error {
+        let Place { file, pos } = &self.place;
+        let message = format!("the log cannot be understood at {file}:{pos}: {what}");
+        Error::fatal(Origin::Source, codes::NOT_UNDERSTOOD, message)
+            .with_remedy("nothing was skipped; report this with the server's version")
+    }
+
+    fn parsed<T>(&self, parsed: Parsed<T>) -> Result<T> {
+        parsed.map_err(|error| self.not_understood(error))
+    }
+
+    /// Whether the connection's event at hand, or what was held, has more to be taken in.
+    pub(crate) fn is_replaying(&self) -> bool {
+        self.replay.is_some()
+    }
+
+    /// Whether the connection's event at hand is a packed transaction that has more in it.
+    pub(crate) fn is_unpacking(&self) -> bool {
+        self.payload.is_some()
+    }
+
+    /// Whether entries are held in the batch.
+    pub(crate) fn has_entries(&self) -> bool {
+        !self.batch.entries.is_empty()
+    }
+
+    /// When the newest bytes were read, in microseconds since 1970.
+    pub(crate) fn received_at(&mut self, us: i64) {
+        self.batch.received_ts_us = us;
+    }
+
+    /// The place in the log.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    fn is_full(&self) -> bool {
+        self.batch.entries.len() >= self.limits.batch_rows
+            || self.batch.bytes.len().saturating_add(self.batch.text.len())
+                >= self.limits.batch_bytes
+    }
+
+    /// What follows an event that was taken in.
+    fn next(&self) -> Step {
+        if self.is_full() && self.has_entries() {
+            Step::Full
+        } else if self.store.is_over() {
+            Step::Spill
+        } else {
+            Step::More
+        }
+    }
+
+    /// Takes in an event of the connection, whole.
+    ///
+    /// # Errors
+    /// Where it is not understood, or says that changes are missing.
+    pub(crate) fn event(&mut self, event: &[u8]) -> Result<Step> {
+        let header = self.parsed(Header::parse(event))?;
+        if header.kind == kind::FORMAT_DESCRIPTION {
+            return self.format_description(&header, event);
+        }
+        let body = self.parsed(self.format.body(&header, event))?;
+        if header.kind == kind::ROTATE {
+            return self.rotate(&header, body);
+        }
+        self.advance(&header);
+        if header.kind == kind::TRANSACTION_PAYLOAD {
+            self.payload = Some(self.parsed(Payload::parse(body))?);
+            return Ok(Step::More);
+        }
+        let step = self.taken(&header, body)?;
+        Ok(self.or_next(step))
+    }
+
+    fn or_next(&self, step: Option<Step>) -> Step {
+        step.unwrap_or_else(|| self.next())
+    }
+
+    /// Moves to the event with this header. Offsets are 32 bits in headers, and files may be larger.
+    fn advance(&mut self, header: &Header) {
+        if header.log_pos == 0 || header.is_artificial() {
+            return;
+        }
+        let low = u32::try_from(self.end.pos & u64::from(u32::MAX)).unwrap_or_default();
+        let step = header.log_pos.wrapping_sub(low);
+        // MariaDB leaves events out on the way, and nothing goes back.
+        if step < 1 << 31 {
+            self.end.pos = self.end.pos.saturating_add(u64::from(step));
+        }
+        self.place.pos = self.end.pos.saturating_sub(u64::from(header.size));
+    }
+
+    fn format_description(&mut self, header: &Header, event: &[u8]) -> Result<Step> {
+        self.format = self.parsed(Format::parse(event))?;
+        if self.progress.file_created(header.timestamp).is_some() {
+            return Err(self.foreign());
+        }
+        self.tables.end_statement();
+        if header.log_pos != 0 && !header.is_artificial() {
+            self.torn()?;
+            self.advance(header);
+        }
+        Ok(Step::More)
+    }
+
+    /// The file has the name that the position knows, and it is another.
+    fn foreign(&self) -> Error {
+        let message = format!(
+            "the binlog file {} was made at another time than the one of the saved position: the server's \
+             log was reset, or it is another server's",
+            self.place.file
+        );
+        Error::fatal(Origin::Source, codes::FOREIGN_HISTORY, message).with_remedy(
+            "point `url` at the server that the position is of; or bring the target in step with the \
+             tables, and set a position in the new log with `rowtide position set`",
+        )
+    }
+
+    /// The stream goes on in another file; the server says so at the end of a file, and by itself.
+    fn rotate(&mut self, header: &Header, body: &[u8]) -> Result<Step> {
+        let Rotate { position, file } = self.parsed(Rotate::parse(body))?;
+        let place = Place { file: file.to_owned(), pos: position };
+        self.torn()?;
+        (self.place, self.end) = (place.clone(), place.clone());
+        // What begins a connection says where it begins, which may be before the position.
+        if !header.is_artificial() {
+            self.progress.pass(place);
+        }
+        Ok(self.next())
+    }
+
+    /// The open transaction, where there is one, has no end: the server stopped in the middle of
+    /// writing it.
+    fn torn(&mut self) -> Result<()> {
+        if !self.progress.is_open() {
+            return Ok(());
+        }
+        self.undo("has no end in the log: the server stopped while it wrote it")?;
+        self.progress.drop_open();
+        self.store.drop_open();
+        Ok(())
+    }
+
+    /// Takes the open transaction's changes out of the batch; `why` completes "the transaction …".
+    fn undo(&mut self, why: &str) -> Result<()> {
+        match self.mark {
+            Some(mark) if mark.batch == self.number => {
+                self.batch.entries.truncate(mark.entries);
+                self.batch.cells.truncate(mark.cells);
+                self.batch.bytes.truncate(mark.bytes);
+                Ok(())
+            }
+            _ if !self.progress.has_counted() => Ok(()),
+            _ => {
+                let Place { file, pos } = &self.place;
+                let message = format!(
+                    "the transaction at {file}:{pos} {why}, and a part of it was handed over"
+                );
+                Err(Error::fatal(Origin::Source, codes::TORN, message).with_remedy(
+                    "the events of that transaction did not take effect in the database: take them \
+                     back in what they were applied to; then set the position behind it with \
+                     `rowtide position set`",
+                ))
+            }
+        }
+    }
+
+    /// Takes in the next event of the packed transaction that is the connection's event at hand.
+    ///
+    /// # Errors
+    /// As [`Assembler::event`].
+    pub(crate) fn unpack(&mut self, event: &[u8]) -> Result<Step> {
+        let header = self.parsed(Header::parse(event))?;
+        let body = self.parsed(self.format.body(&header, event))?;
+        let Some(mut payload) = self.payload.take() else { return Ok(Step::More) };
+        let max = UNPACKED_MAX;
+        let step = match self.parsed(payload.next_event(body, max))? {
+            Some((header, inner)) => {
+                let inner = self.parsed(Format::initial(false).body(&header, inner))?;
+                let step = self.taken(&header, inner)?;
+                self.payload = Some(payload);
+                step
+            }
+            None if self.progress.is_open() => {
+                return Err(self.not_understood("a packed transaction without an end"));
+            }
+            None => None,
+        };
+        Ok(self.or_next(step))
+    }
+
+    /// Takes in an event from its body.
+    fn taken(&mut self, header: &Header, body: &[u8]) -> Result<Option<Step>> {
+        if let Some(plain) = plain_kind(header.kind) {
+            let mut out = std::mem::take(&mut self.plain);
+            out.clear();
+            let step = match unpack(header.kind, body, UNPACKED_MAX, &mut out) {
+                Ok(()) => self.plain_event(&Header { kind: plain, ..*header }, &out),
+                Err(error) => Err(self.not_understood(error)),
+            };
+            out.shrink_to(self.limits.batch_bytes);
+            self.plain = out;
+            return step;
+        }
+        self.plain_event(header, body)
+    }
+
+    fn plain_event(&mut self, header: &Header, body: &[u8]) -> Result<Option<Step>> {
+        match header.kind {
+            kind::TABLE_MAP
+            | kind::WRITE_ROWS_V1..=kind::DELETE_ROWS_V1
+            | kind::WRITE_ROWS..=kind::DELETE_ROWS
+            | kind::PARTIAL_UPDATE_ROWS
+            | kind::ROWS_QUERY
+            | kind::MARIADB_ANNOTATE_ROWS => return self.in_transaction(header, body),
+            kind::GTID | kind::ANONYMOUS_GTID => {
+                let is_anonymous = header.kind == kind::ANONYMOUS_GTID;
+                let event = self.parsed(GtidEvent::parse(body, is_anonymous))?;
+                self.gtid(header, event)?;
+            }
+            kind::GTID_TAGGED => {
+                let event = self.parsed(GtidEvent::parse_tagged(body))?;
+                self.gtid(header, event)?;
+            }
+            kind::MARIADB_GTID => self.mariadb_gtid(header, body)?,
+            kind::QUERY => return self.query(header, body),
+            kind::XID => return self.committed(),
+            kind::XA_PREPARE => return self.prepared(body),
+            kind::INCIDENT => return Err(self.incident(body)),
+            kind::EXECUTE_LOAD_QUERY | kind::BEGIN_LOAD_QUERY => return Err(self.load_statement()),
+            kind::PREVIOUS_GTIDS
+            | kind::STOP
+            | kind::HEARTBEAT
+            | kind::HEARTBEAT_V2
+            | kind::INTVAR
+            | kind::RAND
+            | kind::USER_VAR
+            | kind::IGNORABLE
+            | kind::TRANSACTION_CONTEXT
+            | kind::VIEW_CHANGE
+            | kind::MARIADB_BINLOG_CHECKPOINT
+            | kind::MARIADB_GTID_LIST => {}
+            _ if header.may_be_ignored() => {}
+            other => return Err(self.not_understood(format_args!("an event of type {other}"))),
+        }
+        if !self.progress.is_open() {
+            self.progress.pass(self.end.clone());
+        }
+        Ok(None)
+    }
+
+    fn incident(&self, body: &[u8]) -> Error {
+        let number = group::incident(body).map_or(0, |(number, _)| number);
+        let Place { file, pos } = &self.place;
+        let message = format!(
+            "the server says at {file}:{pos} that events are missing from its log (incident {number})"
+        );
+        Error::fatal(Origin::Source, codes::INCIDENT, message).with_remedy(
+            "what happened is in the server's error log; bring the target in step with the tables, \
+             and set the position behind it with `rowtide position set`",
+        )
+    }
+
+    fn gtid(&mut self, header: &Header, event: GtidEvent) -> Result<()> {
+        let commit_us = event.original_commit_us.or(event.commit_us);
+        let commit_us = commit_us.and_then(|us| i64::try_from(us).ok());
+        let name = event.gtid.map_or(Name::Place, Name::Mysql);
+        self.begin(Begin {
+            name,
+            commit_us: commit_us.unwrap_or_else(|| micros(header.timestamp)),
+            is_direct: !event.may_have_statements,
+        })?;
+        self.is_block = false;
+        Ok(())
+    }
+
+    fn mariadb_gtid(&mut self, header: &Header, body: &[u8]) -> Result<()> {
+        let event = self.parsed(MariadbGtidEvent::parse(body, header.server_id))?;
+        self.begin(Begin {
+            name: Name::Mariadb(event.gtid),
+            commit_us: micros(header.timestamp),
+            // A crash may leave a beginning in the log.
+            is_direct: false,
+        })?;
+        self.is_block = !event.is_standalone && event.xa != Some(MariadbXa::Completes);
+        Ok(())
+    }
+
+    fn begin(&mut self, begin: Begin) -> Result<()> {
+        self.torn()?;
+        self.tables.end_statement();
+        let start = self.place.clone();
+        let what = self.progress.begin(begin, start);
+        what.map_err(|what| self.not_understood(what))?;
+        self.mark = Some(Mark {
+            batch: self.number,
+            entries: self.batch.entries.len(),
+            cells: self.batch.cells.len(),
+            bytes: self.batch.bytes.len(),
+        });
+        Ok(())
+    }
+
+    /// The open transaction took effect.
+    fn committed(&mut self) -> Result<Option<Step>> {
+        if let Some(held) = self.store.take_open() {
+            return self.begin_replay(held);
+        }
+        self.finish()?;
+        Ok(None)
+    }
+
+    /// The open transaction is done with.
+    fn finish(&mut self) -> Result<()> {
+        self.tables.end_statement();
+        self.store.drop_open();
+        self.is_block = false;
+        self.mark = None;
+        let end = self.end.clone();
+        self.progress.end(end).map_err(|what| self.not_understood(what))
+    }
+
+    /// The open transaction's changes belong to an XA transaction.
+    fn prepared(&mut self, body: &[u8]) -> Result<Option<Step>> {
+        let XaPrepare { is_one_phase, xid } = self.parsed(XaPrepare::parse(body))?;
+        if is_one_phase {
+            return self.committed();
+        }
+        let xid = xid.to_string();
+        if !self.progress.is_passed() || self.progress.is_pending() {
+            self.progress.prepare(xid.clone());
+            self.store.keep(xid, &self.place.file);
+        }
+        self.finish()?;
+        Ok(None)
+    }
+
+    /// Takes in an event between the beginning and the end of a transaction.
+    fn in_transaction(&mut self, header: &Header, body: &[u8]) -> Result<Option<Step>> {
+        if !self.progress.is_open() {
+            return Err(self.not_understood("a change stands outside a transaction"));
+        }
+        let is_left_out = self.progress.is_passed() && !self.progress.is_pending();
+        if is_left_out {
+            return Ok(None);
+        }
+        if self.progress.is_direct() {
+            return self.change_event(header.kind, body, self.place.pos);
+        }
+        self.store.hold(header.kind, self.place.pos, body);
+        Ok(None)
+    }
+
+    /// Takes the batch, with the position after it, and goes on in `next`, an empty one.
+    ///
+    /// # Errors
+    /// As [`MyPosition::to_position`].
+    pub(crate) fn take(&mut self, next: Batch) -> Result<Batch> {
+        let mut batch = std::mem::replace(&mut self.batch, next);
+        self.batch.received_ts_us = batch.received_ts_us;
+        batch.resume = Some(self.position().to_position()?);
+        self.number += 1;
+        self.tables.new_batch();
+        self.progress.new_batch();
+        Ok(batch)
+    }
+
+    /// The position after what was taken in.
+    pub(crate) fn position(&self) -> MyPosition {
+        self.progress.position()
+    }
+
+    /// A batch of progress alone. Only where the batch at hand holds no entries.
+    ///
+    /// # Errors
+    /// As [`MyPosition::to_position`].
+    pub(crate) fn progress_batch(&self) -> Result<Batch> {
+        Ok(Batch {
+            resume: Some(self.position().to_position()?),
+            received_ts_us: self.batch.received_ts_us,
+            ..Batch::default()
+        })
+    }
+
+    /// Whether a table's version is the one that was described last.
+    pub(crate) fn is_in_force(&self, table: &Arc<Table>) -> bool {
+        let newest = self.tables.newest(&table.schema, &table.name);
+        newest.is_some_and(|newest| Arc::ptr_eq(newest, table))
+    }
+}
+
+/// Seconds as microseconds.
+fn micros(seconds: u32) -> i64 {
+    i64::from(seconds) * 1_000_000
+}

@@ -1,0 +1,409 @@
+//! Tables and rows: TABLE_MAP and row events become entries and cells.
+
+use std::sync::Arc;
+
+use rowtide_sdk::{
+    Cell, Change, Entry, Error, Image, ImageKind, JsonWriter, Op, Origin, Poisoned, Result, Span,
+    Table,
+};
+
+use super::held::Replay;
+use super::{Assembler, Step};
+use crate::binlog::event::kind;
+use crate::binlog::rows::{Images, Rows, RowsKind, Value};
+use crate::binlog::table_map::TableMap;
+use crate::charset::Charset;
+use crate::codes;
+use crate::decode::json;
+use crate::statement::tags::Tags;
+use crate::statement::{Dialect, Session};
+
+/// The number in row events that only end a statement.
+const NO_TABLE: u64 = 0xff_ffff;
+
+/// What an image of a row turned out to hold.
+#[derive(Debug, Clone, Copy, Default)]
+struct Found {
+    /// Bytes of its values.
+    bytes: usize,
+    /// Columns that it lacks.
+    absent: usize,
+}
+
+impl Assembler {
+    /// Takes in an event of a transaction whose changes may be handed over.
+    pub(super) fn change_event(
+        &mut self,
+        event: u8,
+        body: &[u8],
+        pos: u64,
+    ) -> Result<Option<Step>> {
+        match event {
+            kind::TABLE_MAP => self.table_map(body),
+            kind::ROWS_QUERY => {
+                // A length that does not count beyond 255 stands before it.
+                self.comment(body.get(1..).unwrap_or_default());
+                Ok(None)
+            }
+            kind::MARIADB_ANNOTATE_ROWS => {
+                self.comment(body);
+                Ok(None)
+            }
+            _ => self.rows(event, body, pos).map(|()| None),
+        }
+    }
+
+    /// What a statement's comment says is put on the changes behind it.
+    fn comment(&mut self, statement: &[u8]) {
+        let dialect = if self.is_mariadb { Dialect::Mariadb } else { Dialect::Mysql };
+        let charset = Some(Charset::Utf8mb4);
+        let session = Session { dialect, sql_mode: 0, charset, database: "" };
+        let Some(tags) = Tags::of(statement, &session) else {
+            self.progress.note("", &[]);
+            return;
+        };
+        let mut annotation = JsonWriter::default();
+        for (key, value) in tags.iter().filter(|(key, _)| *key != "traceparent") {
+            annotation.byte(if annotation.is_empty() { b'{' } else { b',' });
+            annotation.string(key);
+            annotation.byte(b':');
+            annotation.string(value);
+        }
+        if !annotation.is_empty() {
+            annotation.byte(b'}');
+        }
+        self.progress.note(tags.traceparent().unwrap_or_default(), annotation.as_bytes());
+    }
+
+    fn table_map(&mut self, body: &[u8]) -> Result<Option<Step>> {
+        let is_known = self.tables.map(body);
+        if self.parsed(is_known)? {
+            return Ok(None);
+        }
+        let map = match TableMap::parse(body) {
+            Ok(map) => map,
+            Err(error) => return self.unreadable_map(body, error).map(|()| None),
+        };
+        if !(self.filter)(&map.schema, &map.name) {
+            self.tables.learn(body, map, None);
+            return Ok(None);
+        }
+        body.clone_into(&mut self.describing);
+        Ok(Some(Step::Describe(Box::new(map))))
+    }
+
+    /// A TABLE_MAP that cannot be read matters where its table is captured.
+    fn unreadable_map(&mut self, body: &[u8], error: crate::binlog::ParseError) -> Result<()> {
+        let Some((schema, name)) = TableMap::name(body) else {
+            return Err(self.not_understood(error));
+        };
+        if (self.filter)(&schema, &name) {
+            return Err(self.not_understood(format_args!("{error}, table {schema}.{name}")));
+        }
+        let map = self.parsed(TableMap::id(body)).map(|table_id| TableMap {
+            table_id,
+            schema,
+            name,
+            columns: Vec::new(),
+            primary_key: None,
+        })?;
+        self.tables.learn(body, map, None);
+        Ok(())
+    }
+
+    /// Keeps the table made of a [`Step::Describe`].
+    pub(crate) fn learn(&mut self, map: TableMap, table: Arc<Table>) {
+        let body = std::mem::take(&mut self.describing);
+        self.tables.learn(&body, map, Some(table));
+    }
+
+    /// The version in force of a table, as far as one was described.
+    pub(crate) fn newest(&self, schema: &str, name: &str) -> Option<&Arc<Table>> {
+        self.tables.newest(schema, name)
+    }
+
+    /// The table of a row event, by its number in the cache; `None` where it is not captured.
+    fn captured(&self, rows: &Rows<'_>) -> Result<Option<usize>> {
+        let Some(known) = self.tables.find(rows.table_id) else {
+            if rows.table_id == NO_TABLE {
+                return Ok(None);
+            }
+            return Err(self.not_understood("a change of a table that was not described"));
+        };
+        let is_captured = self.tables.get(known).is_some_and(|known| known.table.is_some());
+        Ok(is_captured.then_some(known))
+    }
+
+    fn rows(&mut self, event: u8, body: &[u8], pos: u64) -> Result<()> {
+        let rows = self.parsed(Rows::parse(event, body))?;
+        if let Some(known) = self.captured(&rows)? {
+            self.images(&rows, known, body, pos)?;
+        }
+        if rows.ends_statement {
+            self.tables.end_statement();
+        }
+        Ok(())
+    }
+
+    /// Hands the images of a row event over.
+    fn images(&mut self, rows: &Rows<'_>, known: usize, body: &[u8], pos: u64) -> Result<()> {
+        let mut images = rows.images();
+        let base = self.batch.bytes.len();
+        self.batch.bytes.extend_from_slice(body.get(images.head_len(body)..).unwrap_or_default());
+        let mut is_due = false;
+        while images.has_more() {
+            let (index, due) =
+                self.progress.count_change().map_err(|what| self.not_understood(what))?;
+            let first = self.batch.cells.len();
+            let change = self.change(rows.kind, known, index, pos)?;
+            let change = self.row(&mut images, known, base, change)?;
+            if due {
+                self.batch.entries.push(change);
+                is_due = true;
+            } else {
+                self.batch.cells.truncate(first);
+            }
+        }
+        if !is_due {
+            // All of it was handed over in an earlier session.
+            self.batch.bytes.truncate(base);
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, rows: RowsKind, known: usize, index: u64, pos: u64) -> Result<Change> {
+        let op = match rows {
+            RowsKind::Write => Op::Create,
+            RowsKind::Update | RowsKind::PartialUpdate => Op::Update,
+            RowsKind::Delete => Op::Delete,
+        };
+        let tx = self.progress.transaction(&mut self.batch.txs, &mut self.batch.text);
+        let tx = tx.map_err(|what| self.not_understood(what))?;
+        let table = self.tables.slot(known, &mut self.batch.tables);
+        let table = table.ok_or_else(|| self.not_understood("too many tables in a batch"))?;
+        Ok(Change { op, table, tx, offset: pos, index, part: None, before: None, after: None })
+    }
+
+    /// Reads a row's image or pair of images.
+    fn row(
+        &mut self,
+        images: &mut Images<'_>,
+        known: usize,
+        base: usize,
+        change: Change,
+    ) -> Result<Entry> {
+        let mut change = change;
+        let mut bytes = 0;
+        if change.op != Op::Create {
+            let (image, found) = self.image(images, known, base, None)?;
+            let kind = if found.absent > 0 { ImageKind::Key } else { ImageKind::Row };
+            change.before = Some(Image { kind, ..image });
+            bytes += found.bytes;
+        }
+        if change.op != Op::Delete {
+            let (image, found) = self.image(images, known, base, change.before)?;
+            if found.absent > 0 && change.op == Op::Create {
+                return Ok(self.incomplete(change));
+            }
+            change.after = Some(image);
+            bytes += found.bytes;
+        }
+        if bytes > self.limits.max_event {
+            return Ok(self.too_large(change, bytes));
+        }
+        Ok(Entry::Change(change))
+    }
+
+    /// Reads one image; `before` is the one before it of a pair.
+    fn image(
+        &mut self,
+        images: &mut Images<'_>,
+        known: usize,
+        base: usize,
+        before: Option<Image>,
+    ) -> Result<(Image, Found)> {
+        let first = self.batch.cells.len();
+        let first_cell = u32::try_from(first);
+        let first_cell = first_cell.map_err(|_| self.not_understood("too many cells"))?;
+        let Some(table) = self.tables.get(known) else {
+            return Err(self.not_understood("a change of a table that was not described"));
+        };
+        let cells = &mut self.batch.cells;
+        let (mut found, mut diffs) = (Found::default(), Vec::new());
+        let lacking = if before.is_some() { Cell::Unchanged } else { Cell::Absent };
+        let read = images.next_image(&table.map, |value, end| {
+            let cell = match value {
+                Value::Absent => {
+                    found.absent += 1;
+                    lacking
+                }
+                Value::Null => Cell::Null,
+                Value::Bytes(bytes) => {
+                    found.bytes += bytes.len();
+                    let start = base.saturating_add(end).saturating_sub(bytes.len());
+                    // Batches end far below 2^32 bytes.
+                    let span = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+                    Cell::Value(Span { start: span(start), len: span(bytes.len()) })
+                }
+                Value::JsonDiff(bytes) => {
+                    diffs.push((cells.len().saturating_sub(first), bytes));
+                    Cell::Null
+                }
+            };
+            cells.push(cell);
+        });
+        self.parsed(read)?;
+        for (column, diff) in diffs {
+            self.apply(first, column, diff, before)?;
+        }
+        Ok((Image { first_cell, kind: ImageKind::Row }, found))
+    }
+
+    /// Puts a JSON value together that came as changes to the one before.
+    fn apply(
+        &mut self,
+        first: usize,
+        column: usize,
+        diff: &[u8],
+        before: Option<Image>,
+    ) -> Result<()> {
+        let old = before.and_then(|image| usize::try_from(image.first_cell).ok());
+        let old = old.and_then(|at| self.batch.cells.get(at.saturating_add(column)).copied());
+        let Some(Cell::Value(span)) = old else {
+            return Err(self.not_understood("changes to a JSON value that is not in the log"));
+        };
+        let old = span.of(&self.batch.bytes).to_vec();
+        let start = self.batch.bytes.len();
+        let made = json::updated(&old, diff, &mut self.batch.bytes);
+        made.map_err(|error| self.not_understood(error))?;
+        let len = self.batch.bytes.len().saturating_sub(start);
+        let span = u32::try_from(start).ok().zip(u32::try_from(len).ok());
+        let (start, len) = span.ok_or_else(|| self.not_understood("too many bytes"))?;
+        if let Some(cell) = self.batch.cells.get_mut(first.saturating_add(column)) {
+            *cell = Cell::Value(Span { start, len });
+        }
+        Ok(())
+    }
+
+    fn too_large(&self, change: Change, bytes: usize) -> Entry {
+        let reason = format!(
+            "the change is {bytes} bytes in the log, above max_event ({} bytes)",
+            self.limits.max_event
+        );
+        poisoned(change, codes::EVENT_TOO_LARGE, reason, TOO_LARGE_REMEDY)
+    }
+
+    fn incomplete(&self, change: Change) -> Entry {
+        let reason = "the log does not hold every column of a new row, and what the others are the \
+             server alone knows"
+            .to_owned();
+        let remedy = "set binlog_row_image=FULL on the server, also in sessions that set another; this row is \
+             read from the table by its key";
+        poisoned(change, codes::ROW_INCOMPLETE, reason, remedy)
+    }
+
+    /// A row event above the limit, of which only the beginning is there: the server puts one row into
+    /// an event that is larger than `binlog_row_event_max_size`.
+    ///
+    /// # Errors
+    /// As [`Assembler::event`].
+    pub(crate) fn oversized(&mut self, head: &[u8], size: u64) -> Result<Step> {
+        let header = self.parsed(crate::binlog::event::Header::parse(head))?;
+        self.advance(&header);
+        let body = head.get(crate::binlog::event::HEADER..).unwrap_or_default();
+        let Ok(rows) = Rows::parse(header.kind, body) else {
+            let what = format!("an event of type {} with {size} bytes", header.kind);
+            return Err(self.not_understood(what));
+        };
+        if self.progress.is_passed() {
+            return Ok(Step::More);
+        }
+        if let Some(known) = self.captured(&rows)? {
+            if !self.progress.is_direct() {
+                let message = "a change above max_event in a transaction that may be rolled back in part, or of an XA transaction";
+                return Err(Error::fatal(Origin::Source, codes::EVENT_TOO_LARGE, message)
+                    .with_remedy(TOO_LARGE_REMEDY));
+            }
+            let (index, due) =
+                self.progress.count_change().map_err(|what| self.not_understood(what))?;
+            let change = self.change(rows.kind, known, index, self.place.pos)?;
+            if due {
+                let bytes = usize::try_from(size).unwrap_or(usize::MAX);
+                let entry = self.too_large(change, bytes);
+                self.batch.entries.push(entry);
+            }
+        }
+        if rows.ends_statement {
+            self.tables.end_statement();
+        }
+        Ok(self.next())
+    }
+
+    /// A held row event that was rolled back: the captured table of which it is not known yet whether
+    /// its changes stay all the same.
+    pub(super) fn unsettled(
+        &self,
+        event: u8,
+        body: &[u8],
+        replay: &Replay,
+    ) -> Result<Option<(String, String)>> {
+        let Some((schema, name)) = self.captured_name(event, body)? else { return Ok(None) };
+        let is_known = replay.stays(&schema, &name).is_some();
+        Ok((!is_known).then_some((schema, name)))
+    }
+
+    /// Whether a held event that was rolled back is taken in all the same.
+    pub(super) fn is_kept(&self, event: u8, body: &[u8], replay: &Replay) -> Result<bool> {
+        let name = self.captured_name(event, body)?;
+        Ok(name.is_none_or(|(schema, name)| replay.stays(&schema, &name) == Some(true)))
+    }
+
+    /// The captured table that a row event changes.
+    fn captured_name(&self, event: u8, body: &[u8]) -> Result<Option<(String, String)>> {
+        let Ok(rows) = Rows::parse(event, body) else { return Ok(None) };
+        let known = self.captured(&rows)?.and_then(|known| self.tables.get(known));
+        Ok(known.map(|known| (known.map.schema.clone(), known.map.name.clone())))
+    }
+
+    /// A captured table was emptied.
+    pub(super) fn truncated(&mut self, table: &Arc<Table>) -> Result<()> {
+        let (index, due) =
+            self.progress.count_change().map_err(|what| self.not_understood(what))?;
+        if !due {
+            return Ok(());
+        }
+        let tx = self.progress.transaction(&mut self.batch.txs, &mut self.batch.text);
+        let tx = tx.map_err(|what| self.not_understood(what))?;
+        let tables = &mut self.batch.tables;
+        let at = tables.iter().position(|known| Arc::ptr_eq(known, table));
+        let at = at.unwrap_or_else(|| {
+            tables.push(Arc::clone(table));
+            tables.len().saturating_sub(1)
+        });
+        let at = u32::try_from(at).map_err(|_| self.not_understood("too many tables"))?;
+        self.batch.entries.push(Entry::Change(Change {
+            op: Op::Truncate,
+            table: at,
+            tx,
+            offset: self.place.pos,
+            index,
+            part: None,
+            before: None,
+            after: None,
+        }));
+        Ok(())
+    }
+}
+
+const TOO_LARGE_REMEDY: &str = "raise `max_event`, which lets this change pass too; first the sink's own limits: \
+     existing Kafka topics refuse larger records until their max.message.bytes is raised (RT3007)";
+
+fn poisoned(
+    change: Change,
+    code: rowtide_sdk::Code,
+    reason: String,
+    remedy: &'static str,
+) -> Entry {
+    let change = Change { before: None, after: None, ..change };
+    Entry::Poisoned(Box::new(Poisoned { change, code, reason, remedy }))
+}

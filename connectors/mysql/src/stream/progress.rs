@@ -1,0 +1,367 @@
+//! Where in the sequence of transactions the stream stands, and what a resumed stream leaves out.
+
+use std::cmp::Ordering;
+
+use rowtide_sdk::{Span, Tx};
+
+use crate::gtid::mariadb::{self, GtidPosition};
+use crate::gtid::mysql::{Gtid, GtidSet};
+use crate::position::{History, InTx, MyPosition, Pending, place_id};
+
+/// An offset in a file of the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) file: String,
+    pub(crate) pos: u64,
+}
+
+impl Place {
+    /// The order of places. Files are numbered, with six digits or more.
+    fn compare(&self, other: &Self) -> Ordering {
+        let number = |file: &str| {
+            let digits = file.rsplit('.').next().unwrap_or_default();
+            digits.parse::<u64>().unwrap_or_default()
+        };
+        number(&self.file).cmp(&number(&other.file)).then(self.pos.cmp(&other.pos))
+    }
+}
+
+/// The transactions that were passed, by what names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Passed {
+    /// By their places alone.
+    Files,
+    /// By MySQL's GTIDs.
+    Mysql(GtidSet),
+    /// By MariaDB's GTIDs.
+    Mariadb(GtidPosition),
+}
+
+/// What names a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Name {
+    /// The place where it starts.
+    Place,
+    /// A GTID of MySQL.
+    Mysql(Gtid),
+    /// A GTID of MariaDB.
+    Mariadb(mariadb::Gtid),
+}
+
+/// How a transaction begins.
+#[derive(Debug, Clone)]
+pub(crate) struct Begin {
+    pub(crate) name: Name,
+    /// When it committed, in microseconds since 1970.
+    pub(crate) commit_us: i64,
+    /// Whether its changes may be handed over before its end: whatever is in the log took effect.
+    pub(crate) is_direct: bool,
+}
+
+/// The place in the order of transactions: what is complete, and the open transaction.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    place: Place,
+    passed: Passed,
+    /// Transactions that begin before this were handed over in an earlier session.
+    skip_below: Option<Place>,
+    partial: Option<InTx>,
+    pending: Vec<Pending>,
+    history: History,
+    shape: String,
+    open: Option<Open>,
+    /// Whether the stream has come to a file.
+    has_file: bool,
+    /// Grows with each transaction that ends.
+    version: u64,
+}
+
+/// A transaction between its beginning and its end.
+#[derive(Debug)]
+struct Open {
+    begin: Begin,
+    id: String,
+    start: Place,
+    /// The file that its changes stand in.
+    log: String,
+    /// How many raw changes came so far.
+    next_index: u64,
+    /// Raw changes below this index were handed over in an earlier session.
+    skip: u64,
+    /// The transaction's index in the batch at hand.
+    slot: Option<u32>,
+    traceparent: String,
+    annotation: Vec<u8>,
+}
+
+/// What the log did that is not allowed in it.
+pub(crate) type Misplaced = &'static str;
+
+impl Progress {
+    /// Stands where a position says.
+    pub(crate) fn new(position: MyPosition, passed: Passed) -> Self {
+        let place = Place { file: position.file, pos: position.pos };
+        Self {
+            skip_below: (passed == Passed::Files || !position.pending.is_empty())
+                .then(|| place.clone()),
+            place,
+            passed,
+            partial: position.in_tx,
+            pending: position.pending,
+            history: position.history,
+            shape: position.shape,
+            open: None,
+            has_file: false,
+            version: 0,
+        }
+    }
+
+    /// A transaction begins, at the place where the stream stands.
+    pub(crate) fn begin(&mut self, begin: Begin, start: Place) -> Result<(), Misplaced> {
+        if self.open.is_some() {
+            return Err("a transaction begins inside another");
+        }
+        let id = match &begin.name {
+            Name::Place => place_id(&start.file, start.pos),
+            Name::Mysql(gtid) => gtid.to_string(),
+            Name::Mariadb(gtid) => gtid.to_string(),
+        };
+        let was_passed = match (&self.passed, &begin.name) {
+            (Passed::Mysql(set), Name::Mysql(gtid)) => set.holds(gtid),
+            (Passed::Mariadb(position), Name::Mariadb(gtid)) => position.holds(*gtid),
+            _ => self
+                .skip_below
+                .as_ref()
+                .is_some_and(|below| start.compare(below) == Ordering::Less),
+        };
+        let skip = match &self.partial {
+            Some(partial) if partial.id == id => partial.next_index,
+            _ if was_passed => u64::MAX,
+            _ => 0,
+        };
+        self.open = Some(Open {
+            begin,
+            id,
+            log: start.file.clone(),
+            start,
+            next_index: 0,
+            skip,
+            slot: None,
+            traceparent: String::new(),
+            annotation: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// Whether a transaction is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Whether the open transaction was handed over whole in an earlier session.
+    pub(crate) fn is_passed(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.skip == u64::MAX)
+    }
+
+    /// Whether the open transaction's changes may be handed over before its end.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.begin.is_direct)
+    }
+
+    /// The open transaction's changes wait for its end from here on.
+    pub(crate) fn hold(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.begin.is_direct = false;
+        }
+    }
+
+    /// The open transaction's changes stand in another file than its beginning.
+    pub(crate) fn set_log(&mut self, log: &str) {
+        if let Some(open) = &mut self.open {
+            log.clone_into(&mut open.log);
+            open.slot = None;
+        }
+    }
+
+    /// What names the open transaction.
+    pub(crate) fn id(&self) -> &str {
+        self.open.as_ref().map_or("", |open| open.id.as_str())
+    }
+
+    /// Whether any of the open transaction's changes was counted.
+    pub(crate) fn has_counted(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.next_index > 0)
+    }
+
+    /// The changes of the open transaction from here on belong to a trace or carry a note; an empty
+    /// one stands for none.
+    pub(crate) fn note(&mut self, traceparent: &str, annotation: &[u8]) {
+        if let Some(open) = &mut self.open
+            && (open.traceparent != traceparent || open.annotation != annotation)
+        {
+            traceparent.clone_into(&mut open.traceparent);
+            annotation.clone_into(&mut open.annotation);
+            open.slot = None;
+        }
+    }
+
+    /// Counts one raw change: its index, and whether it is to be handed over.
+    #[inline]
+    pub(crate) fn count_change(&mut self) -> Result<(u64, bool), Misplaced> {
+        let open = self.open.as_mut().ok_or("a change stands outside a transaction")?;
+        let index = open.next_index;
+        open.next_index += 1;
+        Ok((index, index >= open.skip))
+    }
+
+    /// The index in `txs` of the open transaction, rendered there on first use in a batch.
+    pub(crate) fn transaction(
+        &mut self,
+        txs: &mut Vec<Tx>,
+        text: &mut Vec<u8>,
+    ) -> Result<u32, Misplaced> {
+        let open = self.open.as_mut().ok_or("a change stands outside a transaction")?;
+        if let Some(slot) = open.slot {
+            return Ok(slot);
+        }
+        let mut span = |bytes: &[u8]| {
+            let start = u32::try_from(text.len()).ok()?;
+            text.extend_from_slice(bytes);
+            Some(Span { start, len: u32::try_from(bytes.len()).ok()? })
+        };
+        let mut render = || {
+            let id = span(open.id.as_bytes())?;
+            Some(Tx {
+                id,
+                commit: id,
+                log: span(open.log.as_bytes())?,
+                commit_ts_us: open.begin.commit_us,
+                origin: Span::default(),
+                traceparent: span(open.traceparent.as_bytes())?,
+                annotation: span(&open.annotation)?,
+            })
+        };
+        let slot = u32::try_from(txs.len()).map_err(|_| "too many transactions in a batch")?;
+        txs.push(render().ok_or("too much text in a batch")?);
+        open.slot = Some(slot);
+        Ok(slot)
+    }
+
+    /// A new batch: no transaction stands in it yet.
+    pub(crate) fn new_batch(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.slot = None;
+        }
+    }
+
+    /// The open transaction ends, at `end` in the log.
+    pub(crate) fn end(&mut self, end: Place) -> Result<(), Misplaced> {
+        let open = self.open.take().ok_or("a transaction ends that did not begin")?;
+        match (&mut self.passed, open.begin.name) {
+            (Passed::Mysql(set), Name::Mysql(gtid)) => set.insert(&gtid),
+            (Passed::Mariadb(position), Name::Mariadb(gtid)) if !position.holds(gtid) => {
+                position.pass(gtid);
+            }
+            _ => {}
+        }
+        let is_partial = self.partial.as_ref().is_some_and(|partial| partial.id == open.id);
+        if is_partial || open.skip == 0 {
+            self.partial = None;
+        }
+        self.pass(end);
+        Ok(())
+    }
+
+    /// The open transaction has no end in the log: as if it had not begun.
+    pub(crate) fn drop_open(&mut self) {
+        self.open = None;
+    }
+
+    /// Outside a transaction, the log was read up to here.
+    pub(crate) fn pass(&mut self, place: Place) {
+        let is_behind =
+            self.skip_below.as_ref().is_some_and(|below| place.compare(below) == Ordering::Less);
+        if self.open.is_none() && !is_behind {
+            self.skip_below = None;
+            self.place = place;
+            self.version += 1;
+        }
+    }
+
+    /// A file begins, which was made at this time. Gives the time that the position knows for the first
+    /// file, where that is another and places are all that names transactions.
+    pub(crate) fn file_created(&mut self, created: u32) -> Option<u32> {
+        let known = std::mem::replace(&mut self.history.created, created);
+        let is_first = !std::mem::replace(&mut self.has_file, true);
+        let is_other = known != 0 && known != created;
+        (is_first && is_other && self.passed == Passed::Files).then_some(known)
+    }
+
+    /// The XA transaction `xid` is prepared by the open transaction.
+    pub(crate) fn prepare(&mut self, xid: String) {
+        let Some(open) = &self.open else { return };
+        if self.pending.iter().any(|pending| pending.id == open.id) {
+            return;
+        }
+        let after = match (&self.passed, &open.begin.name) {
+            (Passed::Mariadb(position), Name::Mariadb(gtid)) => {
+                position.last(gtid.domain).map(|last| last.to_string())
+            }
+            _ => None,
+        };
+        self.pending.push(Pending {
+            xid,
+            id: open.id.clone(),
+            file: open.start.file.clone(),
+            pos: open.start.pos,
+            after,
+        });
+    }
+
+    /// Whether the open transaction is a prepared one that an earlier session knew of.
+    pub(crate) fn is_pending(&self) -> bool {
+        let id = self.open.as_ref().map(|open| &open.id);
+        self.pending.iter().any(|pending| Some(&pending.id) == id)
+    }
+
+    /// A prepared transaction ended; whether it was known.
+    pub(crate) fn complete(&mut self, xid: &str) -> bool {
+        let before = self.pending.len();
+        self.pending.retain(|pending| pending.xid != xid);
+        self.pending.len() < before
+    }
+
+    /// A number that grows whenever the position does.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The last whole transaction's end.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The position to resume from.
+    pub(crate) fn position(&self) -> MyPosition {
+        let in_tx = match &self.open {
+            Some(open) if open.skip != u64::MAX && open.next_index > 0 => {
+                let next_index = open.next_index.max(open.skip);
+                Some(InTx { id: open.id.clone(), next_index })
+            }
+            _ => self.partial.clone(),
+        };
+        MyPosition {
+            file: self.place.file.clone(),
+            pos: self.place.pos,
+            gtids: match &self.passed {
+                Passed::Files => None,
+                Passed::Mysql(set) => Some(set.to_string()),
+                Passed::Mariadb(position) => Some(position.to_string()),
+            },
+            in_tx,
+            pending: self.pending.clone(),
+            history: self.history.clone(),
+            shape: self.shape.clone(),
+        }
+    }
+}
