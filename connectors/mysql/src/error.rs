@@ -160,9 +160,7 @@ pub(crate) fn from_sql(error: mysql_async::Error, doing: &str) -> Error {
             let mysql_async::ServerError { code, message, state } = refused;
             ServerError { number: code, sqlstate: state, message }.into_error(doing)
         }
-        mysql_async::Error::Io(error) => {
-            lost(doing, std::io::Error::other(error))
-        }
+        mysql_async::Error::Io(error) => lost(doing, std::io::Error::other(error)),
         // Parts of the server's answer may stand in it.
         mysql_async::Error::Driver(mysql_async::DriverError::ConnectionClosed) => {
             lost(doing, std::io::ErrorKind::UnexpectedEof.into())

@@ -162,7 +162,11 @@ fn problem(code: Code, message: impl Into<String>, remedy: &str) -> Finding {
 fn parse(url: &str, folder: &Path, problems: &mut Vec<Finding>) -> Option<ConnectOptions> {
     let rest = url.strip_prefix("mysql://").or_else(|| url.strip_prefix("mariadb://"));
     let Some(rest) = rest else {
-        problems.push(problem(codes::URL, "`url` does not start with mysql:// or mariadb://", FORM));
+        problems.push(problem(
+            codes::URL,
+            "`url` does not start with mysql:// or mariadb://",
+            FORM,
+        ));
         return None;
     };
     if rest.contains('#') {
@@ -328,9 +332,8 @@ fn finish(parts: Parts, problems: &mut Vec<Finding>) -> Option<ConnectOptions> {
     check_tls(mode, parts.ca.is_some(), client.is_some(), parts.socket.is_some(), problems);
     let targets = match parts.socket {
         Some(socket) => {
-            let is_here = |target: &Target| {
-                matches!(target, Target::Tcp { host, .. } if host == "localhost")
-            };
+            let is_here =
+                |target: &Target| matches!(target, Target::Tcp { host, .. } if host == "localhost");
             if !parts.targets.iter().all(is_here) {
                 let message = "`url` names a host and a socket";
                 problems.push(problem(codes::SEVERAL_HOSTS, message, "leave one of them out"));

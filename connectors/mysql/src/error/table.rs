@@ -118,10 +118,7 @@ const RULES: &[Rule] = &[
     by_number(&[1049], fatal(codes::DATABASE, "check the database's name in `url`")),
     by_number(&[1040, 1203, 1226], TOO_MANY),
     // What passes.
-    by_number(
-        &[1037, 1038, 1041, 1042, 1053, 1077, 1079, 1135, 3032, 3168],
-        UNAVAILABLE,
-    ),
+    by_number(&[1037, 1038, 1041, 1042, 1053, 1077, 1079, 1135, 3032, 3168], UNAVAILABLE),
     by_number(&[1205, 1213, 1969, 3024], UNAVAILABLE),
     by_number(&[1080, 1152, 1158, 1159, 1160, 1161, 1184, 4031], LOST),
     by_number(&[1317, 1927, 3169], KILLED),
@@ -145,7 +142,12 @@ const RULES: &[Rule] = &[
         PURGED,
     ),
     by_words(
-        &["more GTIDs than", "requested to start from GTID", "slave has diverged", "probably diverged"],
+        &[
+            "more GTIDs than",
+            "requested to start from GTID",
+            "slave has diverged",
+            "probably diverged",
+        ],
         DIVERGED,
     ),
     by_words(
@@ -165,9 +167,15 @@ const RULES: &[Rule] = &[
              the same",
         ),
     ),
-    by_words(&["impossible position", "to start replication from position", "bogus data"], POSITION),
+    by_words(
+        &["impossible position", "to start replication from position", "bogus data"],
+        POSITION,
+    ),
     by_words(&["emory", "my_malloc"], UNAVAILABLE),
-    by_words(&["truncated in the middle", "I/O error", "crc check", "index file", "log event"], UNREADABLE),
+    by_words(
+        &["truncated in the middle", "I/O error", "crc check", "index file", "log event"],
+        UNREADABLE,
+    ),
     by_number(&[1945, 1955], DIVERGED),
     // No server of theirs answers so.
     by_number(

@@ -29,10 +29,7 @@ fn one_number_for_many_things_is_told_apart_by_its_text() {
         ("Client requested source to start replication from position > file size", "RT2621"),
         ("Client requested master to start replication from impossible position", "RT2621"),
         ("bogus data in log event; the first event 'binlog.000002' at 5", "RT2621"),
-        (
-            "Replica has more GTIDs than the source has, using the source's SERVER_UUID.",
-            "RT2622",
-        ),
+        ("Replica has more GTIDs than the source has, using the source's SERVER_UUID.", "RT2622"),
         (
             "The replication sender thread cannot start in AUTO_POSITION mode: this server has \
              GTID_MODE = OFF instead of ON.",

@@ -87,9 +87,7 @@ async fn places(
         return vec![options.at(target, options.address)];
     };
     match rowtide_net::resolve(host, *port, options.connect_timeout).await {
-        Ok(found) => {
-            found.into_iter().map(|address| options.at(target, Some(address))).collect()
-        }
+        Ok(found) => found.into_iter().map(|address| options.at(target, Some(address))).collect(),
         Err(error) => {
             failures.push(unreachable(&options.at(target, None), error));
             Vec::new()
@@ -109,9 +107,10 @@ fn no_place(has_several: bool, mut failures: Vec<Error>) -> Error {
         }
     }
     let first = transient.or_else(|| failures.first());
-    let (class, code) = first.map_or((Class::Transient, crate::error::codes::UNREACHABLE), |error| {
-        (error.class(), error.code())
-    });
+    let (class, code) = first
+        .map_or((Class::Transient, crate::error::codes::UNREACHABLE), |error| {
+            (error.class(), error.code())
+        });
     let mut words: Vec<String> = failures.iter().map(Error::message_with_causes).collect();
     words.dedup();
     let message = format!("none of the servers can be used: {}", words.join("; "));

@@ -126,8 +126,11 @@ impl Session {
         }
         let has_tls = offered.contains(CapabilityFlags::CLIENT_SSL);
         if !has_tls && mode != SslMode::Preferred {
-            let message =
-                format!("ssl-mode={} asks for TLS, which {} does not offer", mode.name(), self.place);
+            let message = format!(
+                "ssl-mode={} asks for TLS, which {} does not offer",
+                mode.name(),
+                self.place
+            );
             return Err(Error::fatal(Origin::Source, codes::NO_TLS, message).with_remedy(
                 "give the server ssl_cert and ssl_key, or set ssl-mode=DISABLED in `url`",
             ));
@@ -204,8 +207,10 @@ impl Session {
         let doing = format!("logging in to {}", options.describe());
         let error = ServerError::parse(packet).into_error(&doing);
         if error.code() == codes::LOGIN && options.password.is_none() {
-            return Err(error.with_remedy("there is no password: set `password`, for example \
-                ${file:/run/secrets/mysql}, or check the user"));
+            return Err(error.with_remedy(
+                "there is no password: set `password`, for example \
+                ${file:/run/secrets/mysql}, or check the user",
+            ));
         }
         Err(error)
     }
@@ -290,9 +295,8 @@ impl Session {
         for _ in 0..columns {
             self.receive(doing).await?;
         }
-        let is_end = |packet: &[u8]| {
-            packet.first() == Some(&tag::EOF) && packet.len() < tag::EOF_BELOW
-        };
+        let is_end =
+            |packet: &[u8]| packet.first() == Some(&tag::EOF) && packet.len() < tag::EOF_BELOW;
         if !is_end(&self.receive(doing).await?) {
             return Err(unreadable());
         }

@@ -15,8 +15,7 @@ pub(super) async fn within<T>(
     connecting: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let seconds = options.connect_timeout.as_secs();
-    let late =
-        || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {seconds} s"));
+    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {seconds} s"));
     match timeout(options.connect_timeout, connecting).await {
         Ok(result) => result,
         Err(_) => Err(unreachable(options, late())),
