@@ -57,8 +57,9 @@ pub(crate) struct LogEnd {
 
 fn unexpected(what: &str) -> Error {
     let message = format!("the server's answer about {what} is not understood");
-    Error::fatal(Origin::Source, codes::SERVER_SETTING, message)
-        .with_remedy("check that `url` names a MySQL or MariaDB server itself; report it with its version")
+    Error::fatal(Origin::Source, codes::SERVER_SETTING, message).with_remedy(
+        "check that `url` names a MySQL or MariaDB server itself; report it with its version",
+    )
 }
 
 impl Server {
@@ -183,19 +184,17 @@ impl Server {
         let is_new = !self.is_mariadb() && self.numbers >= (8, 2, 0);
         let sql = if is_new { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
         let doing = "asking where the binlog ends";
-        let row: Option<Row> = conn.query_first(sql).await.map_err(|error| from_sql(error, doing))?;
+        let row: Option<Row> =
+            conn.query_first(sql).await.map_err(|error| from_sql(error, doing))?;
         let row = row.ok_or_else(|| unexpected("its binlog"))?;
         let file: String = row.get(0).ok_or_else(|| unexpected("its binlog's file"))?;
         let pos: u64 = row.get(1).ok_or_else(|| unexpected("its binlog's position"))?;
         let passed = if self.is_mariadb() {
             let sql = "SELECT BINLOG_GTID_POS(?, ?)";
-            let text: Option<Option<String>> = conn
-                .exec_first(sql, (&file, pos))
-                .await
-                .map_err(|error| from_sql(error, doing))?;
+            let text: Option<Option<String>> =
+                conn.exec_first(sql, (&file, pos)).await.map_err(|error| from_sql(error, doing))?;
             let text = text.flatten().ok_or_else(|| unexpected("BINLOG_GTID_POS"))?;
-            let position: GtidPosition =
-                text.parse().map_err(|_| unexpected("BINLOG_GTID_POS"))?;
+            let position: GtidPosition = text.parse().map_err(|_| unexpected("BINLOG_GTID_POS"))?;
             Passed::Mariadb(position)
         } else if self.has_gtids() {
             let text: String = row.get(4).ok_or_else(|| unexpected("its executed GTIDs"))?;

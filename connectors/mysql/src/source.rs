@@ -244,8 +244,9 @@ async fn save_first(cx: &mut SourceContext, position: &MyPosition) -> Result<()>
 
 fn unreadable(what: &str) -> Error {
     let message = format!("the saved position cannot be read: {what}");
-    Error::fatal(Origin::Source, codes::POSITION_UNREADABLE, message)
-        .with_remedy("choose another connector name, or set the position with `rowtide position set`")
+    Error::fatal(Origin::Source, codes::POSITION_UNREADABLE, message).with_remedy(
+        "choose another connector name, or set the position with `rowtide position set`",
+    )
 }
 
 /// Verifies that the server's log goes on from a saved position.
@@ -339,7 +340,8 @@ fn check_gtids(
 fn without_pending(passed: &GtidSet, position: &MyPosition) -> Result<GtidSet> {
     let mut set = passed.clone();
     for pending in &position.pending {
-        let one: GtidSet = pending.id.parse().map_err(|_| unreadable("an XA transaction's GTID"))?;
+        let one: GtidSet =
+            pending.id.parse().map_err(|_| unreadable("an XA transaction's GTID"))?;
         set.remove_all(&one);
     }
     Ok(set)
@@ -350,8 +352,8 @@ fn start(position: &MyPosition, passed: &Passed) -> Result<Start> {
     Ok(match passed {
         Passed::Files => {
             let first = position.pending.first();
-            let (file, pos) =
-                first.map_or((&position.file, position.pos), |pending| (&pending.file, pending.pos));
+            let (file, pos) = first
+                .map_or((&position.file, position.pos), |pending| (&pending.file, pending.pos));
             Start::File { name: file.clone(), position: pos }
         }
         Passed::Mysql(set) => Start::Gtids(without_pending(set, position)?),

@@ -103,11 +103,7 @@ impl Payload {
     ///
     /// # Errors
     /// Where the stream is damaged, ends early, or holds another length than it says.
-    pub fn next_event(
-        &mut self,
-        body: &[u8],
-        max: usize,
-    ) -> Parsed<Option<(Header, &[u8])>> {
+    pub fn next_event(&mut self, body: &[u8], max: usize) -> Parsed<Option<(Header, &[u8])>> {
         if !self.fill(body, super::event::HEADER)? {
             let is_whole = self.at == self.plain.len() && self.unpacked == self.stated;
             return if is_whole { Ok(None) } else { Err(MALFORMED) };

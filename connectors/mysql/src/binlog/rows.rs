@@ -136,7 +136,11 @@ impl<'a> Images<'a> {
     ///
     /// # Errors
     /// Where the table has another number of columns, or the image is malformed.
-    pub fn next_image(&mut self, table: &TableMap, mut push: impl FnMut(Value<'a>, usize)) -> Parsed<()> {
+    pub fn next_image(
+        &mut self,
+        table: &TableMap,
+        mut push: impl FnMut(Value<'a>, usize),
+    ) -> Parsed<()> {
         if table.columns.len() != self.rows.columns {
             return Err(MALFORMED);
         }

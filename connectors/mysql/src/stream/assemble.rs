@@ -15,11 +15,11 @@ use self::held::Replay;
 pub(crate) use self::held::{Fill, Store};
 use super::progress::{Begin, Name, Place, Progress};
 use super::tables::Tables;
+use crate::binlog::Parsed;
 use crate::binlog::compressed::{Payload, plain_kind, unpack};
 use crate::binlog::event::{Format, Header, kind};
 use crate::binlog::group::{self, GtidEvent, MariadbGtidEvent, MariadbXa, Rotate, XaPrepare};
 use crate::binlog::table_map::TableMap;
-use crate::binlog::Parsed;
 use crate::codes;
 use crate::position::MyPosition;
 

@@ -236,8 +236,7 @@ impl Driver {
             permit = self.out.reserve() => permit.ok_or_else(host_gone)?,
         };
         let assembler = &mut self.session.assembler;
-        let batch =
-            if has_entries { assembler.take(next)? } else { assembler.progress_batch()? };
+        let batch = if has_entries { assembler.take(next)? } else { assembler.progress_batch()? };
         permit.send(batch);
         self.handed_over = assembler.progress().version();
         self.last_progress = Instant::now();

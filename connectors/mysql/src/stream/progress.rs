@@ -129,10 +129,9 @@ impl Progress {
         let was_passed = match (&self.passed, &begin.name) {
             (Passed::Mysql(set), Name::Mysql(gtid)) => set.holds(gtid),
             (Passed::Mariadb(position), Name::Mariadb(gtid)) => position.holds(*gtid),
-            _ => self
-                .skip_below
-                .as_ref()
-                .is_some_and(|below| start.compare(below) == Ordering::Less),
+            _ => {
+                self.skip_below.as_ref().is_some_and(|below| start.compare(below) == Ordering::Less)
+            }
         };
         let skip = match &self.partial {
             Some(partial) if partial.id == id => partial.next_index,

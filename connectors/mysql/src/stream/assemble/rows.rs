@@ -294,9 +294,10 @@ impl Assembler {
     }
 
     fn incomplete(&self, change: Change) -> Entry {
-        let reason = "the log does not hold every column of a new row, and what the others are the \
+        let reason =
+            "the log does not hold every column of a new row, and what the others are the \
              server alone knows"
-            .to_owned();
+                .to_owned();
         let remedy = "set binlog_row_image=FULL on the server, also in sessions that set another; this row is \
              read from the table by its key";
         poisoned(change, codes::ROW_INCOMPLETE, reason, remedy)

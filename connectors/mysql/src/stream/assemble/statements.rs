@@ -134,8 +134,9 @@ impl Assembler {
         }
         let Place { file, pos } = &self.place;
         let names = names(&wanted).unwrap_or_else(|| "which tables is not clear".to_owned());
-        let message =
-            format!("the statement at {file}:{pos} is not understood, and may change tables ({names})");
+        let message = format!(
+            "the statement at {file}:{pos} is not understood, and may change tables ({names})"
+        );
         Err(Error::fatal(Part::Source, codes::STATEMENT_UNCLEAR, message).with_remedy(
             "look at the statement (`mysqlbinlog --start-position`); where it changes no captured rows, set \
              the position behind it with `rowtide position set`; and report it",
