@@ -146,16 +146,7 @@ impl SourceFactory for Postgres {
                     rowtide_postgres::position_at(&self.0, lsn).await?
                 }
             };
-            let mut consequences = Vec::new();
-            if let Some(saved) = saved {
-                let words = rowtide_postgres::describe(saved)
-                    .unwrap_or_else(|_| "a position that this source did not write".to_owned());
-                consequences.push(format!("no longer in force: {words}"));
-            }
-            let words = rowtide_postgres::describe(&position)?;
-            consequences.push(format!("taken as delivered, whether it was or not: {words}"));
-            consequences.push("everything after it is delivered (again)".to_owned());
-            Ok(Proposal { position, consequences })
+            proposal(position, saved, rowtide_postgres::describe)
         })
     }
 
@@ -175,6 +166,24 @@ impl SourceFactory for Postgres {
             async move { rowtide_postgres::drop_slot(&self.0, name, apply).await.map(server_slot) },
         )
     }
+}
+
+/// What saving a position means, in the source's words for positions.
+fn proposal(
+    position: Position,
+    saved: Option<&Position>,
+    describe: fn(&Position) -> Result<String>,
+) -> Result<Proposal> {
+    let mut consequences = Vec::new();
+    if let Some(saved) = saved {
+        let words = describe(saved)
+            .unwrap_or_else(|_| "a position that this source did not write".to_owned());
+        consequences.push(format!("no longer in force: {words}"));
+    }
+    let words = describe(&position)?;
+    consequences.push(format!("taken as delivered, whether it was or not: {words}"));
+    consequences.push("everything after it is delivered (again)".to_owned());
+    Ok(Proposal { position, consequences })
 }
 
 fn server_slot(slot: SlotInfo) -> ServerSlot {
@@ -208,6 +217,21 @@ impl SourceFactory for Mysql {
         known: Preflight<'a>,
     ) -> BoxFuture<'a, Vec<Finding>> {
         Box::pin(rowtide_mysql::check(&self.0, known))
+    }
+
+    fn propose<'a>(
+        &'a self,
+        _cx: &'a BuildContext<'a>,
+        wanted: &'a Wanted,
+        saved: Option<&'a Position>,
+    ) -> BoxFuture<'a, Result<Proposal>> {
+        Box::pin(async move {
+            let position = match wanted {
+                Wanted::Adopt => rowtide_mysql::position_at_end(&self.0).await?,
+                Wanted::At(text) => rowtide_mysql::position_at(&self.0, text).await?,
+            };
+            proposal(position, saved, rowtide_mysql::describe)
+        })
     }
 
     fn resource(&self) -> Option<String> {

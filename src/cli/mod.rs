@@ -105,13 +105,14 @@ enum PositionCommand {
     Set {
         #[command(flatten)]
         which: Which,
-        /// The place in the source's own terms: an LSN such as 0/16B3748
-        #[arg(long)]
-        lsn: String,
+        /// The place in the source's own terms: an LSN such as 0/16B3748; of MySQL and MariaDB a file and
+        /// an offset such as binlog.000003:1234, or all GTIDs before it
+        #[arg(long = "lsn", visible_alias = "at", value_name = "PLACE")]
+        place: String,
         #[command(flatten)]
         consent: Consent,
     },
-    /// Go on from wherever the server's slot stands, in the server's present history
+    /// Go on from wherever the server's slot stands, or its binlog ends, in the server's present history
     Adopt {
         #[command(flatten)]
         which: Which,
@@ -249,8 +250,8 @@ fn dispatch(command: Command) -> Exit {
         Command::Position { command } => {
             let (which, action) = match command {
                 PositionCommand::Show { which } => (which, position::Action::Show),
-                PositionCommand::Set { which, lsn, consent } => {
-                    (which, position::Action::Set { place: lsn, apply: consent.yes })
+                PositionCommand::Set { which, place, consent } => {
+                    (which, position::Action::Set { place, apply: consent.yes })
                 }
                 PositionCommand::Adopt { which, consent } => {
                     (which, position::Action::Adopt { apply: consent.yes })

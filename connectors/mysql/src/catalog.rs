@@ -79,7 +79,7 @@ impl Catalog {
                      stay cannot be told: the table is gone"
                 );
                 Err(Error::fatal(Origin::Source, codes::TORN, message).with_remedy(
-                    "set the position behind the transaction with `rowtide position set`",
+                    "set the position behind the transaction with `rowtide position set --connector NAME --at PLACE`",
                 ))
             }
         }
@@ -92,7 +92,7 @@ fn unreadable(map: &TableMap, why: &Unreadable) -> Error {
     match why {
         Unreadable::Unnamed => error.with_remedy(
             "SET GLOBAL binlog_row_metadata = 'FULL'; what was logged before is behind the position only once \
-             `rowtide position set` puts it there",
+             `rowtide position set --connector NAME --at PLACE` puts it there",
         ),
         Unreadable::Column(..) => error.with_remedy("leave the table out (`tables.exclude`), or report it"),
     }

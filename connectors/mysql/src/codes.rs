@@ -32,6 +32,8 @@ pub(crate) const XA_UNKNOWN: Code = Code("RT2714");
 pub(crate) const SERVER_SETTING: Code = Code("RT2715");
 /// The server's log that the position needs was thrown away.
 pub(crate) const LOG_PURGED: Code = Code("RT2716");
+/// A place given by hand is none in the server's log.
+pub(crate) const NO_PLACE: Code = Code("RT2717");
 /// A table cannot be read from the log.
 pub(crate) const TABLE_UNREADABLE: Code = Code("RT2801");
 /// The log does not hold every column of a new row.

@@ -8,6 +8,7 @@
 //! `stream`: `assemble` makes batches of events, `tables` knows what the log described, `progress` where
 //! in the order of transactions the stream stands. `catalog` asks what only the server's catalog knows.
 
+mod adopt;
 pub mod binlog;
 mod catalog;
 pub mod charset;
@@ -26,6 +27,7 @@ mod stream;
 pub mod table;
 pub mod wire;
 
+pub use adopt::{describe, position_at, position_at_end};
 pub use config::MysqlConfig;
 pub use position::MyPosition;
 pub use preflight::check;

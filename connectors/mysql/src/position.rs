@@ -90,7 +90,7 @@ impl MyPosition {
                 .with_source(error)
                 .with_remedy(
                     "it was not written by this source; choose another connector name or set the \
-                     position with `rowtide position set`",
+                     position with `rowtide position set --connector NAME --at PLACE`",
                 )
         })
     }

@@ -104,11 +104,6 @@ impl Server {
         self.is_mariadb() || self.setting("gtid_mode").eq_ignore_ascii_case("ON")
     }
 
-    /// Whether events have checksums.
-    pub(crate) fn has_checksum(&self) -> bool {
-        self.setting("binlog_checksum").eq_ignore_ascii_case("CRC32")
-    }
-
     /// What is logged of rows.
     pub(crate) fn row_image(&self) -> RowImage {
         match self.setting("binlog_row_image").to_ascii_uppercase().as_str() {
@@ -120,11 +115,6 @@ impl Server {
     /// Whether the log describes tables whole.
     pub(crate) fn has_full_metadata(&self) -> bool {
         self.setting("binlog_row_metadata").eq_ignore_ascii_case("FULL")
-    }
-
-    /// Whether names of tables are equal without regard to case.
-    pub(crate) fn ignores_case(&self) -> bool {
-        !matches!(self.setting("lower_case_table_names"), "" | "0")
     }
 
     /// MySQL: the transactions that it has.
@@ -176,6 +166,21 @@ impl Server {
         obstacles
     }
 
+    /// MariaDB: the transactions before a place in its log.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub(crate) async fn gtids_at(&self, conn: &mut Conn, file: &str, pos: u64) -> Result<Passed> {
+        let doing = "asking for the GTIDs before a place in the binlog";
+        let text: Option<Option<String>> = conn
+            .exec_first("SELECT BINLOG_GTID_POS(?, ?)", (file, pos))
+            .await
+            .map_err(|error| from_sql(error, doing))?;
+        let text = text.flatten().ok_or_else(|| unexpected("BINLOG_GTID_POS"))?;
+        let position: GtidPosition = text.parse().map_err(|_| unexpected("BINLOG_GTID_POS"))?;
+        Ok(Passed::Mariadb(position))
+    }
+
     /// Where the log ends now.
     ///
     /// # Errors
@@ -190,12 +195,7 @@ impl Server {
         let file: String = row.get(0).ok_or_else(|| unexpected("its binlog's file"))?;
         let pos: u64 = row.get(1).ok_or_else(|| unexpected("its binlog's position"))?;
         let passed = if self.is_mariadb() {
-            let sql = "SELECT BINLOG_GTID_POS(?, ?)";
-            let text: Option<Option<String>> =
-                conn.exec_first(sql, (&file, pos)).await.map_err(|error| from_sql(error, doing))?;
-            let text = text.flatten().ok_or_else(|| unexpected("BINLOG_GTID_POS"))?;
-            let position: GtidPosition = text.parse().map_err(|_| unexpected("BINLOG_GTID_POS"))?;
-            Passed::Mariadb(position)
+            self.gtids_at(conn, &file, pos).await?
         } else if self.has_gtids() {
             let text: String = row.get(4).ok_or_else(|| unexpected("its executed GTIDs"))?;
             Passed::Mysql(text.parse().map_err(|_| unexpected("its executed GTIDs"))?)

@@ -209,7 +209,7 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session
 }
 
 /// Where a first start begins: at the end of the log.
-fn begun(end: LogEnd, server: &Server, shape: String) -> (MyPosition, Passed) {
+pub(crate) fn begun(end: LogEnd, server: &Server, shape: String) -> (MyPosition, Passed) {
     let LogEnd { file, pos, passed } = end;
     let position = MyPosition {
         file,
@@ -223,7 +223,7 @@ fn begun(end: LogEnd, server: &Server, shape: String) -> (MyPosition, Passed) {
     (position, passed)
 }
 
-fn gtids(passed: &Passed) -> Option<String> {
+pub(crate) fn gtids(passed: &Passed) -> Option<String> {
     match passed {
         Passed::Files => None,
         Passed::Mysql(set) => Some(set.to_string()),
@@ -245,7 +245,7 @@ async fn save_first(cx: &mut SourceContext, position: &MyPosition) -> Result<()>
 fn unreadable(what: &str) -> Error {
     let message = format!("the saved position cannot be read: {what}");
     Error::fatal(Origin::Source, codes::POSITION_UNREADABLE, message).with_remedy(
-        "choose another connector name, or set the position with `rowtide position set`",
+        "choose another connector name, or set the position with `rowtide position set --connector NAME --at PLACE`",
     )
 }
 
@@ -322,7 +322,7 @@ fn check_gtids(
         };
         return Err(error.with_remedy(
             "compare with `SELECT @@gtid_executed`: where a replica is behind, wait; else bring the target in \
-             step with the tables and set a position with `rowtide position set`",
+             step with the tables and set a position with `rowtide position set --connector NAME --at PLACE`",
         ));
     }
     if !without_pending(passed, position)?.holds_all(&server.purged()?) {
@@ -330,7 +330,7 @@ fn check_gtids(
              (binlog_expire_logs_seconds, PURGE BINARY LOGS)";
         return Err(Error::fatal(Origin::Source, codes::LOG_PURGED, message).with_remedy(
             "where another server of the same replication has the log still, point `url` at it; else bring the \
-             target in step with the tables and set a position with `rowtide position set`",
+             target in step with the tables and set a position with `rowtide position set --connector NAME --at PLACE`",
         ));
     }
     Ok(())

@@ -21,6 +21,7 @@ use crate::binlog::event::{Format, Header, kind};
 use crate::binlog::group::{self, GtidEvent, MariadbGtidEvent, MariadbXa, Rotate, XaPrepare};
 use crate::binlog::table_map::TableMap;
 use crate::codes;
+use crate::gtid::mysql::GtidSet;
 use crate::position::MyPosition;
 
 /// What must be done before more is taken in.
@@ -64,6 +65,8 @@ pub(crate) struct Assembler {
     place: Place,
     /// Where the event at hand ends.
     end: Place,
+    /// Whether the stream came to the file from the end of the one before, and nothing followed yet.
+    is_new_file: bool,
     /// Whether the server is MariaDB.
     is_mariadb: bool,
     /// Whether the open transaction has an end of its own, beyond the statement at hand.
@@ -111,6 +114,7 @@ impl Assembler {
             format: Format::initial(has_checksum),
             end: place.clone(),
             place,
+            is_new_file: false,
             is_mariadb,
             is_block: false,
             progress,
@@ -242,7 +246,7 @@ impl Assembler {
         );
         Error::fatal(Origin::Source, codes::FOREIGN_HISTORY, message).with_remedy(
             "point `url` at the server that the position is of; or bring the target in step with the \
-             tables, and set a position in the new log with `rowtide position set`",
+             tables, and set a position in the new log with `rowtide position set --connector NAME --at PLACE`",
         )
     }
 
@@ -255,6 +259,7 @@ impl Assembler {
         // What begins a connection says where it begins, which may be before the position.
         if !header.is_artificial() {
             self.progress.pass(place);
+            self.is_new_file = true;
         }
         Ok(self.next())
     }
@@ -289,7 +294,7 @@ impl Assembler {
                 Err(Error::fatal(Origin::Source, codes::TORN, message).with_remedy(
                     "the events of that transaction did not take effect in the database: take them \
                      back in what they were applied to; then set the position behind it with \
-                     `rowtide position set`",
+                     `rowtide position set --connector NAME --at PLACE`",
                 ))
             }
         }
@@ -358,8 +363,8 @@ impl Assembler {
             kind::XA_PREPARE => return self.prepared(body),
             kind::INCIDENT => return Err(self.incident(body)),
             kind::EXECUTE_LOAD_QUERY | kind::BEGIN_LOAD_QUERY => return Err(self.load_statement()),
-            kind::PREVIOUS_GTIDS
-            | kind::STOP
+            kind::PREVIOUS_GTIDS => self.previous_gtids(body)?,
+            kind::STOP
             | kind::HEARTBEAT
             | kind::HEARTBEAT_V2
             | kind::INTVAR
@@ -379,6 +384,16 @@ impl Assembler {
         Ok(None)
     }
 
+    /// What comes before a file, in GTIDs; the server says nothing where it gives none.
+    fn previous_gtids(&mut self, body: &[u8]) -> Result<()> {
+        let set = GtidSet::from_bytes(body);
+        let set = set.ok_or_else(|| self.not_understood("a malformed set of GTIDs"))?;
+        if self.is_new_file && !set.is_empty() {
+            self.progress.name_by_gtids(set);
+        }
+        Ok(())
+    }
+
     fn incident(&self, body: &[u8]) -> Error {
         let number = group::incident(body).map_or(0, |(number, _)| number);
         let Place { file, pos } = &self.place;
@@ -387,7 +402,7 @@ impl Assembler {
         );
         Error::fatal(Origin::Source, codes::INCIDENT, message).with_remedy(
             "what happened is in the server's error log; bring the target in step with the tables, \
-             and set the position behind it with `rowtide position set`",
+             and set the position behind it with `rowtide position set --connector NAME --at PLACE`",
         )
     }
 
@@ -418,6 +433,7 @@ impl Assembler {
 
     fn begin(&mut self, begin: Begin) -> Result<()> {
         self.torn()?;
+        self.is_new_file = false;
         self.tables.end_statement();
         let start = self.place.clone();
         let what = self.progress.begin(begin, start);

@@ -296,6 +296,15 @@ impl Progress {
         (is_first && is_other && self.passed == Passed::Files).then_some(known)
     }
 
+    /// These are all the transactions before the file that begins here: from here on transactions are
+    /// known by GTIDs, where they were by places.
+    pub(crate) fn name_by_gtids(&mut self, set: GtidSet) {
+        if self.passed == Passed::Files && self.partial.is_none() && self.pending.is_empty() {
+            self.passed = Passed::Mysql(set);
+            self.skip_below = None;
+        }
+    }
+
     /// The XA transaction `xid` is prepared by the open transaction.
     pub(crate) fn prepare(&mut self, xid: String) {
         let Some(open) = &self.open else { return };

@@ -8,7 +8,7 @@ use rowtide_testkit::{Postgres, postgres_versions};
 use tokio_postgres::Client;
 
 use crate::changes::database;
-use crate::host::{Event, Setup};
+use crate::host::{Event, Place, Setup};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE unwanted (v text)";
 

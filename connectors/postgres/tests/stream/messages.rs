@@ -5,7 +5,7 @@ use rowtide_testkit::{Postgres, postgres_versions};
 use serde_json::json;
 
 use crate::changes::database;
-use crate::host::{Event, Setup};
+use crate::host::{Event, Place, Setup};
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

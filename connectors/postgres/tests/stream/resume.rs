@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio_postgres::Client;
 
 use crate::changes::database;
-use crate::host::{Event, Setup};
+use crate::host::{Event, Place, Setup};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text)";
 

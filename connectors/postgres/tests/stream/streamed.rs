@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio_postgres::Client;
 
 use crate::changes::database;
-use crate::host::{Event, Host, PATIENCE, Setup};
+use crate::host::{Event, Host, PATIENCE, Place, Setup};
 
 /// So that a few hundred rows are streamed.
 pub(crate) const SMALL: &str = "logical_decoding_work_mem=64kB";

@@ -117,11 +117,6 @@ impl Assembler {
         self.tables.learn(&body, map, Some(table));
     }
 
-    /// The version in force of a table, as far as one was described.
-    pub(crate) fn newest(&self, schema: &str, name: &str) -> Option<&Arc<Table>> {
-        self.tables.newest(schema, name)
-    }
-
     /// The table of a row event, by its number in the cache; `None` where it is not captured.
     fn captured(&self, rows: &Rows<'_>) -> Result<Option<usize>> {
         let Some(known) = self.tables.find(rows.table_id) else {

@@ -119,7 +119,7 @@ impl Assembler {
         );
         Error::fatal(Part::Source, codes::STATEMENT, message).with_remedy(
             "set binlog_format=ROW on the server, and let no session set another; bring the target in step \
-             with the tables, and set the position behind the statement with `rowtide position set`",
+             with the tables, and set the position behind the statement with `rowtide position set --connector NAME --at PLACE`",
         )
     }
 
@@ -139,7 +139,7 @@ impl Assembler {
         );
         Err(Error::fatal(Part::Source, codes::STATEMENT_UNCLEAR, message).with_remedy(
             "look at the statement (`mysqlbinlog --start-position`); where it changes no captured rows, set \
-             the position behind it with `rowtide position set`; and report it",
+             the position behind it with `rowtide position set --connector NAME --at PLACE`; and report it",
         ))
     }
 

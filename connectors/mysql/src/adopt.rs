@@ -1,0 +1,146 @@
+//! Positions made by hand, for `rowtide position show|adopt|set`.
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use rowtide_sdk::{Error, Origin, Position, Result};
+
+use crate::codes;
+use crate::error::from_sql;
+use crate::gtid::mariadb::GtidPosition;
+use crate::gtid::mysql::GtidSet;
+use crate::position::{History, MyPosition};
+use crate::server::{LogEnd, Server};
+use crate::source::{MysqlSource, begun, gtids, resumed};
+use crate::stream::Passed;
+use crate::wire::{BinlogConnection, sql_conn};
+
+/// A position in words, for people.
+///
+/// # Errors
+/// `RT2701` where it is not a position of this source.
+pub fn describe(position: &Position) -> Result<String> {
+    let MyPosition { file, pos, gtids, in_tx, pending, history, .. } = MyPosition::parse(position)?;
+    let mut words = match gtids {
+        Some(gtids) => format!("every transaction of {gtids} (at {file}:{pos}"),
+        None => format!("every transaction before {file}:{pos} ("),
+    };
+    words.push_str(&format!(" of server {})", history.server));
+    if let Some(in_tx) = in_tx {
+        let (count, id) = (in_tx.next_index, in_tx.id);
+        words.push_str(&format!(", and the first {count} changes of transaction {id}"));
+    }
+    if !pending.is_empty() {
+        words.push_str(&format!(", but not {} prepared XA transactions", pending.len()));
+    }
+    Ok(words)
+}
+
+async fn connect(source: &MysqlSource) -> Result<(Conn, Server)> {
+    let connection = BinlogConnection::connect(&source.options).await?;
+    let greeting = connection.greeting().clone();
+    connection.close().await;
+    let mut conn = sql_conn(&source.options.at(&greeting.target, greeting.address)).await?;
+    let server = Server::ask(&mut conn, &greeting).await?;
+    Ok((conn, server))
+}
+
+/// The position at which the server's log ends now: what `rowtide position adopt` saves. Reads only.
+///
+/// # Errors
+/// Where the server cannot be asked or writes no log.
+pub async fn position_at_end(source: &MysqlSource) -> Result<Position> {
+    let (mut conn, server) = connect(source).await?;
+    let end = server.log_end(&mut conn).await?;
+    begun(end, &server, source.shape()).0.to_position()
+}
+
+/// The position at a place given by hand, `file:offset` or GTIDs: what `rowtide position set --connector NAME --at PLACE` saves.
+/// Reads only. Everything before it will not be captured.
+///
+/// # Errors
+/// `RT2717` where the text is no place in this server's log; those of a resume from there.
+pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
+    let (mut conn, server) = connect(source).await?;
+    let text = text.trim();
+    let position = match file_and_pos(text) {
+        Some((file, pos)) => {
+            check_file(&mut conn, file, pos).await?;
+            let passed = match server.is_mariadb() {
+                true => server.gtids_at(&mut conn, file, pos).await?,
+                false => Passed::Files,
+            };
+            begun(LogEnd { file: file.to_owned(), pos, passed }, &server, source.shape()).0
+        }
+        None => {
+            let passed = passed(text, &server).ok_or_else(|| no_place(text))?;
+            let LogEnd { file, pos, .. } = server.log_end(&mut conn).await?;
+            MyPosition {
+                file,
+                pos,
+                gtids: gtids(&passed),
+                in_tx: None,
+                pending: Vec::new(),
+                history: History { server: server.identity(), created: 0 },
+                shape: source.shape(),
+            }
+        }
+    };
+    resumed(position.clone(), &server, &source.shape())?;
+    position.to_position()
+}
+
+fn file_and_pos(text: &str) -> Option<(&str, u64)> {
+    let (file, pos) = text.rsplit_once(':')?;
+    // A file's number follows a dot; no GTID has one.
+    let is_file = file.rsplit_once('.').is_some_and(|(_, number)| number.parse::<u64>().is_ok());
+    pos.parse().ok().filter(|_| is_file).map(|pos| (file, pos))
+}
+
+fn passed(text: &str, server: &Server) -> Option<Passed> {
+    if server.is_mariadb() {
+        return text.parse::<GtidPosition>().ok().map(Passed::Mariadb);
+    }
+    let set = text.parse::<GtidSet>().ok().filter(|_| server.has_gtids())?;
+    Some(Passed::Mysql(set))
+}
+
+fn no_place(text: &str) -> Error {
+    let message = format!("{text:?} is no place in this server's log");
+    Error::fatal(Origin::Config, codes::NO_PLACE, message).with_remedy(
+        "write a file and an offset where an event begins (binlog.000003:1234, as in `SHOW BINARY LOGS` and \
+         `mysqlbinlog`), or all GTIDs before it, as in `SELECT @@gtid_executed` (MySQL with gtid_mode=ON) or \
+         `SELECT @@gtid_binlog_pos` (MariaDB)",
+    )
+}
+
+/// Whether the server has the file, and so much of it.
+async fn check_file(conn: &mut Conn, file: &str, pos: u64) -> Result<()> {
+    let rows: Vec<mysql_async::Row> = conn
+        .query("SHOW BINARY LOGS")
+        .await
+        .map_err(|error| from_sql(error, "asking for the binlog files"))?;
+    let size = rows.iter().find_map(|row| {
+        let name: String = row.get(0)?;
+        let size: u64 = row.get(1)?;
+        (name == file).then_some(size)
+    });
+    match size {
+        Some(size) if (4..=size).contains(&pos) => Ok(()),
+        _ => Err(no_place(&format!("{file}:{pos}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_file_with_a_number_and_an_offset() {
+        assert_eq!(file_and_pos("binlog.000003:1234"), Some(("binlog.000003", 1234)));
+        assert_eq!(file_and_pos("a.b.000003:4"), Some(("a.b.000003", 4)));
+        for text in ["3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5", "0-1-100", "binlog.000003", "x:1"]
+        {
+            assert_eq!(file_and_pos(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The source against real servers, run by a stand-in for the host.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "test code: a broken assumption must fail the test"
+)]
+
+#[path = "stream/host.rs"]
+mod host;
+#[path = "stream/rows.rs"]
+mod rows;
+#[path = "stream/transactions.rs"]
+mod transactions;
