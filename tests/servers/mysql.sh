@@ -25,7 +25,10 @@ TEXT
 # server_args DIR: fills the array args with what both flavors and every start need.
 server_args() {
   local dir=$1 root="$kit/root"
-  args=("--datadir=$dir/data" --bind-address=127.0.0.1 "--port=$(state_get "$dir" PORT)"
+  # Of its own: a server that starts removes all temporary tables that it finds there.
+  mkdir -p "$dir/tmp"
+  args=("--datadir=$dir/data" "--tmpdir=$dir/tmp" --bind-address=127.0.0.1
+    "--port=$(state_get "$dir" PORT)"
     "--socket=$(state_get "$dir" SOCKET)" "--pid-file=$dir/data/server.pid" --server-id=1
     --log-bin=binlog --secure-file-priv= --innodb-buffer-pool-size=64M
     --innodb-flush-log-at-trx-commit=2 --sync-binlog=0)
@@ -151,7 +154,8 @@ stop() {
   case "$socket" in
     /tmp/rowtide-mysql.*) rm -rf "${socket%/socket}" ;;
   esac
-  rm -rf "$dir/data" "$dir/options" "$dir/state" "$dir/env" "$dir/socket" "$dir/socket.lock"
+  rm -rf "$dir/data" "$dir/tmp" "$dir/options" "$dir/state" "$dir/env" "$dir/socket" \
+    "$dir/socket.lock"
 }
 
 halt() {
