@@ -71,6 +71,16 @@ impl Mysql {
         Path::new(self.served.get("DATA"))
     }
 
+    /// Stops the server, as its service manager does, or as a power failure does.
+    pub fn halt(&mut self, crash: bool) {
+        self.served.again(if crash { &["halt", "--crash"] } else { &["halt"] });
+    }
+
+    /// Starts a halted server again.
+    pub fn resume(&mut self) {
+        self.served.again(&["resume"]);
+    }
+
     /// Runs statements by the server's own client as root, and gives what it prints: a line per row
     /// without names, columns apart by tabs, nothing escaped.
     ///

@@ -56,6 +56,8 @@ pub mod kind {
     pub const MARIADB_DELETE_ROWS_COMPRESSED: u8 = 171;
 }
 
+/// The flag of statements that use temporary tables of their session.
+pub const OF_ITS_SESSION: u16 = 0x4;
 /// The flag of events that the server made for this connection alone.
 pub const ARTIFICIAL: u16 = 0x20;
 /// The flag of events that may be left out by who does not know them.

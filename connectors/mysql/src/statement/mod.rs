@@ -228,6 +228,10 @@ impl Statement {
 }
 
 /// What a statement does.
+///
+/// Whether a name is that of a temporary table cannot be seen from ALTER, TRUNCATE, RENAME and changes of
+/// rows. MariaDB writes such statements where `binlog_format` is not ROW; their events have the flag
+/// [`OF_ITS_SESSION`](crate::binlog::event::OF_ITS_SESSION).
 pub fn classify(statement: &[u8], session: &Session<'_>) -> Statement {
     reading::classify(statement, session)
 }

@@ -1,4 +1,5 @@
 //! Reads the binlog files of a server.
+#![allow(dead_code, reason = "each test reads what it is about")]
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,6 +67,13 @@ fn unpacked(events: Vec<(Header, Vec<u8>)>) -> Vec<(u8, Vec<u8>)> {
         }
     }
     all
+}
+
+/// The bodies of the events of some types in a server's binlogs, in order, packed ones unpacked.
+pub(crate) fn bodies(server: &Mysql, kinds: &[u8]) -> Vec<Vec<u8>> {
+    let files = server.binlogs().into_iter().map(|file| std::fs::read(file).unwrap());
+    let all = files.flat_map(|file| unpacked(events(&file)));
+    all.filter(|(kind, _)| kinds.contains(kind)).map(|(_, body)| body).collect()
 }
 
 /// Every image of a row in a server's binlogs, in order: what the event does, and the table.
