@@ -122,9 +122,9 @@ pub enum Statement {
     /// Nothing that concerns rows or the columns of tables that outlive the session: users, views,
     /// triggers, routines, events, sequences, temporary tables, maintenance, settings, CREATE DATABASE.
     Other,
-    /// It is not understood, and may concern any table.
+    /// It is not understood.
     Unclear {
-        /// The tables that it names before, or in one way to read it.
+        /// The tables that it may concern, and no others. Empty: any.
         tables: Vec<TableName>,
     },
 }

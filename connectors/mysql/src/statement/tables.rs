@@ -6,15 +6,14 @@ use super::{Creation, Origin, Statement, TableChange, TableName, Unseen};
 
 /// What is meant where `first` begins the statement.
 pub(super) fn read(first: &str, cursor: &mut Cursor<'_>) -> Statement {
-    let mut named = Vec::new();
     let read = match first {
-        "CREATE" => create(cursor, &mut named),
-        "ALTER" => alter(cursor, &mut named),
-        "DROP" => drop(cursor, &mut named),
-        "RENAME" => rename(cursor, &mut named),
+        "CREATE" => create(cursor),
+        "ALTER" => alter(cursor),
+        "DROP" => drop(cursor),
+        "RENAME" => rename(cursor),
         _ => truncate(cursor),
     };
-    read.unwrap_or(Statement::Unclear { tables: named })
+    read.unwrap_or(Statement::Unclear { tables: Vec::new() })
 }
 
 /// What CREATE, ALTER and DROP may be of besides tables, indexes and databases. A definer, an algorithm
@@ -47,7 +46,7 @@ const OBJECTS: [&str; 25] = [
     "VIEW",
 ];
 
-fn create(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<Statement> {
+fn create(cursor: &mut Cursor<'_>) -> Option<Statement> {
     let is_or_replace = cursor.take_all(&["OR", "REPLACE"]);
     loop {
         let word = cursor.keyword()?;
@@ -55,7 +54,7 @@ fn create(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<Stateme
             "UNIQUE" | "FULLTEXT" | "SPATIAL" | "VECTOR" | "ONLINE" | "OFFLINE" | "EXTERNAL" => {
                 continue;
             }
-            "TABLE" => create_table(cursor, is_or_replace, named),
+            "TABLE" => create_table(cursor, is_or_replace),
             "INDEX" => index(cursor),
             "DATABASE" | "SCHEMA" if is_or_replace => {
                 if_not_exists(cursor);
@@ -75,15 +74,13 @@ fn if_exists(cursor: &mut Cursor<'_>) -> bool {
     cursor.take_all(&["IF", "EXISTS"])
 }
 
-fn create_table(
-    cursor: &mut Cursor<'_>,
-    is_or_replace: bool,
-    named: &mut Vec<TableName>,
-) -> Option<Statement> {
+fn create_table(cursor: &mut Cursor<'_>, is_or_replace: bool) -> Option<Statement> {
     let is_if_not_exists = if_not_exists(cursor);
     let table = cursor.table()?;
-    named.push(table.clone());
-    let origin = origin(cursor)?;
+    let Some(origin) = origin(cursor) else {
+        // Whatever follows, it concerns no other.
+        return Some(Statement::Unclear { tables: vec![table] });
+    };
     let creation = Creation { table, origin, is_if_not_exists, is_or_replace };
     Some(Statement::Tables(vec![TableChange::Created(creation)]))
 }
@@ -125,12 +122,12 @@ fn index(cursor: &mut Cursor<'_>) -> Option<Statement> {
     Some(Statement::Tables(vec![TableChange::Altered(cursor.table()?)]))
 }
 
-fn drop(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<Statement> {
+fn drop(cursor: &mut Cursor<'_>) -> Option<Statement> {
     loop {
         let word = cursor.keyword()?;
         return match word.as_str() {
             "ONLINE" | "OFFLINE" | "SPATIAL" => continue,
-            "TABLE" | "TABLES" => drop_tables(cursor, named),
+            "TABLE" | "TABLES" => drop_tables(cursor),
             "INDEX" => index(cursor),
             "DATABASE" | "SCHEMA" => {
                 if_exists(cursor);
@@ -141,10 +138,11 @@ fn drop(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<Statement
     }
 }
 
-fn drop_tables(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<Statement> {
+fn drop_tables(cursor: &mut Cursor<'_>) -> Option<Statement> {
     if_exists(cursor);
+    let mut changes = Vec::new();
     loop {
-        named.push(cursor.table()?);
+        changes.push(TableChange::Dropped(cursor.table()?));
         if !cursor.take_symbol(b',') {
             break;
         }
@@ -152,10 +150,10 @@ fn drop_tables(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<St
     cursor.skip_wait();
     cursor.take_any(&["RESTRICT", "CASCADE"]);
     end(cursor)?;
-    Some(Statement::Tables(std::mem::take(named).into_iter().map(TableChange::Dropped).collect()))
+    Some(Statement::Tables(changes))
 }
 
-fn rename(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<Statement> {
+fn rename(cursor: &mut Cursor<'_>) -> Option<Statement> {
     if !cursor.take_any(&["TABLE", "TABLES"]) {
         return cursor.is("USER").then_some(Statement::Other);
     }
@@ -163,13 +161,11 @@ fn rename(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<Stateme
     let mut changes = Vec::new();
     loop {
         let from = cursor.table()?;
-        named.push(from.clone());
         cursor.skip_wait();
         if !cursor.take("TO") {
             return None;
         }
         let to = cursor.table()?;
-        named.push(to.clone());
         changes.push(TableChange::Renamed { from, to });
         if !cursor.take_symbol(b',') {
             break;
@@ -192,12 +188,12 @@ fn end(cursor: &Cursor<'_>) -> Option<()> {
     cursor.peek().is_none().then_some(())
 }
 
-fn alter(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<Statement> {
+fn alter(cursor: &mut Cursor<'_>) -> Option<Statement> {
     loop {
         let word = cursor.keyword()?;
         return match word.as_str() {
             "ONLINE" | "OFFLINE" | "IGNORE" => continue,
-            "TABLE" => alter_table(cursor, named),
+            "TABLE" => alter_table(cursor),
             "DATABASE" | "SCHEMA" => alter_database(cursor),
             other => OBJECTS.contains(&other).then_some(Statement::Other),
         };
@@ -231,10 +227,9 @@ struct Alteration {
     renamed: Option<TableName>,
 }
 
-fn alter_table(cursor: &mut Cursor<'_>, named: &mut Vec<TableName>) -> Option<Statement> {
+fn alter_table(cursor: &mut Cursor<'_>) -> Option<Statement> {
     if_exists(cursor);
     let table = cursor.table()?;
-    named.push(table.clone());
     cursor.skip_wait();
     let mut alteration = Alteration::default();
     // RENAME and PARTITION are reserved, so these words are names nowhere but behind a dot.

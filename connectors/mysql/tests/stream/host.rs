@@ -18,6 +18,14 @@ pub(crate) fn server(flavor: Flavor, settings: &[&str]) -> Option<Mysql> {
     Mysql::start(flavor, &all)
 }
 
+/// The same without GTIDs on MySQL, which then lets a transaction change tables of all engines.
+pub(crate) fn server_without_gtids(flavor: Flavor) -> Option<Mysql> {
+    match flavor {
+        Flavor::Mysql => server(flavor, &["gtid_mode=OFF", "enforce_gtid_consistency=OFF"]),
+        Flavor::Mariadb => server(flavor, &[]),
+    }
+}
+
 /// How a source is run.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {

@@ -2,7 +2,7 @@
 
 use rowtide_testkit::Flavor;
 
-use crate::host::{Place as _, Setup, server, spooled};
+use crate::host::{Place as _, Setup, server, server_without_gtids, spooled};
 
 const TABLES: &str = "CREATE DATABASE shop; USE shop;
     CREATE TABLE t (id int PRIMARY KEY) ENGINE=InnoDB;
@@ -11,7 +11,7 @@ const TABLES: &str = "CREATE DATABASE shop; USE shop;
 #[tokio::test]
 async fn m28_every_kind_of_end_is_seen() {
     for flavor in Flavor::ALL {
-        let Some(server) = server(flavor, &[]) else { return };
+        let Some(server) = server_without_gtids(flavor) else { return };
         server.sql(TABLES);
         let mut host = Setup::new(&server).ready().await;
         server.sql(
@@ -32,7 +32,7 @@ async fn m28_every_kind_of_end_is_seen() {
 #[tokio::test]
 async fn m29_m30_what_is_rolled_back_is_left_out_and_what_stays_is_not() {
     for flavor in Flavor::ALL {
-        let Some(server) = server(flavor, &[]) else { return };
+        let Some(server) = server_without_gtids(flavor) else { return };
         server.sql(TABLES);
         let setup = Setup::new(&server);
         let mut host = setup.ready().await;
@@ -65,9 +65,7 @@ async fn m31_xa_transactions_come_with_their_commit_also_after_a_restart() {
         server.sql(TABLES);
         let setup = Setup::new(&server);
         let mut host = setup.ready().await;
-        server.sql(
-            "USE shop; XA START 'a'; INSERT INTO t VALUES (1); XA END 'a'; XA PREPARE 'a'",
-        );
+        server.sql("USE shop; XA START 'a'; INSERT INTO t VALUES (1); XA END 'a'; XA PREPARE 'a'");
         server.sql("USE shop; INSERT INTO t VALUES (2)");
         server.sql(
             "USE shop; XA START 'b','x',7; INSERT INTO t VALUES (3); XA END 'b','x',7;
@@ -85,8 +83,10 @@ async fn m31_xa_transactions_come_with_their_commit_also_after_a_restart() {
         assert_eq!(host.events[0].after.as_deref().map(str::len), Some("id=".len() + 4));
         let position = host.stop().await;
         server.sql("XA ROLLBACK 'b','x',7");
-        server.sql("USE shop; INSERT INTO t VALUES (4); XA START 'c'; INSERT INTO t VALUES (5);
-            XA END 'c'; XA COMMIT 'c' ONE PHASE");
+        server.sql(
+            "USE shop; INSERT INTO t VALUES (4); XA START 'c'; INSERT INTO t VALUES (5);
+            XA END 'c'; XA COMMIT 'c' ONE PHASE",
+        );
         let mut host = setup.clone().from(position).run();
         host.until(2).await;
         while !host.place().pending.is_empty() {

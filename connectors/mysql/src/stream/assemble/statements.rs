@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rowtide_sdk::{Error, Origin as Part, Result, Table};
 
 use super::{Assembler, Step, micros};
-use crate::binlog::event::Header;
+use crate::binlog::event::{Header, OF_ITS_SESSION};
 use crate::binlog::group::Query;
 use crate::codes;
 use crate::statement::{
@@ -32,7 +32,12 @@ impl Assembler {
             self.begin(Begin { name: Name::Place, commit_us, is_direct: false })?;
             self.is_block = false;
         }
-        let step = self.statement(statement)?;
+        let is_of_session = header.flags & OF_ITS_SESSION != 0;
+        let step = match statement {
+            // Of a temporary table, under the name that a table of everybody may have too.
+            Statement::Truncate(_) if is_of_session => None,
+            statement => self.statement(statement)?,
+        };
         if step.is_none() && !self.is_replaying() && self.progress.is_open() && !self.is_block {
             self.finish()?;
         }
