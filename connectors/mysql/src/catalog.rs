@@ -1,46 +1,183 @@
 //! Tables as the host knows them: made of what the log says, with what only the server's catalog knows.
+//!
+//! With `binlog_row_metadata=FULL` the log says all but which BINARY columns of MariaDB are addresses.
+//! Without, the catalog says the rest: names, keys, labels. It tells how a table is now, and a row must be
+//! read as the table was when it was logged. So the log between the two is looked through for statements
+//! that change the table (`ahead`): where there is none the catalog's word holds, else it does not, and
+//! the connector stops. What was read is saved with the table's version, and is good after a restart
+//! until such a statement comes.
 
+mod ahead;
+mod columns;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use rowtide_sdk::{Error, Origin, Result, Table};
+use mysql_async::{Conn, Row};
+use rowtide_sdk::{Error, KnownTable, Origin, Result, Table};
 
-use crate::binlog::table_map::TableMap;
+use self::ahead::Ahead;
+use self::columns::{CatalogColumn, CatalogTable};
+use crate::binlog::table_map::{MappedColumn, Stored, TableMap};
 use crate::codes;
 use crate::config::ConnectOptions;
 use crate::error::from_sql;
+use crate::stream::Place;
 use crate::table::{RowImage, Unreadable, build_table};
 use crate::wire::sql_conn;
+
+const DOING: &str = "reading a table's definition";
+
+/// A schema and a name.
+pub(crate) type Name = (String, String);
 
 /// Makes tables.
 #[derive(Debug)]
 pub(crate) struct Catalog {
     options: ConnectOptions,
     image: RowImage,
-    /// The tables that were made, to tell a version that is the same by other numbers.
+    is_mariadb: bool,
+    /// What was saved or read of tables, as long as no statement changed them.
+    known: HashMap<Name, CatalogTable>,
+    ahead: Ahead,
     conn: Option<Conn>,
 }
 
+/// What the catalog is made for.
+#[derive(Debug, Clone)]
+pub(crate) struct Scene {
+    /// How the server is reached, this very one.
+    pub(crate) options: ConnectOptions,
+    pub(crate) image: RowImage,
+    pub(crate) is_mariadb: bool,
+    /// The id among the server's replicas of who looks ahead.
+    pub(crate) server_id: u32,
+}
+
 impl Catalog {
-    pub(crate) fn new(options: ConnectOptions, image: RowImage) -> Self {
-        Self { options, image, conn: None }
-    }
-
-    async fn conn(&mut self) -> Result<&mut Conn> {
-        let conn = match self.conn.take() {
-            Some(conn) => conn,
-            None => sql_conn(&self.options).await?,
+    /// Nothing was read yet; `known` is what was saved with the position.
+    pub(crate) fn new(scene: Scene, known: &[KnownTable]) -> Self {
+        let Scene { options, image, is_mariadb, server_id } = scene;
+        let saved = |table: &KnownTable| {
+            let facts = serde_json::from_str(&table.facts).ok()?;
+            Some(((table.schema.clone(), table.name.clone()), facts))
         };
-        Ok(self.conn.insert(conn))
+        Self {
+            ahead: Ahead::new(options.clone(), is_mariadb, server_id),
+            options,
+            image,
+            is_mariadb,
+            known: known.iter().filter_map(saved).collect(),
+            conn: None,
+        }
     }
 
-    /// The table that a TABLE_MAP describes.
+    /// A statement changed these tables, or all of a schema (with an empty name).
+    pub(crate) fn forget(&mut self, names: &[Name]) {
+        for (schema, name) in names {
+            self.known
+                .retain(|known, _| known.0 != *schema || !(name.is_empty() || known.1 == *name));
+        }
+    }
+
+    /// Reads what is captured and not known yet, as long as it is as it was at `place`: the sooner, the
+    /// less comes in between.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub(crate) async fn preload(
+        &mut self,
+        is_captured: &(dyn Fn(&str, &str) -> bool + Send + Sync),
+        place: &Place,
+    ) -> Result<()> {
+        let sql = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES
+            WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')";
+        let conn = self.conn().await?;
+        let names: std::result::Result<Vec<Name>, _> = conn.query(sql).await;
+        let mut names = self.answered(names, DOING)?;
+        names.retain(|key| is_captured(&key.0, &key.1) && !self.known.contains_key(key));
+        let mut read = Vec::new();
+        for key in names {
+            if let Some(table) = self.read(&key.0, &key.1).await? {
+                read.push((key, table));
+            }
+        }
+        let until = ahead::log_end(self.conn().await?).await?;
+        for (key, table) in read {
+            if !self.ahead.is_changed(&key, place, &until).await? {
+                self.known.insert(key, table);
+            }
+        }
+        Ok(())
+    }
+
+    /// The table that a TABLE_MAP describes, which stands at `place` in the log.
     ///
     /// # Errors
     /// `RT2801`, fatal, where it cannot be read.
-    pub(crate) async fn table(&mut self, map: &TableMap) -> Result<Arc<Table>> {
-        build_table(map, self.image).map(Arc::new).map_err(|why| unreadable(map, &why))
+    pub(crate) async fn table(&mut self, map: &TableMap, place: &Place) -> Result<Arc<Table>> {
+        let is_named = map.columns.iter().all(|column| column.name.is_some());
+        let may_be_address = self.is_mariadb && map.columns.iter().any(may_be_address);
+        if is_named && !may_be_address {
+            return build_table(map, self.image, String::new())
+                .map(Arc::new)
+                .map_err(|why| unreadable(map, &why));
+        }
+        let key = (map.schema.clone(), map.name.clone());
+        let known = match self.known.get(&key) {
+            Some(known) => known.clone(),
+            None => {
+                let read = self.read_for(&key, place, is_named).await?;
+                self.known.insert(key, read.clone());
+                read
+            }
+        };
+        let facts = serde_json::to_string(&known).unwrap_or_default();
+        let whole = known.complete(map).map_err(|why| differs(map, &why))?;
+        build_table(&whole, self.image, facts).map(Arc::new).map_err(|why| unreadable(map, &why))
+    }
+
+    /// Reads a table's definition, and looks whether it is the one of a place in the log. Where only
+    /// addresses are asked for, a table that is gone has none.
+    async fn read_for(
+        &mut self,
+        key: &Name,
+        place: &Place,
+        is_named: bool,
+    ) -> Result<CatalogTable> {
+        let (schema, name) = key;
+        let read = self.read(schema, name).await?;
+        let conn = self.conn().await?;
+        let until = ahead::log_end(conn).await?;
+        if self.ahead.is_changed(key, place, &until).await? {
+            let message = format!(
+                "table {schema}.{name} was changed after {}:{}, so that the catalog does not say how it was \
+                 there, and the log does not either (binlog_row_metadata is not FULL)",
+                place.file, place.pos
+            );
+            return Err(Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message).with_remedy(
+                "SET GLOBAL binlog_row_metadata = 'FULL', which counts for what is logged from then on; bring the \
+                 target in step with the table, and set the position behind the change with `rowtide position \
+                 set --connector NAME --at PLACE`",
+            ));
+        }
+        match read {
+            Some(read) => Ok(read),
+            None => {
+                let what = if is_named {
+                    "which of its BINARY columns are addresses"
+                } else {
+                    "its columns"
+                };
+                let message = format!(
+                    "the server's catalog does not have table {schema}.{name}, or shows nothing of it to this \
+                     user, so that it cannot tell {what}"
+                );
+                Err(Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message)
+                    .with_remedy("GRANT SELECT on the captured tables to the user in `url`"))
+            }
+        }
     }
 
     /// A table as the catalog describes it now; `None` where there is none of this name.
@@ -48,8 +185,9 @@ impl Catalog {
     /// # Errors
     /// Where the server cannot be asked.
     pub(crate) async fn named(&mut self, schema: &str, name: &str) -> Result<Option<Arc<Table>>> {
-        let _unused = (schema, name);
-        Ok(None)
+        let Some(read) = self.read(schema, name).await? else { return Ok(None) };
+        let Ok(map) = read.mapped(schema, name) else { return Ok(None) };
+        Ok(build_table(&map, self.image, String::new()).ok().map(Arc::new))
     }
 
     /// Whether a table's changes stay where a transaction is rolled back.
@@ -63,13 +201,7 @@ impl Catalog {
         let conn = self.conn().await?;
         let answer: std::result::Result<Option<Option<String>>, _> =
             conn.exec_first(sql, (schema, name)).await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                self.conn = None;
-                return Err(from_sql(error, "asking for a table's engine"));
-            }
-        };
+        let answer = self.answered(answer, "asking for a table's engine")?;
         match answer.flatten().as_deref() {
             Some("YES") => Ok(false),
             Some(_) => Ok(true),
@@ -79,21 +211,99 @@ impl Catalog {
                      stay cannot be told: the table is gone"
                 );
                 Err(Error::fatal(Origin::Source, codes::TORN, message).with_remedy(
-                    "set the position behind the transaction with `rowtide position set --connector NAME --at PLACE`",
+                    "set the position behind the transaction with `rowtide position set --connector NAME \
+                     --at PLACE`",
                 ))
             }
         }
     }
+
+    async fn conn(&mut self) -> Result<&mut Conn> {
+        let conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => sql_conn(&self.options).await?,
+        };
+        Ok(self.conn.insert(conn))
+    }
+
+    /// A connection that failed is not used again.
+    fn answered<T>(
+        &mut self,
+        answer: std::result::Result<T, mysql_async::Error>,
+        doing: &str,
+    ) -> Result<T> {
+        answer.map_err(|error| {
+            self.conn = None;
+            from_sql(error, doing)
+        })
+    }
+
+    /// Asks the catalog for a table.
+    async fn read(&mut self, schema: &str, name: &str) -> Result<Option<CatalogTable>> {
+        let columns = "SELECT COLUMN_NAME, LOWER(DATA_TYPE), COLUMN_TYPE, CHARACTER_OCTET_LENGTH,
+                NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, CHARACTER_SET_NAME,
+                IS_NULLABLE = 'YES', EXTRA NOT LIKE '%INVISIBLE%'
+            FROM information_schema.COLUMNS
+            WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION";
+        let key = "SELECT COLUMN_NAME FROM information_schema.STATISTICS
+            WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND INDEX_NAME = 'PRIMARY'
+            ORDER BY SEQ_IN_INDEX";
+        let conn = self.conn().await?;
+        let found: std::result::Result<Vec<Row>, _> = conn.exec(columns, (schema, name)).await;
+        let found = self.answered(found, DOING)?;
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let conn = self.conn().await?;
+        let primary_key: std::result::Result<Vec<String>, _> = conn.exec(key, (schema, name)).await;
+        let primary_key = self.answered(primary_key, DOING)?;
+        let columns = found.iter().map(column).collect::<Option<Vec<_>>>();
+        let columns = columns.ok_or_else(|| {
+            let message = format!("the catalog's answer about {schema}.{name} is not understood");
+            Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message)
+                .with_remedy("report it with the server's version")
+        })?;
+        Ok(Some(CatalogTable { columns, primary_key }))
+    }
+}
+
+/// Whether the catalog may call the column an address or a UUID.
+fn may_be_address(column: &MappedColumn) -> bool {
+    const BINARY: u32 = 63;
+    matches!(column.stored, Stored::Char { max_bytes: 4 | 16 })
+        && column.collation.is_none_or(|collation| collation == BINARY)
+}
+
+fn column(row: &Row) -> Option<CatalogColumn> {
+    let number = |at: usize| row.get_opt::<Option<u64>, _>(at)?.ok();
+    let text = |at: usize| row.get_opt::<Option<String>, _>(at)?.ok();
+    let flag = |at: usize| Some(row.get_opt::<Option<i64>, _>(at)?.ok()?? != 0);
+    Some(CatalogColumn {
+        name: text(0)??,
+        data_type: text(1)??,
+        column_type: text(2)??,
+        octets: number(3)?,
+        numeric: number(4)?.map(|precision| (precision, number(5).flatten().unwrap_or_default())),
+        fraction: number(6)?,
+        charset: text(7)?,
+        is_nullable: flag(8)?,
+        is_visible: flag(9)?,
+    })
+}
+
+fn differs(map: &TableMap, why: &columns::Differs) -> Error {
+    let message = format!(
+        "table {}.{} in the log is not the one in the catalog: {why}",
+        map.schema, map.name
+    );
+    Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message).with_remedy(
+        "SET GLOBAL binlog_row_metadata = 'FULL'; bring the target in step with the table, and set the position \
+         behind these rows with `rowtide position set --connector NAME --at PLACE`",
+    )
 }
 
 fn unreadable(map: &TableMap, why: &Unreadable) -> Error {
     let message = format!("table {}.{} cannot be read from the log: {why}", map.schema, map.name);
-    let error = Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message);
-    match why {
-        Unreadable::Unnamed => error.with_remedy(
-            "SET GLOBAL binlog_row_metadata = 'FULL'; what was logged before is behind the position only once \
-             `rowtide position set --connector NAME --at PLACE` puts it there",
-        ),
-        Unreadable::Column(..) => error.with_remedy("leave the table out (`tables.exclude`), or report it"),
-    }
+    Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message)
+        .with_remedy("leave the table out (`tables.exclude`), or report it")
 }

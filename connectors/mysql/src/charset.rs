@@ -256,6 +256,11 @@ impl Charset {
         })
     }
 
+    /// The id of one of its collations.
+    pub fn any_collation(self) -> Option<u32> {
+        (1..1024).find(|id| Self::of_collation(*id) == Some(self))
+    }
+
     /// The character set of a name, in any case. `utf8` is utf8mb3, as in both servers.
     pub fn of_name(name: &str) -> Option<Self> {
         if name.eq_ignore_ascii_case("utf8") {

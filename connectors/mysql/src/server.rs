@@ -153,16 +153,6 @@ impl Server {
                 "SET GLOBAL binlog_format = 'ROW' (and in the server's configuration), then end the sessions that are open",
             ));
         }
-        if !self.has_full_metadata() {
-            let value = match self.setting("binlog_row_metadata") {
-                "" => "unknown to this server",
-                value => value,
-            };
-            obstacles.push(refused(
-                &format!("binlog_row_metadata is {value}: the log does not say what columns are called"),
-                "SET GLOBAL binlog_row_metadata = 'FULL' (and in the server's configuration; MySQL 8.0.1 and MariaDB 10.5 or newer)",
-            ));
-        }
         obstacles
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Scene};
 use crate::codes;
 use crate::config::{ConnectOptions, MysqlConfig, is_captured};
 use crate::error::codes as refusals;
@@ -20,7 +20,7 @@ use crate::gtid::mariadb::GtidPosition;
 use crate::gtid::mysql::GtidSet;
 use crate::position::{History, MyPosition, write_position};
 use crate::server::{LogEnd, Server};
-use crate::stream::{self, Assembler, Passed, Progress, Session};
+use crate::stream::{self, Assembler, Passed, Place, Progress, Session};
 use crate::wire::{BinlogConnection, Dump, Start, sql_conn};
 
 /// A MySQL or MariaDB server read by its binlog.
@@ -85,6 +85,9 @@ impl MysqlSource {
         Folder::open(dir, self.config.spool.max.map(|max| max.0), SPOOL_REMEDIES)
     }
 }
+
+/// The bit by which the id of who looks ahead differs from the stream's.
+const LOOKS_AHEAD: u32 = 1 << 31;
 
 const SPOOL_REMEDIES: Remedies = Remedies {
     disk_full: "free space on the disk, or set `spool.dir` to a folder on a larger one; XA transactions stay \
@@ -169,6 +172,7 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session
     cx.claims.claim(&format!("mysql/{}/server_id {server_id}", server.identity()))?;
     let resume = cx.resume.as_ref().map(MyPosition::parse).transpose()?;
     let shape = source.shape();
+    let is_same = resume.as_ref().is_none_or(|it| it.history.server == server.identity());
     let (position, passed) = match resume {
         Some(position) => resumed(position, &server, &shape)?,
         None => {
@@ -180,6 +184,21 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session
     };
     drop(conn);
     let folder = source.folder(cx)?;
+    let scene = Scene {
+        options: source.options.clone(),
+        image: server.row_image(),
+        is_mariadb: server.is_mariadb(),
+        // Another than the stream's, which the server would end otherwise.
+        server_id: server_id ^ LOOKS_AHEAD,
+    };
+    let mut catalog = Catalog::new(scene, &cx.known_tables);
+    let filter = source.filter.clone();
+    // A position of another server has no place here that could be looked from.
+    if !server.has_full_metadata() && is_same {
+        let place = Place { file: position.file.clone(), pos: position.pos };
+        let is_captured = |database: &str, table: &str| is_captured(&filter, database, table);
+        Box::pin(catalog.preload(&is_captured, &place)).await?;
+    }
     let start = start(&position, &passed)?;
     let dump = Dump {
         heartbeat: source.heartbeat(),
@@ -195,7 +214,6 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session
         server_id,
         "streaming"
     );
-    let filter = source.filter.clone();
     let progress = Progress::new(position, passed);
     let assembler = Assembler::new(
         progress,
@@ -204,7 +222,6 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session
         server.is_mariadb(),
         stream.has_checksum(),
     );
-    let catalog = Catalog::new(source.options.clone(), server.row_image());
     Ok(Session { stream, assembler, catalog, heartbeat: source.heartbeat(), folder })
 }
 

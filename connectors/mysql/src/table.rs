@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use rowtide_sdk::{Column, Identity, Table};
 
-use crate::binlog::table_map::{MappedColumn, Stored, TableMap};
+use crate::binlog::table_map::{MappedColumn, NamedType, Stored, TableMap};
 use crate::charset::Charset;
 use crate::decode::{Undecodable, decoding};
 
@@ -29,11 +29,12 @@ pub enum Unreadable {
     Column(String, Undecodable),
 }
 
-/// Makes the table that a TABLE_MAP event describes, with all that it says by itself.
+/// Makes the table that a TABLE_MAP event describes, with all that it says by itself. `facts` are saved
+/// with the version.
 ///
 /// # Errors
 /// [`Unreadable`] where it does not say enough.
-pub fn build_table(map: &TableMap, image: RowImage) -> Result<Table, Unreadable> {
+pub fn build_table(map: &TableMap, image: RowImage, facts: String) -> Result<Table, Unreadable> {
     let primary_key = map.primary_key.clone().unwrap_or_default();
     let is_full = image == RowImage::Full;
     let column = |(at, column): (usize, &MappedColumn)| {
@@ -63,12 +64,18 @@ pub fn build_table(map: &TableMap, image: RowImage) -> Result<Table, Unreadable>
         primary_key,
         // The log does not tell a table from another of its name and columns.
         incarnation: 0,
-        facts: String::new(),
+        facts,
     })
 }
 
 /// The type as the server prints it (`COLUMN_TYPE` in its catalog).
 pub fn type_name(column: &MappedColumn) -> String {
+    match column.named {
+        Some(NamedType::Uuid) => return "uuid".to_owned(),
+        Some(NamedType::Inet4) => return "inet4".to_owned(),
+        Some(NamedType::Inet6) => return "inet6".to_owned(),
+        None => {}
+    }
     let charset = column.collation.and_then(Charset::of_collation);
     let is_binary = charset.is_some_and(Charset::is_binary);
     let mut name = match column.stored {

@@ -8,6 +8,8 @@
     reason = "test code: a broken assumption must fail the test"
 )]
 
+#[path = "stream/catalog.rs"]
+mod catalog;
 #[path = "stream/host.rs"]
 mod host;
 #[path = "stream/rows.rs"]

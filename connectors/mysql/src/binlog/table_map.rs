@@ -202,6 +202,19 @@ pub struct MappedColumn {
     pub dimensions: Option<u64>,
     /// Whether `SELECT *` has it.
     pub is_visible: Option<bool>,
+    /// What only the catalog tells of BINARY columns: the event never says it.
+    pub named: Option<NamedType>,
+}
+
+/// Types of MariaDB that the log has as BINARY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NamedType {
+    /// `UUID`.
+    Uuid,
+    /// `INET4`.
+    Inet4,
+    /// `INET6`.
+    Inet6,
 }
 
 /// A TABLE_MAP event.
@@ -295,6 +308,7 @@ impl TableMap {
                 geometry: None,
                 dimensions: None,
                 is_visible: None,
+                named: None,
             })
         };
         let columns = kinds.iter().enumerate().map(column).collect::<Parsed<Vec<_>>>()?;

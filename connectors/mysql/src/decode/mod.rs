@@ -1,6 +1,7 @@
 //! How values are decoded: one decoder per type, chosen when a table is learned. Nothing here does I/O
 //! or panics on any bytes.
 
+mod address;
 mod bytes;
 pub mod json;
 mod number;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 use rowtide_sdk::{Decode, Form, StringKind};
 
-use crate::binlog::table_map::{MappedColumn, Stored};
+use crate::binlog::table_map::{MappedColumn, NamedType, Stored};
 use crate::charset::Charset;
 
 /// How a column's values become JSON.
@@ -46,6 +47,12 @@ fn string(kind: StringKind, decode: impl Decode + 'static) -> Decoding {
 /// # Errors
 /// [`Undecodable`] where the description lacks what its type needs.
 pub fn decoding(column: &MappedColumn) -> Result<Decoding, Undecodable> {
+    match column.named {
+        Some(NamedType::Uuid) => return Ok(string(StringKind::Uuid, address::Uuid)),
+        Some(NamedType::Inet4) => return Ok(string(StringKind::Opaque, address::Inet4)),
+        Some(NamedType::Inet6) => return Ok(string(StringKind::Opaque, address::Inet6)),
+        None => {}
+    }
     Ok(match column.stored {
         Stored::Integer(width) => integer(width, column)?,
         Stored::Float | Stored::Double => {

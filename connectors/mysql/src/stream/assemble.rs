@@ -77,6 +77,8 @@ pub(crate) struct Assembler {
     limits: Limits,
     /// The TABLE_MAP that [`Step::Describe`] is about.
     describing: Vec<u8>,
+    /// See [`Assembler::take_changed`].
+    changed: Vec<(String, String)>,
     /// A TRUNCATE that waits for its table.
     truncating: bool,
     /// Whether comments of statements are put on events.
@@ -121,6 +123,7 @@ impl Assembler {
             tables: Tables::default(),
             filter,
             describing: Vec::new(),
+            changed: Vec::new(),
             truncating: false,
             mark: None,
             payload: None,
@@ -160,6 +163,17 @@ impl Assembler {
     /// When the newest bytes were read, in microseconds since 1970.
     pub(crate) fn received_at(&mut self, us: i64) {
         self.batch.received_ts_us = us;
+    }
+
+    /// Where the event at hand begins.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The tables that statements changed since this was asked last; an empty name stands for all of a
+    /// schema.
+    pub(crate) fn take_changed(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.changed)
     }
 
     /// The place in the log.
@@ -210,17 +224,12 @@ impl Assembler {
         step.unwrap_or_else(|| self.next())
     }
 
-    /// Moves to the event with this header. Offsets are 32 bits in headers, and files may be larger.
+    /// Moves to the event with this header.
     fn advance(&mut self, header: &Header) {
         if header.log_pos == 0 || header.is_artificial() {
             return;
         }
-        let low = u32::try_from(self.end.pos & u64::from(u32::MAX)).unwrap_or_default();
-        let step = header.log_pos.wrapping_sub(low);
-        // MariaDB leaves events out on the way, and nothing goes back.
-        if step < 1 << 31 {
-            self.end.pos = self.end.pos.saturating_add(u64::from(step));
-        }
+        self.end.advance(header.log_pos);
         self.place.pos = self.end.pos.saturating_sub(u64::from(header.size));
     }
 

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::assemble::Assembler;
 use self::assemble::{Fill, Step};
-pub(crate) use self::progress::{Passed, Progress};
+pub(crate) use self::progress::{Passed, Place, Progress};
 use crate::catalog::Catalog;
 use crate::codes;
 use crate::wire::{Packet, PacketStream};
@@ -122,7 +122,9 @@ impl Driver {
             Step::More => self.forget(),
             Step::Full => self.flush().await,
             Step::Describe(map) => {
-                let table = self.session.catalog.table(&map).await?;
+                self.forget_changed();
+                let Session { assembler, catalog, .. } = &mut self.session;
+                let table = catalog.table(&map, assembler.place()).await?;
                 let is_new = !self.session.assembler.is_in_force(&table);
                 // The host may refuse a version, and must then be able to save a position right before
                 // its first change.
@@ -241,6 +243,12 @@ impl Driver {
         self.handed_over = assembler.progress().version();
         self.last_progress = Instant::now();
         Ok(Flow::Continue)
+    }
+
+    /// What statements changed is not as it was read.
+    fn forget_changed(&mut self) {
+        let changed = self.session.assembler.take_changed();
+        self.session.catalog.forget(&changed);
     }
 
     /// Moves what memory has no room for to disk.

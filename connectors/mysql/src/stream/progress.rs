@@ -16,6 +16,21 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Whether this place is before the other one, or the same.
+    pub(crate) fn is_at_most(&self, other: &Self) -> bool {
+        self.compare(other) != Ordering::Greater
+    }
+
+    /// Moves to the end of an event, of which the log says the lower 32 bits: files may be larger. MariaDB
+    /// leaves events out on the way, and nothing goes back.
+    pub(crate) fn advance(&mut self, log_pos: u32) {
+        let low = u32::try_from(self.pos & u64::from(u32::MAX)).unwrap_or_default();
+        let step = log_pos.wrapping_sub(low);
+        if step < 1 << 31 {
+            self.pos = self.pos.saturating_add(u64::from(step));
+        }
+    }
+
     /// The order of places. Files are numbered, with six digits or more.
     fn compare(&self, other: &Self) -> Ordering {
         let number = |file: &str| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowtide_mysql::{MyPosition, MysqlConfig, MysqlSource};
-use rowtide_sdk::{Error, Limits, Position, Reporter};
+use rowtide_sdk::{Error, KnownTable, Limits, Position, Reporter};
 pub(crate) use rowtide_testkit::host::Host;
 use rowtide_testkit::host::Run;
 use rowtide_testkit::{Flavor, Mysql};
@@ -31,6 +31,7 @@ pub(crate) fn server_without_gtids(flavor: Flavor) -> Option<Mysql> {
 pub(crate) struct Setup {
     pub(crate) config: serde_json::Value,
     pub(crate) resume: Option<Position>,
+    pub(crate) known_tables: Vec<KnownTable>,
     pub(crate) limits: Limits,
     pub(crate) report: Reporter,
     /// The folder for what is set aside.
@@ -48,7 +49,14 @@ impl Setup {
         });
         let limits = Limits { spool_memory: 1 << 20, ..Limits::default() };
         let scratch = server.data().with_file_name("spool");
-        Self { config, resume: None, limits, report: Reporter::default(), scratch }
+        Self {
+            config,
+            resume: None,
+            known_tables: Vec::new(),
+            limits,
+            report: Reporter::default(),
+            scratch,
+        }
     }
 
     /// With another setting.
@@ -77,7 +85,7 @@ impl Setup {
         Host::start(Run {
             source: Arc::new(move || Box::new(setup.source())),
             resume: self.resume.clone(),
-            known_tables: Vec::new(),
+            known_tables: self.known_tables.clone(),
             limits: self.limits,
             report: self.report.clone(),
             scratch: self.scratch.clone(),

@@ -65,6 +65,7 @@ impl Assembler {
             Statement::Tables(changes) => self.table_changes(&changes)?,
             Statement::DropDatabase(database) => {
                 self.tables.forget(|map| map.schema == database);
+                self.changed.push((database, String::new()));
             }
             Statement::Unclear { tables } => self.refuse_unclear(&tables)?,
             Statement::Release(_)
@@ -184,6 +185,7 @@ impl Assembler {
         for change in changes {
             for name in change.tables() {
                 self.tables.forget(|map| map.schema == name.schema && map.name == name.name);
+                self.changed.push((name.schema.clone(), name.name.clone()));
             }
             match change {
                 TableChange::Created(Creation { origin: Origin::ColumnsThenRows, .. }) => {

@@ -1,0 +1,217 @@
+//! Looks through the log from a place to its end for statements that change tables.
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use rowtide_sdk::{Error, Origin, Result};
+
+use super::Name;
+use crate::binlog::compressed::{plain_kind, unpack};
+use crate::binlog::event::{Format, Header, kind};
+use crate::binlog::group::{Query, Rotate};
+use crate::binlog::{ParseError, Parsed};
+use crate::codes;
+use crate::config::ConnectOptions;
+use crate::error::from_sql;
+use crate::statement::{Dialect, Session, Statement, classify};
+use crate::stream::Place;
+use crate::wire::{BinlogConnection, Dump, Packet, Start};
+
+/// Statements are not longer than the server takes.
+const STATEMENT_MAX: usize = 1 << 30;
+
+/// What a statement may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Reach {
+    Table(Name),
+    Schema(String),
+    /// It is not understood.
+    Any,
+}
+
+impl Reach {
+    fn holds(&self, table: &Name) -> bool {
+        match self {
+            Self::Table(name) => {
+                // Whether names differ by case the server knows; a false alarm only stops.
+                name.0.eq_ignore_ascii_case(&table.0) && name.1.eq_ignore_ascii_case(&table.1)
+            }
+            Self::Schema(schema) => schema.eq_ignore_ascii_case(&table.0),
+            Self::Any => true,
+        }
+    }
+}
+
+/// What was found so far. Most tables of a session are asked for soon after its start, so that one pass
+/// serves them all.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    options: ConnectOptions,
+    dialect: Dialect,
+    server_id: u32,
+    /// From where to where the log was looked through.
+    seen: Option<(Place, Place)>,
+    /// The statements in it.
+    found: Vec<(Place, Reach)>,
+}
+
+/// Where the log ends now.
+pub(super) async fn log_end(conn: &mut Conn) -> Result<Place> {
+    let doing = "asking where the binlog ends";
+    let files: Vec<mysql_async::Row> =
+        conn.query("SHOW BINARY LOGS").await.map_err(|error| from_sql(error, doing))?;
+    let place = files.last().and_then(|row| Some(Place { file: row.get(0)?, pos: row.get(1)? }));
+    place.ok_or_else(|| {
+        Error::fatal(
+            Origin::Source,
+            codes::SERVER_SETTING,
+            "the server does not list its binlog files",
+        )
+    })
+}
+
+impl Ahead {
+    pub(super) fn new(options: ConnectOptions, is_mariadb: bool, server_id: u32) -> Self {
+        let dialect = if is_mariadb { Dialect::Mariadb } else { Dialect::Mysql };
+        Self { options, dialect, server_id, seen: None, found: Vec::new() }
+    }
+
+    /// Whether a statement between the places changes the table.
+    ///
+    /// # Errors
+    /// Where the log cannot be read.
+    pub(super) async fn is_changed(
+        &mut self,
+        table: &Name,
+        from: &Place,
+        until: &Place,
+    ) -> Result<bool> {
+        let from_seen = match &self.seen {
+            Some((start, end)) if start.is_at_most(from) && from.is_at_most(end) => end.clone(),
+            _ => {
+                self.found.clear();
+                from.clone()
+            }
+        };
+        if !until.is_at_most(&from_seen) {
+            let begin = match &self.seen {
+                Some((start, _)) if from_seen != *from => start.clone(),
+                _ => from.clone(),
+            };
+            self.look(&from_seen, until).await?;
+            self.seen = Some((begin, until.clone()));
+        }
+        let is_behind = |place: &Place| from.is_at_most(place) && place.is_at_most(until);
+        Ok(self.found.iter().any(|(place, reach)| is_behind(place) && reach.holds(table)))
+    }
+
+    async fn look(&mut self, from: &Place, until: &Place) -> Result<()> {
+        let connection = BinlogConnection::connect(&self.options).await?;
+        let start = Start::File { name: from.file.clone(), position: from.pos };
+        let dump = Dump { ends: true, max_event: 1 << 20, ..Dump::new(self.server_id, start) };
+        let mut stream = connection.dump(&dump).await?;
+        let mut reader = Look {
+            format: Format::initial(stream.has_checksum()),
+            place: from.clone(),
+            plain: Vec::new(),
+            dialect: self.dialect,
+        };
+        loop {
+            match stream.next()? {
+                Some(Packet::Event(event)) => {
+                    let found = reader
+                        .event(event)
+                        .map_err(|error| not_understood(&reader.place, &error))?;
+                    self.found.extend(found);
+                }
+                // No statement that is understood is so large.
+                Some(Packet::Oversized { head, .. }) => {
+                    if Header::parse(head).is_ok_and(|header| header.kind == kind::QUERY) {
+                        self.found.push((reader.place.clone(), Reach::Any));
+                    }
+                }
+                Some(Packet::End) => return Ok(()),
+                None => {
+                    if until.is_at_most(&reader.place) || stream.read().await? == 0 {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn not_understood(place: &Place, error: &ParseError) -> Error {
+    let Place { file, pos } = place;
+    let message = format!("the log cannot be understood at {file}:{pos}: {error}");
+    Error::fatal(Origin::Source, codes::NOT_UNDERSTOOD, message)
+        .with_remedy("nothing was skipped; report this with the server's version")
+}
+
+/// One pass over the log.
+struct Look {
+    format: Format,
+    place: Place,
+    plain: Vec<u8>,
+    dialect: Dialect,
+}
+
+impl Look {
+    fn event(&mut self, event: &[u8]) -> Parsed<Vec<(Place, Reach)>> {
+        let header = Header::parse(event)?;
+        match header.kind {
+            kind::FORMAT_DESCRIPTION => {
+                self.format = Format::parse(event)?;
+                return Ok(Vec::new());
+            }
+            kind::ROTATE => {
+                let Rotate { position, file } = Rotate::parse(self.format.body(&header, event)?)?;
+                self.place = Place { file: file.to_owned(), pos: position };
+                return Ok(Vec::new());
+            }
+            kind::QUERY | kind::MARIADB_QUERY_COMPRESSED => {}
+            _ => {
+                self.pass(&header);
+                return Ok(Vec::new());
+            }
+        }
+        let body = self.format.body(&header, event)?;
+        self.plain.clear();
+        let body = match plain_kind(header.kind) {
+            Some(_) => {
+                unpack(header.kind, body, STATEMENT_MAX, &mut self.plain)?;
+                &self.plain
+            }
+            None => body,
+        };
+        let query = Query::parse(body)?;
+        let reaches = match query.statement {
+            b"BEGIN" | b"COMMIT" => Vec::new(),
+            text => reaches(&classify(text, &Session::of(&query, self.dialect))),
+        };
+        let place = self.place.clone();
+        self.pass(&header);
+        Ok(reaches.into_iter().map(|reach| (place.clone(), reach)).collect())
+    }
+
+    fn pass(&mut self, header: &Header) {
+        if header.log_pos != 0 && !header.is_artificial() {
+            self.place.advance(header.log_pos);
+        }
+    }
+}
+
+fn reaches(statement: &Statement) -> Vec<Reach> {
+    match statement {
+        Statement::Tables(changes) => {
+            let names = changes.iter().flat_map(|change| change.tables());
+            names.map(|name| Reach::Table((name.schema.clone(), name.name.clone()))).collect()
+        }
+        Statement::DropDatabase(schema) => vec![Reach::Schema(schema.clone())],
+        Statement::Unclear { tables } if tables.is_empty() => vec![Reach::Any],
+        Statement::Unclear { tables } => tables
+            .iter()
+            .map(|name| Reach::Table((name.schema.clone(), name.name.clone())))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
