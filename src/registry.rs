@@ -219,6 +219,19 @@ impl SourceFactory for Mysql {
         Box::pin(rowtide_mysql::check(&self.0, known))
     }
 
+    fn tables<'a>(&'a self, _cx: &'a BuildContext<'a>) -> BoxFuture<'a, Result<Vec<Arc<Table>>>> {
+        Box::pin(rowtide_mysql::tables(&self.0))
+    }
+
+    fn setup_sql<'a>(
+        &'a self,
+        cx: &'a BuildContext<'a>,
+        provider: Provider,
+        _reselects: ReselectRules<'a>,
+    ) -> BoxFuture<'a, Result<String>> {
+        Box::pin(async move { Ok(rowtide_mysql::setup_sql(&self.0, cx.connector, provider)) })
+    }
+
     fn propose<'a>(
         &'a self,
         _cx: &'a BuildContext<'a>,

@@ -91,12 +91,8 @@ impl Catalog {
         is_captured: &(dyn Fn(&str, &str) -> bool + Send + Sync),
         place: &Place,
     ) -> Result<()> {
-        let sql = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES
-            WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')";
-        let conn = self.conn().await?;
-        let names: std::result::Result<Vec<Name>, _> = conn.query(sql).await;
-        let mut names = self.answered(names, DOING)?;
-        names.retain(|key| is_captured(&key.0, &key.1) && !self.known.contains_key(key));
+        let mut names = self.names(is_captured).await?;
+        names.retain(|key| !self.known.contains_key(key));
         let mut read = Vec::new();
         for key in names {
             if let Some(table) = self.read(&key.0, &key.1).await? {
@@ -178,6 +174,36 @@ impl Catalog {
                     .with_remedy("GRANT SELECT on the captured tables to the user in `url`"))
             }
         }
+    }
+
+    /// Every table that is captured, as the catalog describes it now; without those whose types are not
+    /// known.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub(crate) async fn all(
+        &mut self,
+        is_captured: &(dyn Fn(&str, &str) -> bool + Send + Sync),
+    ) -> Result<Vec<Arc<Table>>> {
+        let mut all = Vec::new();
+        for (schema, name) in self.names(is_captured).await? {
+            all.extend(self.named(&schema, &name).await?);
+        }
+        Ok(all)
+    }
+
+    /// The captured tables.
+    async fn names(
+        &mut self,
+        is_captured: &(dyn Fn(&str, &str) -> bool + Send + Sync),
+    ) -> Result<Vec<Name>> {
+        let sql = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES
+            WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')";
+        let conn = self.conn().await?;
+        let names: std::result::Result<Vec<Name>, _> = conn.query(sql).await;
+        let mut names = self.answered(names, DOING)?;
+        names.retain(|(schema, name)| is_captured(schema, name));
+        Ok(names)
     }
 
     /// A table as the catalog describes it now; `None` where there is none of this name.

@@ -34,6 +34,14 @@ pub(crate) const SERVER_SETTING: Code = Code("RT2715");
 pub(crate) const LOG_PURGED: Code = Code("RT2716");
 /// A place given by hand is none in the server's log.
 pub(crate) const NO_PLACE: Code = Code("RT2717");
+/// The user lacks a right, or has more than is needed.
+pub(crate) const RIGHT: Code = Code("RT2718");
+/// No table matches the selection.
+pub(crate) const NO_TABLES: Code = Code("RT2719");
+/// A captured table has no primary key.
+pub(crate) const NO_KEY: Code = Code("RT2720");
+/// Foreign keys change rows below the log.
+pub(crate) const CASCADE: Code = Code("RT2721");
 /// A table cannot be read from the log.
 pub(crate) const TABLE_UNREADABLE: Code = Code("RT2801");
 /// The log does not hold every column of a new row.

@@ -1,35 +1,333 @@
 //! `rowtide check`: everything that blocks or will hurt, in one pass, without side effects.
 
-use rowtide_sdk::{Error, Finding, Preflight, Result};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use rowtide_sdk::{Code, Finding, KeyLookup, Preflight, Result, Severity};
 
+use crate::catalog::{Catalog, Scene};
+use crate::codes;
+use crate::config::is_captured;
+use crate::error::from_sql;
 use crate::position::MyPosition;
 use crate::server::Server;
 use crate::source::{MysqlSource, resumed};
 use crate::wire::{BinlogConnection, sql_conn};
 
-/// The preflight of a source: connects, looks, changes nothing.
-pub async fn check(source: &MysqlSource, known: Preflight<'_>) -> Vec<Finding> {
-    match look(source, known).await {
-        Ok(findings) => findings,
-        Err(error) => vec![Finding::from(&error)],
-    }
+const SYSTEM: &str = "server";
+
+fn say(severity: Severity, code: Code, message: impl Into<String>, remedy: &str) -> Finding {
+    let remedy = (!remedy.is_empty()).then(|| remedy.to_owned());
+    Finding { remedy, ..Finding::new(severity, code, message) }
 }
 
-async fn look(source: &MysqlSource, known: Preflight<'_>) -> Result<Vec<Finding>> {
+/// The preflight of a source: connects, looks, changes nothing.
+pub async fn check(source: &MysqlSource, known: Preflight<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Err(error) = look(source, known, &mut findings).await {
+        findings.push(Finding::from(&error));
+    }
+    findings.sort_by(|one, other| other.severity.cmp(&one.severity));
+    findings
+}
+
+/// The tables that would be captured, as the catalog describes them now.
+///
+/// # Errors
+/// Where the server cannot be asked.
+pub async fn tables(source: &MysqlSource) -> Result<Vec<std::sync::Arc<rowtide_sdk::Table>>> {
+    let (_, server, source) = connect(source).await?;
+    catalog(&source, &server).all(&captures(&source)).await
+}
+
+fn captures(source: &MysqlSource) -> impl Fn(&str, &str) -> bool + Send + Sync + use<> {
+    let filter = source.filter.clone();
+    move |database, table| is_captured(&filter, database, table)
+}
+
+fn catalog(source: &MysqlSource, server: &Server) -> Catalog {
+    let scene = Scene {
+        options: source.options.clone(),
+        image: server.row_image(),
+        is_mariadb: server.is_mariadb(),
+        server_id: source.config.server_id_for("check"),
+    };
+    Catalog::new(scene, &[])
+}
+
+/// Connects, and pins the source to the server that took the login.
+async fn connect(source: &MysqlSource) -> Result<(Conn, Server, MysqlSource)> {
     let connection = BinlogConnection::connect(&source.options).await?;
     let greeting = connection.greeting().clone();
     connection.close().await;
-    let options = source.options.at(&greeting.target, greeting.address);
-    let mut conn = sql_conn(&options).await?;
+    let mut source = source.clone();
+    source.options = source.options.at(&greeting.target, greeting.address);
+    let mut conn = sql_conn(&source.options).await?;
     let server = Server::ask(&mut conn, &greeting).await?;
-    let mut errors: Vec<Error> = server.obstacles();
-    if errors.is_empty() {
-        errors.extend(server.log_end(&mut conn).await.err());
+    Ok((conn, server, source))
+}
+
+/// Adds findings; an error is what keeps it from looking at anything further.
+async fn look(
+    source: &MysqlSource,
+    known: Preflight<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let (mut conn, server, source) = connect(source).await?;
+    let obstacles = server.obstacles();
+    findings.extend(obstacles.iter().map(|error| Finding::from(error).at(SYSTEM)));
+    findings.extend(settings(&server));
+    match grants(&mut conn).await {
+        Ok(found) => findings.extend(rights(&found, &source)),
+        Err(error) => findings.push(Finding::from(&error)),
+    }
+    if obstacles.is_empty() {
+        let end = server.log_end(&mut conn).await;
+        findings.extend(end.err().as_ref().map(|error| Finding::from(error).at(SYSTEM)));
     }
     if let Some(position) = known.resume {
         let position = MyPosition::parse(position);
         let fits = position.and_then(|position| resumed(position, &server, &source.shape()));
-        errors.extend(fits.err());
+        findings.extend(fits.err().as_ref().map(Finding::from));
     }
-    Ok(errors.iter().map(Finding::from).collect())
+    if known.is_first_start {
+        findings.extend(prepared(&mut conn).await?);
+    }
+    let captures = captures(&source);
+    findings.extend(table_findings(&mut conn, &captures, known.keys).await?);
+    findings.extend(cascades(&mut conn, &captures).await?);
+    Ok(())
+}
+
+/// Settings that work and will surprise.
+fn settings(server: &Server) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut add = |severity, message: String, remedy: &str| {
+        findings.push(say(severity, codes::SERVER_SETTING, message, remedy).at(SYSTEM));
+    };
+    let image = server.setting("binlog_row_image");
+    if !image.is_empty() && !image.eq_ignore_ascii_case("FULL") {
+        add(
+            Severity::Warning,
+            format!(
+                "binlog_row_image is {image}: events lack old values and columns that did not change, and new \
+                 rows whose statement left columns out cannot be delivered (RT2802)"
+            ),
+            "SET GLOBAL binlog_row_image = 'FULL', and in the server's configuration",
+        );
+    }
+    if !server.has_full_metadata() {
+        let value = server.setting("binlog_row_metadata");
+        add(
+            Severity::Warning,
+            format!(
+                "binlog_row_metadata is {value}: names of columns come from the catalog, and the connector \
+                 stops where a table was altered before its rows were read (RT2801)"
+            ),
+            "SET GLOBAL binlog_row_metadata = 'FULL', and in the server's configuration",
+        );
+    }
+    let rows = server.setting("binlog_row_value_options");
+    if rows.eq_ignore_ascii_case("PARTIAL_JSON") {
+        let message = "binlog_row_value_options is PARTIAL_JSON: documents are put together here from the \
+             old ones, which costs time";
+        add(Severity::Info, message.to_owned(), "");
+    }
+    let replicates = ["log_replica_updates", "log_slave_updates"];
+    if replicates.iter().any(|name| server.setting(name).eq_ignore_ascii_case("OFF")) {
+        add(
+            Severity::Warning,
+            "log_replica_updates is off: where this server is a replica, what it replicates is not in its \
+             log and nothing of it arrives"
+                .to_owned(),
+            "turn it on, or point `url` at the primary",
+        );
+    }
+    let seconds = server.setting("binlog_expire_logs_seconds").parse::<u64>().unwrap_or_default();
+    let day = 86_400;
+    if seconds == 0 {
+        add(
+            Severity::Info,
+            "binlog_expire_logs_seconds is 0: log files are kept until somebody purges them"
+                .to_owned(),
+            "",
+        );
+    } else if seconds < day {
+        add(
+            Severity::Warning,
+            format!(
+                "the server throws log files away after {seconds} s: a connector that stands still for longer loses its place"
+            ),
+            "SET GLOBAL binlog_expire_logs_seconds = 604800, and in the server's configuration",
+        );
+    }
+    if !server.is_mariadb() && !server.has_gtids() {
+        let mode = server.setting("gtid_mode");
+        add(
+            Severity::Info,
+            format!(
+                "gtid_mode is {mode}: positions are files and offsets, good on this server alone"
+            ),
+            "",
+        );
+    }
+    findings
+}
+
+/// What the user may, as the server prints it.
+async fn grants(conn: &mut Conn) -> Result<Vec<String>> {
+    let rows: std::result::Result<Vec<String>, _> = conn.query("SHOW GRANTS").await;
+    rows.map_err(|error| from_sql(error, "asking for the user's rights"))
+}
+
+/// Whether a right on everything is among the grants.
+fn has(grants: &[String], names: &[&str]) -> bool {
+    grants.iter().any(|grant| {
+        let upper = grant.to_uppercase();
+        let Some((rights, of)) = upper.split_once(" ON ") else { return false };
+        of.starts_with("*.*")
+            && (rights.contains("ALL PRIVILEGES") || names.iter().any(|name| rights.contains(name)))
+    })
+}
+
+fn rights(grants: &[String], source: &MysqlSource) -> Vec<Finding> {
+    let place = format!("user {}", source.options.user);
+    let mut findings = Vec::new();
+    // MariaDB has them under new names too.
+    let wanted: [(&[&str], &str); 2] = [
+        (&["REPLICATION SLAVE", "REPLICATION REPLICA"], "REPLICATION SLAVE"),
+        (&["REPLICATION CLIENT", "BINLOG MONITOR", "SUPER"], "REPLICATION CLIENT"),
+    ];
+    for (names, name) in wanted {
+        if !has(grants, names) {
+            let message = format!("the user may not read the binlog: it lacks {name}");
+            let remedy = "as an administrator: GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO the user \
+                 in `url`";
+            findings.push(say(Severity::Error, codes::RIGHT, message, remedy).at(place.clone()));
+        }
+    }
+    if has(grants, &["SUPER", "ALL PRIVILEGES"]) {
+        let message = "the user may do everything, which is more than is needed";
+        let remedy = "`rowtide check --print-sql` prints what is";
+        findings.push(say(Severity::Info, codes::RIGHT, message, remedy).at(place));
+    }
+    findings
+}
+
+/// XA transactions whose changes are in the log already, and would not be delivered (M-31).
+async fn prepared(conn: &mut Conn) -> Result<Option<Finding>> {
+    let rows: std::result::Result<Vec<mysql_async::Row>, _> = conn.query("XA RECOVER").await;
+    // It needs a right of its own, and matters little.
+    let Ok(rows) = rows else { return Ok(None) };
+    Ok((!rows.is_empty()).then(|| {
+        let message = format!(
+            "{} XA transactions are prepared: their changes are before a first start and would not be delivered \
+             when they commit",
+            rows.len()
+        );
+        say(Severity::Warning, codes::XA_UNKNOWN, message, "end them before the first start (XA RECOVER)")
+            .at(SYSTEM)
+    }))
+}
+
+type TableRow = (String, String, Option<String>, Option<String>, u64);
+
+/// What each captured table brings with it.
+async fn table_findings(
+    conn: &mut Conn,
+    captures: &(dyn Fn(&str, &str) -> bool + Send + Sync),
+    keys: KeyLookup<'_>,
+) -> Result<Vec<Finding>> {
+    let sql = "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.ENGINE, e.TRANSACTIONS,
+            (SELECT COUNT(*) FROM information_schema.STATISTICS s
+             WHERE s.TABLE_SCHEMA = t.TABLE_SCHEMA AND s.TABLE_NAME = t.TABLE_NAME
+             AND s.INDEX_NAME = 'PRIMARY')
+        FROM information_schema.TABLES t
+        LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE
+        WHERE t.TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')
+        ORDER BY t.TABLE_SCHEMA, t.TABLE_NAME";
+    let rows: std::result::Result<Vec<TableRow>, _> = conn.query(sql).await;
+    let rows = rows.map_err(|error| from_sql(error, "asking for the tables"))?;
+    let mut findings = Vec::new();
+    let mut count = 0;
+    for (schema, name, engine, transactions, key) in rows {
+        if !captures(&schema, &name) {
+            continue;
+        }
+        count += 1;
+        let place = format!("table {schema}.{name}");
+        if key == 0 && keys(&schema, &name).is_none() {
+            let message = format!("{schema}.{name} has no primary key: its events have no key");
+            let remedy = "add a primary key, or set `key` for the table, or `tables.exclude`";
+            findings.push(say(Severity::Warning, codes::NO_KEY, message, remedy).at(place.clone()));
+        }
+        let engine = engine.unwrap_or_default();
+        if transactions.as_deref() != Some("YES") && !engine.is_empty() {
+            let message = format!(
+                "{schema}.{name} is in {engine}, which has no transactions: its changes stay where one is rolled \
+                 back, and are delivered then too"
+            );
+            findings.push(say(Severity::Info, codes::SERVER_SETTING, message, "").at(place));
+        }
+    }
+    if count == 0 {
+        let message = "no table matches `tables`, or the user may see none";
+        let remedy = "check the patterns, and GRANT SELECT on the captured tables";
+        findings.push(say(Severity::Warning, codes::NO_TABLES, message, remedy));
+    }
+    Ok(findings)
+}
+
+type KeyRow = (String, String, String, String, String, String);
+
+/// Foreign keys that change rows without events (M-36).
+async fn cascades(
+    conn: &mut Conn,
+    captures: &(dyn Fn(&str, &str) -> bool + Send + Sync),
+) -> Result<Vec<Finding>> {
+    let sql = "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, REFERENCED_TABLE_NAME,
+            DELETE_RULE, UPDATE_RULE
+        FROM information_schema.REFERENTIAL_CONSTRAINTS
+        WHERE DELETE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT')
+        OR UPDATE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT')";
+    let version: Option<(Option<String>,)> = conn
+        .query_first("SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'")
+        .await
+        .ok()
+        .flatten()
+        .map(|(_, value): (String, Option<String>)| (value,));
+    // From 9.6 on the server carries them out above the engine, and logs what they do.
+    if version.and_then(|(value,)| value).is_some_and(|value| value.eq_ignore_ascii_case("OFF")) {
+        return Ok(Vec::new());
+    }
+    let rows: std::result::Result<Vec<KeyRow>, _> = conn.query(sql).await;
+    let rows = rows.map_err(|error| from_sql(error, "asking for the foreign keys"))?;
+    let mut findings = Vec::new();
+    for (schema, table, name, referenced, on_delete, on_update) in rows {
+        if !captures(&schema, &table) {
+            continue;
+        }
+        let message = format!(
+            "foreign key {name} of {schema}.{table} changes its rows when those of {referenced} change (ON DELETE \
+             {on_delete}, ON UPDATE {on_update}): the storage engine does it below the log, and no event comes"
+        );
+        let remedy = "have the application, or a trigger, change these rows; or let what reads the events carry \
+             the rule out too (MySQL 9.6 and newer log it)";
+        let finding = say(Severity::Warning, codes::CASCADE, message, remedy);
+        findings.push(finding.at(format!("table {schema}.{table}")));
+    }
+    Ok(findings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_read_from_grants() {
+        let grants = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+        let some = grants(&["GRANT SELECT, REPLICATION SLAVE ON *.* TO `u`@`%`"]);
+        assert!(has(&some, &["REPLICATION SLAVE"]) && !has(&some, &["REPLICATION CLIENT"]));
+        assert!(has(&grants(&["GRANT ALL PRIVILEGES ON *.* TO `u`@`%`"]), &["REPLICATION SLAVE"]));
+        assert!(!has(&grants(&["GRANT ALL PRIVILEGES ON `shop`.* TO `u`@`%`"]), &["SUPER"]));
+    }
 }

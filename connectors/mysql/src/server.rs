@@ -15,13 +15,14 @@ use crate::table::RowImage;
 use crate::wire::{Flavor, Greeting};
 
 /// The settings that are asked for; each server has some of them.
-const VARIABLES: [&str; 19] = [
+const VARIABLES: [&str; 20] = [
     "binlog_checksum",
     "binlog_expire_logs_seconds",
     "binlog_format",
     "binlog_row_event_max_size",
     "binlog_row_image",
     "binlog_row_metadata",
+    "binlog_row_value_options",
     "expire_logs_days",
     "gtid_executed",
     "gtid_mode",

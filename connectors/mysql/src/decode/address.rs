@@ -1,8 +1,8 @@
 //! MariaDB's `UUID`, `INET4` and `INET6`: fixed numbers of bytes in the log, whose trailing zeros it
 //! leaves out (M-55).
 
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rowtide_sdk::{Decode, JsonWriter, ValueError, Written};
 
