@@ -277,50 +277,67 @@ async fn table_findings(
     Ok(findings)
 }
 
-type KeyRow = (String, String, String, String, String, String);
-
-/// Foreign keys that change rows without events (M-36).
+/// Foreign keys that change rows without events (M-36). Asked of each table itself: MariaDB's catalog
+/// shows them only to who may do more than read.
 async fn cascades(
     conn: &mut Conn,
     captures: &(dyn Fn(&str, &str) -> bool + Send + Sync),
 ) -> Result<Vec<Finding>> {
-    let sql = "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, REFERENCED_TABLE_NAME,
-            DELETE_RULE, UPDATE_RULE
-        FROM information_schema.REFERENTIAL_CONSTRAINTS
-        WHERE DELETE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT')
-        OR UPDATE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT')";
-    let version: Option<(Option<String>,)> = conn
-        .query_first("SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'")
-        .await
-        .ok()
-        .flatten()
-        .map(|(_, value): (String, Option<String>)| (value,));
+    let doing = "asking for the foreign keys";
+    let native = "SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'";
+    let native: std::result::Result<Option<(String, String)>, _> = conn.query_first(native).await;
+    let native = native.map_err(|error| from_sql(error, doing))?;
     // From 9.6 on the server carries them out above the engine, and logs what they do.
-    if version.and_then(|(value,)| value).is_some_and(|value| value.eq_ignore_ascii_case("OFF")) {
+    if native.is_some_and(|(_, value)| value.eq_ignore_ascii_case("OFF")) {
         return Ok(Vec::new());
     }
-    let rows: std::result::Result<Vec<KeyRow>, _> = conn.query(sql).await;
-    let rows = rows.map_err(|error| from_sql(error, "asking for the foreign keys"))?;
+    let tables = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES
+        WHERE TABLE_TYPE = 'BASE TABLE' ORDER BY TABLE_SCHEMA, TABLE_NAME";
+    let tables: std::result::Result<Vec<(String, String)>, _> = conn.query(tables).await;
+    let tables = tables.map_err(|error| from_sql(error, doing))?;
     let mut findings = Vec::new();
-    for (schema, table, name, referenced, on_delete, on_update) in rows {
-        if !captures(&schema, &table) {
-            continue;
+    for (schema, table) in tables.into_iter().filter(|(schema, table)| captures(schema, table)) {
+        let quoted = |name: &str| format!("`{}`", name.replace('`', "``"));
+        let sql = format!("SHOW CREATE TABLE {}.{}", quoted(&schema), quoted(&table));
+        // Who may not read a table is told so by the rest.
+        let shown: std::result::Result<Option<(String, String)>, _> = conn.query_first(sql).await;
+        let Ok(Some((_, shown))) = shown else { continue };
+        for name in acting_keys(&shown) {
+            let message = format!(
+                "foreign key {name} of {schema}.{table} changes its rows when those that they refer to change \
+                 (CASCADE, SET NULL): the storage engine does it below the log, and no event comes"
+            );
+            let remedy = "have the application, or a trigger, change these rows; or let what reads the events \
+                 carry the rule out too (MySQL 9.6 and newer log it)";
+            let finding = say(Severity::Warning, codes::CASCADE, message, remedy);
+            findings.push(finding.at(format!("table {schema}.{table}")));
         }
-        let message = format!(
-            "foreign key {name} of {schema}.{table} changes its rows when those of {referenced} change (ON DELETE \
-             {on_delete}, ON UPDATE {on_update}): the storage engine does it below the log, and no event comes"
-        );
-        let remedy = "have the application, or a trigger, change these rows; or let what reads the events carry \
-             the rule out too (MySQL 9.6 and newer log it)";
-        let finding = say(Severity::Warning, codes::CASCADE, message, remedy);
-        findings.push(finding.at(format!("table {schema}.{table}")));
     }
     Ok(findings)
+}
+
+/// The names of the foreign keys that change rows, in a table's definition as the server prints it.
+fn acting_keys(shown: &str) -> Vec<&str> {
+    let lines = shown.lines().map(str::trim).filter_map(|line| line.strip_prefix("CONSTRAINT `"));
+    let acts = |line: &&str| {
+        let rules = line.rsplit_once(')').map_or("", |(_, rules)| rules);
+        line.contains("` FOREIGN KEY (") && (rules.contains("CASCADE") || rules.contains("SET "))
+    };
+    lines.filter(acts).filter_map(|line| line.split('`').next()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn m36_keys_that_change_rows_are_found_in_a_definition() {
+        let shown = "CREATE TABLE `t` (\n  `a` int COMMENT 'CONSTRAINT ` FOREIGN KEY ( ) CASCADE',\n  \
+             CONSTRAINT `k1` FOREIGN KEY (`a`) REFERENCES `u` (`id`) ON DELETE CASCADE,\n  \
+             CONSTRAINT `k2` FOREIGN KEY (`a`) REFERENCES `u` (`id`),\n  \
+             CONSTRAINT `k3` FOREIGN KEY (`a`) REFERENCES `u` (`id`) ON UPDATE SET NULL\n)";
+        assert_eq!(acting_keys(shown), ["k1", "k3"]);
+    }
 
     #[test]
     fn rights_are_read_from_grants() {

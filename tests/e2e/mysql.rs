@@ -1,0 +1,181 @@
+//! MySQL and MariaDB, end to end: from the binlog to files, over kills, and what the commands say.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use rowtide_testkit::{Flavor, Mysql};
+use serde_json::Value;
+
+use crate::host::Setup;
+
+/// A server whose log describes tables whole, and a configuration from its database `shop` to files.
+fn started(flavor: Flavor) -> Option<(Mysql, Setup)> {
+    let server = Mysql::start(flavor, &["binlog_row_metadata=FULL"])?;
+    server.sql(
+        "CREATE DATABASE shop; USE shop;
+         CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL, note varchar(40));",
+    );
+    let setup = Setup::new();
+    let text = format!(
+        "connectors:\n  shop:\n    source:\n      type: mysql\n      url: {}\n      tables: {{ include: [\"shop.*\"] }}\n    snapshot: never\n    sink: {}\nstate: {}\n",
+        server.url(),
+        setup.jsonl(),
+        setup.path("state").display()
+    );
+    std::fs::write(setup.path("rowtide.yaml"), text).unwrap();
+    Some((server, setup))
+}
+
+fn events(setup: &Setup) -> Vec<Value> {
+    setup.events().remove("shop.shop.t").unwrap_or_default()
+}
+
+/// The rows that the events make together.
+fn folded(events: &[Value]) -> BTreeMap<i64, (i64, Option<String>)> {
+    let mut rows = BTreeMap::new();
+    for event in events {
+        let key = event["key"]["id"].as_i64();
+        match event["op"].as_str().unwrap() {
+            "t" => rows.clear(),
+            "d" => drop(rows.remove(&key.unwrap())),
+            _ => {
+                let after = &event["after"];
+                let note = after["note"].as_str().map(str::to_owned);
+                rows.insert(key.unwrap(), (after["n"].as_i64().unwrap(), note));
+            }
+        }
+    }
+    rows
+}
+
+fn table(server: &Mysql) -> BTreeMap<i64, (i64, Option<String>)> {
+    let shown = server.sql("SELECT id, n, COALESCE(note, '-') FROM shop.t");
+    let row = |line: &str| {
+        let mut parts = line.split('\t');
+        let mut number = || parts.next().unwrap().parse::<i64>().unwrap();
+        let (id, n) = (number(), number());
+        let note = parts.next().filter(|note| *note != "-").map(str::to_owned);
+        (id, (n, note))
+    };
+    shown.lines().map(row).collect()
+}
+
+#[test]
+fn kills_at_any_moment_lose_and_repeat_nothing_in_files() {
+    for flavor in Flavor::ALL {
+        let Some((server, setup)) = started(flavor) else { return };
+        let mut host = setup.first_start();
+        let mut written = 0;
+        for round in 0_u64..8 {
+            let mut statements = "USE shop;".to_owned();
+            for _ in 0..40 {
+                written += 1;
+                let id = written % 97;
+                statements.push_str(&format!(
+                    "REPLACE INTO t VALUES ({id}, {written}, 'round {round}');
+                     UPDATE t SET n = n + 1 WHERE id % 5 = {};
+                     BEGIN; INSERT INTO t SELECT id + 1000 + {written} * 100, 1, NULL FROM t WHERE id < 9;
+                     SAVEPOINT s; DELETE FROM t WHERE id < 50; ROLLBACK TO s; COMMIT;
+                     DELETE FROM t WHERE id > 1000 AND id % 3 = 0;",
+                    round % 5
+                ));
+            }
+            if round == 5 {
+                statements.push_str("FLUSH BINARY LOGS; TRUNCATE t;");
+            }
+            server.sql(&statements);
+            std::thread::sleep(Duration::from_millis(15 * round));
+            host.kill();
+            host = setup.start();
+        }
+        server.sql("INSERT INTO shop.t VALUES (999999, 1, 'the end')");
+        host.until("the last row is there", || {
+            events(&setup).last().is_some_and(|event| event["key"]["id"] == 999_999)
+        });
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        let events = events(&setup);
+        let ids: HashSet<&str> = events.iter().map(|event| event["id"].as_str().unwrap()).collect();
+        assert_eq!(ids.len(), events.len(), "each once");
+        assert_eq!(folded(&events), table(&server), "{}", flavor.name());
+        for event in &events {
+            assert_eq!(event["source"]["connector"], "mysql");
+            assert_eq!(
+                (&event["source"]["db"], &event["source"]["table"]),
+                (&"shop".into(), &"t".into())
+            );
+        }
+    }
+}
+
+#[test]
+fn check_tells_what_is_wrong_and_the_printed_sql_mends_it() {
+    for flavor in Flavor::ALL {
+        let Some((server, setup)) = started(flavor) else { return };
+        server.sql(
+            "CREATE TABLE shop.child (id int PRIMARY KEY, t int,
+               FOREIGN KEY (t) REFERENCES shop.t (id) ON DELETE CASCADE);
+             CREATE TABLE shop.keyless (a int) ENGINE=MyISAM;
+             SET GLOBAL binlog_row_image = 'MINIMAL'; CREATE USER poor IDENTIFIED BY 'poor';",
+        );
+        let config = std::fs::read_to_string(setup.path("rowtide.yaml")).unwrap();
+        let poor = config.replace("rowtide:rowtide@", "poor:poor@");
+        std::fs::write(setup.path("rowtide.yaml"), &poor).unwrap();
+        let said = setup.output(&["check", "--format", "json"]);
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        for code in ["RT2718", "RT2715", "RT2719"] {
+            assert!(said.contains(code), "{}: {code}: {said}", flavor.name());
+        }
+        let printed = setup.output(&["check", "--print-sql"]);
+        assert!(printed.status.success());
+        let sql = String::from_utf8(printed.stdout).unwrap().replace("'…'", "'poor'");
+        server.sql(&sql);
+        let said = setup.output(&["check", "--format", "json"]);
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.status.success(), "{}: {text}", flavor.name());
+        assert!(text.contains("RT2720") && !text.contains("RT2719"), "{text}");
+        // From 9.6 on MySQL logs what foreign keys do.
+        assert_eq!(text.contains("RT2721"), flavor == Flavor::Mariadb, "{text}");
+        let mut host = setup.first_start();
+        server.sql("INSERT INTO shop.t VALUES (1, 1, NULL)");
+        host.until("the row is there", || events(&setup).len() == 1);
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+    }
+}
+
+#[test]
+fn a_position_is_set_by_hand_and_where_the_log_was_reset_none_is_guessed() {
+    for flavor in Flavor::ALL {
+        let Some((server, setup)) = started(flavor) else { return };
+        let mut host = setup.first_start();
+        server.sql("INSERT INTO shop.t VALUES (1, 1, NULL)");
+        host.until("the row is there", || events(&setup).len() == 1);
+        assert_eq!(host.stop(), Some(0));
+        server.sql("INSERT INTO shop.t VALUES (2, 1, NULL)");
+        let place = server.sql("SHOW BINARY LOGS");
+        let mut last = place.lines().last().unwrap().split('\t');
+        let place = format!("{}:{}", last.next().unwrap(), last.next().unwrap());
+        server.sql("INSERT INTO shop.t VALUES (3, 1, NULL)");
+        let set = |place: &str| {
+            let arguments = ["position", "set", "--connector", "shop", "--at", place, "--yes"];
+            setup.output(&arguments)
+        };
+        let refused = set("binlog.000009:4");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("RT2717"), "{refused:?}");
+        assert!(set(&place).status.success());
+        let mut host = setup.start();
+        host.until("the row behind the place is there", || events(&setup).len() == 2);
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        assert_eq!(events(&setup)[1]["key"]["id"], 3);
+        server.sql(match flavor {
+            Flavor::Mysql => "RESET BINARY LOGS AND GTIDS",
+            Flavor::Mariadb => "RESET MASTER",
+        });
+        server.sql("INSERT INTO shop.t VALUES (4, 1, NULL)");
+        let mut host = setup.start();
+        assert_ne!(host.wait(), Some(0));
+        let log = host.log();
+        let codes = ["RT2702", "RT2703", "RT2621", "RT2622", "RT2619"];
+        assert!(codes.iter().any(|code| log.contains(code)), "{}: {log}", flavor.name());
+        assert_eq!(events(&setup).len(), 2);
+    }
+}
