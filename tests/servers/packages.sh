@@ -124,7 +124,8 @@ fetch_mariadb() {
 
 unpack_mariadb() {
   need_debian MariaDB mariadb-server
-  apt_unpack "$1" machine mariadb-server-core mariadb-client-core +mariadb-client
+  apt_unpack "$1" machine mariadb-server-core mariadb-client-core +mariadb-client \
+    +mariadb-server
   for program in usr/sbin/mariadbd usr/bin/mariadb usr/bin/mariadb-binlog; do
     unpacked_program "$1" "$program"
   done

@@ -123,12 +123,18 @@ impl Log {
         }
     }
 
+    /// How the stream ends.
     async fn error(mut self) -> Error {
-        loop {
-            if let Err(error) = self.next().await {
-                return error;
+        let ending = async {
+            loop {
+                match self.next().await {
+                    Ok(Next::End) => panic!("an end that is no error"),
+                    Ok(_) => {}
+                    Err(error) => return error,
+                }
             }
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ending).await.expect("it goes on")
     }
 }
 

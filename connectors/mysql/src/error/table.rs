@@ -105,16 +105,11 @@ const RULES: &[Rule] = &[
         fatal(codes::HOST, "as an administrator: TRUNCATE TABLE performance_schema.host_cache"),
     ),
     by_number(&[1251, 1275, 1524], AUTHENTICATION),
-    // MySQL's number, and words for MariaDB, where it is among those of an unknown error.
+    // MariaDB has no number for it, and says it in the words of a wrong password.
     by_number(
         &[3159],
         fatal(codes::TLS_DEMANDED, "set ssl-mode=REQUIRED, or VERIFY_IDENTITY, in `url`"),
     ),
-    Rule {
-        numbers: &[1105, 1835, 4171, 4172],
-        words: &["insecure transport"],
-        verdict: fatal(codes::TLS_DEMANDED, "set ssl-mode=REQUIRED, or VERIFY_IDENTITY, in `url`"),
-    },
     by_number(&[1049], fatal(codes::DATABASE, "check the database's name in `url`")),
     by_number(&[1040, 1203, 1226], TOO_MANY),
     // What passes.

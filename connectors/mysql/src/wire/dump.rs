@@ -90,7 +90,7 @@ pub(super) async fn begin(mut connection: BinlogConnection, dump: &Dump) -> Resu
     let registered = session.acknowledged(&register, DOING).await;
     registered.map_err(without_right)?;
     session.command(&request, DOING).await?;
-    let limits = Limits { max_event: dump.max_event };
+    let limits = Limits { max_event: dump.max_event, ends: dump.ends };
     Ok(PacketStream::new(connection.session, limits, has_checksum))
 }
 

@@ -3,11 +3,11 @@
 use std::io;
 
 use rowtide_net::Transport;
-use rowtide_sdk::Result;
+use rowtide_sdk::{Error, Origin, Result};
 use tokio::io::AsyncReadExt;
 
 use super::session::{Session, tag};
-use crate::error::{ServerError, lost, protocol};
+use crate::error::{ServerError, codes, lost, protocol};
 use crate::reader::Reader;
 
 #[cfg(test)]
@@ -45,10 +45,13 @@ pub enum Packet<'a> {
     End,
 }
 
-/// What bounds the memory of a stream.
+/// What bounds a stream.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
+    /// Events above this are not held.
     pub(super) max_event: u64,
+    /// Whether it ends where the log does.
+    pub(super) ends: bool,
 }
 
 /// The stream of the log.
@@ -227,6 +230,10 @@ impl Packets {
                 }
                 Some(&tag::OK) => Step::Small(body + 1..body + length),
                 Some(&tag::ERR) => return Err(ServerError::parse(packet).into_error(DOING)),
+                // MySQL takes leave so from a stream that was killed, and when it stops.
+                Some(&tag::EOF) if length < tag::EOF_BELOW && !self.limits.ends => {
+                    return Err(ended());
+                }
                 Some(&tag::EOF) if length < tag::EOF_BELOW => {
                     self.has_ended = true;
                     Step::End
@@ -319,6 +326,11 @@ fn stated_size(held: &[u8], piece: &[u8]) -> u64 {
     reader.u32().map_or(u64::MAX, u64::from)
 }
 
-fn longer_than_stated() -> rowtide_sdk::Error {
+fn ended() -> Error {
+    let message = format!("{DOING}: the server ended the stream: it stops, or KILL was asked for");
+    Error::transient(Origin::Source, codes::KILLED, message)
+}
+
+fn longer_than_stated() -> Error {
     protocol(format!("{DOING}: an event has another length than it states"))
 }

@@ -139,7 +139,10 @@ async fn m10_m22_what_the_server_does_not_have_is_named() {
         server.sql("INSERT INTO d.t VALUES (1, ''); FLUSH BINARY LOGS; FLUSH BINARY LOGS");
         let last = server.binlogs().pop().unwrap();
         let last = last.file_name().unwrap().to_str().unwrap();
-        server.sql(&format!("PURGE BINARY LOGS TO '{last}'"));
+        // MariaDB keeps a file until its background thread has marked that nobody needs it.
+        while server.binlogs().len() > 1 {
+            server.sql(&format!("PURGE BINARY LOGS TO '{last}'"));
+        }
         let ahead = match flavor {
             Flavor::Mysql => {
                 let uuid = server.sql("SELECT @@server_uuid");

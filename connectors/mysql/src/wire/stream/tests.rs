@@ -49,7 +49,7 @@ enum Seen {
 
 /// Everything found in bytes that arrive in such pieces; the most memory that was held.
 fn seen(bytes: &[u8], piece: usize, max_event: u64) -> Result<(Vec<Seen>, usize)> {
-    let mut packets = Packets::new(Vec::new(), 1, Limits { max_event });
+    let mut packets = Packets::new(Vec::new(), 1, Limits { max_event, ends: true });
     let (mut all, mut most) = (Vec::new(), 0);
     for piece in bytes.chunks(piece) {
         packets.room().extend_from_slice(piece);
@@ -107,6 +107,13 @@ fn what_is_not_the_protocol_is_refused() {
     }
     let refused = b"\x0f\0\0\x01\xff\xd4\x04#HY000purged".to_vec();
     assert_eq!(seen(&refused, 3, u64::MAX).unwrap_err().code().0, "RT2649");
+}
+
+#[test]
+fn an_end_that_was_not_asked_for_is_transient() {
+    let mut packets = Packets::new(log(&[]), 1, Limits { max_event: 1, ends: false });
+    let error = packets.next().unwrap_err();
+    assert_eq!((error.code().0, error.class()), ("RT2614", Class::Transient));
 }
 
 proptest! {
