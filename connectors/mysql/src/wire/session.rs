@@ -113,7 +113,7 @@ impl Session {
             numbers,
             connection_id: handshake.connection_id,
             is_encrypted: session.transport.is_encrypted(),
-            target: options.targets.first().cloned().unwrap_or(Target::Unix("".into())),
+            target: options.targets.first().cloned().unwrap_or_else(|| Target::Unix("".into())),
             address: options.address,
         };
         Ok((session, greeting, handshake))

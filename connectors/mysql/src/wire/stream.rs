@@ -98,6 +98,7 @@ impl PacketStream {
     ///
     /// # Errors
     /// The server's refusal, classified; fatal RT2615 where the bytes are not the protocol.
+    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend what it holds")]
     pub fn next(&mut self) -> Result<Option<Packet<'_>>> {
         self.packets.next()
     }
