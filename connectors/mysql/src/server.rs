@@ -10,7 +10,8 @@ use crate::codes;
 use crate::error::from_sql;
 use crate::gtid::mariadb::GtidPosition;
 use crate::gtid::mysql::GtidSet;
-use crate::stream::Passed;
+use crate::position::MyPosition;
+use crate::stream::{Passed, Place};
 use crate::table::RowImage;
 use crate::wire::{Flavor, Greeting};
 
@@ -155,6 +156,42 @@ impl Server {
             ));
         }
         obstacles
+    }
+
+    /// Whether the server has the file of a position of its own, which is known by more than its name and
+    /// where it can start; not where it was thrown away since.
+    ///
+    /// # Errors
+    /// Fatal `RT2702` where the log ends before the position: it was reset. And where the server cannot be
+    /// asked.
+    pub(crate) async fn has_place(&self, conn: &mut Conn, position: &MyPosition) -> Result<bool> {
+        if position.history.created == 0 {
+            return Ok(false);
+        }
+        let rows: Vec<Row> = conn
+            .query("SHOW BINARY LOGS")
+            .await
+            .map_err(|error| from_sql(error, "asking for the binlog files"))?;
+        let files: Option<Vec<(String, u64)>> =
+            rows.iter().map(|row| Some((row.get(0)?, row.get(1)?))).collect();
+        let files = files.ok_or_else(|| unexpected("its binlog files"))?;
+        let place = Place { file: position.file.clone(), pos: position.pos };
+        let Some((file, size)) = files.last() else { return Ok(false) };
+        let end = Place { file: file.clone(), pos: *size };
+        let own = files.iter().find(|(file, _)| *file == place.file);
+        if !place.is_at_most(&end) || own.is_some_and(|(_, size)| *size < place.pos) {
+            let Place { file, pos } = place;
+            let message = format!(
+                "the server's log ends before {file}:{pos}, where the saved position is: it was reset, or it \
+                 is another server's"
+            );
+            return Err(Error::fatal(Origin::Source, codes::FOREIGN_HISTORY, message).with_remedy(
+                "point `url` at the server that the position is of; or bring the target in step with the \
+                 tables, and set a position in the new log with `rowtide position set --connector NAME --at PLACE`",
+            ));
+        }
+        let can_start = !self.is_mariadb() || u32::try_from(place.pos).is_ok();
+        Ok(own.is_some() && can_start)
     }
 
     /// MariaDB: the transactions before a place in its log.

@@ -182,6 +182,7 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session
             begun
         }
     };
+    let is_there = is_same && server.has_place(&mut conn, &position).await?;
     drop(conn);
     let folder = source.folder(cx)?;
     let scene = Scene {
@@ -199,7 +200,7 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session
         let is_captured = |database: &str, table: &str| is_captured(&filter, database, table);
         Box::pin(catalog.preload(&is_captured, &place)).await?;
     }
-    let start = start(&position, &passed)?;
+    let start = start(&position, &passed, is_there)?;
     let dump = Dump {
         heartbeat: source.heartbeat(),
         max_event: max_event(cx.limits.max_event),
@@ -364,9 +365,14 @@ fn without_pending(passed: &GtidSet, position: &MyPosition) -> Result<GtidSet> {
     Ok(set)
 }
 
-/// What the server is to send from.
-fn start(position: &MyPosition, passed: &Passed) -> Result<Start> {
+/// What the server is to send from. Where the file `is_there` that the position knows more of than its
+/// name, from there also with GTIDs: after a reset of the log they name other transactions, which the
+/// file alone tells.
+fn start(position: &MyPosition, passed: &Passed, is_there: bool) -> Result<Start> {
     Ok(match passed {
+        _ if is_there && position.pending.is_empty() => {
+            Start::File { name: position.file.clone(), position: position.pos }
+        }
         Passed::Files => {
             let first = position.pending.first();
             let (file, pos) = first

@@ -207,10 +207,16 @@ impl Assembler {
         if header.kind == kind::FORMAT_DESCRIPTION {
             return self.format_description(&header, event);
         }
-        let body = self.parsed(self.format.body(&header, event))?;
         if header.kind == kind::ROTATE {
-            return self.rotate(&header, body);
+            // Where checksums are switched, it has none or has one against what its file says.
+            let body = match Format::initial(true).body(&header, event) {
+                Err(_) if header.is_artificial() => Format::initial(false).body(&header, event),
+                Err(_) => self.format.body(&header, event),
+                checked => checked,
+            };
+            return self.rotate(&header, self.parsed(body)?);
         }
+        let body = self.parsed(self.format.body(&header, event))?;
         self.advance(&header);
         if header.kind == kind::TRANSACTION_PAYLOAD {
             self.payload = Some(self.parsed(Payload::parse(body))?);
@@ -235,7 +241,7 @@ impl Assembler {
 
     fn format_description(&mut self, header: &Header, event: &[u8]) -> Result<Step> {
         self.format = self.parsed(Format::parse(event))?;
-        if self.progress.file_created(header.timestamp).is_some() {
+        if self.progress.file_created(&self.place.file, header.timestamp).is_some() {
             return Err(self.foreign());
         }
         self.tables.end_statement();
@@ -262,6 +268,9 @@ impl Assembler {
     /// The stream goes on in another file; the server says so at the end of a file, and by itself.
     fn rotate(&mut self, header: &Header, body: &[u8]) -> Result<Step> {
         let Rotate { position, file } = self.parsed(Rotate::parse(body))?;
+        if file.rsplit('.').next().is_none_or(|number| number.parse::<u64>().is_err()) {
+            return Err(self.not_understood("a malformed name of a file"));
+        }
         let place = Place { file: file.to_owned(), pos: position };
         self.torn()?;
         (self.place, self.end) = (place.clone(), place.clone());

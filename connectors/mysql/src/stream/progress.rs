@@ -85,8 +85,8 @@ pub(crate) struct Progress {
     history: History,
     shape: String,
     open: Option<Open>,
-    /// Whether the stream has come to a file.
-    has_file: bool,
+    /// The file that the stream is in, and when it was made.
+    stream: (String, u32),
     /// Grows with each transaction that ends.
     version: u64,
 }
@@ -126,7 +126,7 @@ impl Progress {
             history: position.history,
             shape: position.shape,
             open: None,
-            has_file: false,
+            stream: (String::new(), 0),
             version: 0,
         }
     }
@@ -297,18 +297,25 @@ impl Progress {
             self.skip_below.as_ref().is_some_and(|below| place.compare(below) == Ordering::Less);
         if self.open.is_none() && !is_behind {
             self.skip_below = None;
+            if self.place.file != place.file {
+                let (file, created) = &self.stream;
+                // Not known before the file's first event has come.
+                self.history.created = if *file == place.file { *created } else { 0 };
+            }
             self.place = place;
             self.version += 1;
         }
     }
 
-    /// A file begins, which was made at this time. Gives the time that the position knows for the first
-    /// file, where that is another and places are all that names transactions.
-    pub(crate) fn file_created(&mut self, created: u32) -> Option<u32> {
+    /// The stream comes to a file, which was made at this time. Gives the time that the position knows of
+    /// the file, where that is another: then it is another file of the same name.
+    pub(crate) fn file_created(&mut self, file: &str, created: u32) -> Option<u32> {
+        self.stream = (file.to_owned(), created);
+        if self.place.file != file {
+            return None;
+        }
         let known = std::mem::replace(&mut self.history.created, created);
-        let is_first = !std::mem::replace(&mut self.has_file, true);
-        let is_other = known != 0 && known != created;
-        (is_first && is_other && self.passed == Passed::Files).then_some(known)
+        (known != 0 && known != created).then_some(known)
     }
 
     /// These are all the transactions before the file that begins here: from here on transactions are
@@ -386,5 +393,53 @@ impl Progress {
             history: self.history.clone(),
             shape: self.shape.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m14_offsets_go_on_behind_4_gib() {
+        let mut place = Place { file: "b.1".to_owned(), pos: 0xffff_ff00 };
+        for (log_pos, pos) in [
+            (0xffff_fff0, 0xffff_fff0),
+            (0x10, 0x1_0000_0010),
+            (0x10, 0x1_0000_0010),
+            // Nothing goes back.
+            (0x08, 0x1_0000_0010),
+            (0x4000_0000, 0x1_4000_0000),
+            (0x8000_0000, 0x1_8000_0000),
+            (0xf000_0000, 0x1_f000_0000),
+            (0x0000_0100, 0x2_0000_0100),
+        ] {
+            place.advance(log_pos);
+            assert_eq!(place.pos, pos, "{log_pos:x}");
+        }
+    }
+
+    #[test]
+    fn m22_a_file_of_the_same_name_is_told_by_when_it_was_made() {
+        let position = MyPosition {
+            file: "b.000002".to_owned(),
+            pos: 100,
+            gtids: None,
+            in_tx: None,
+            pending: Vec::new(),
+            history: History { server: "1".to_owned(), created: 7 },
+            shape: String::new(),
+        };
+        let mut progress = Progress::new(position.clone(), Passed::Files);
+        // The stream may begin in an earlier file.
+        assert_eq!(progress.file_created("b.000001", 5), None);
+        assert_eq!(progress.position(), position);
+        assert_eq!(progress.file_created("b.000002", 7), None);
+        progress.pass(Place { file: "b.000003".to_owned(), pos: 4 });
+        assert_eq!(progress.position().history.created, 0);
+        assert_eq!(progress.file_created("b.000003", 9), None);
+        assert_eq!(progress.position().history.created, 9);
+        let mut progress = Progress::new(position, Passed::Files);
+        assert_eq!(progress.file_created("b.000002", 8), Some(7));
     }
 }
