@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use rowtide_sdk::{
-    Cell, Change, Entry, Error, Image, ImageKind, JsonWriter, Op, Origin, Poisoned, Result, Span,
-    Table,
+    Cell, Change, Entry, Image, ImageKind, JsonWriter, Op, Poisoned, Result, Span, Table,
 };
 
 use super::held::Replay;
@@ -49,6 +48,7 @@ impl Assembler {
                 self.comment(body);
                 Ok(None)
             }
+            OVERSIZED => self.held_oversized(body, pos).map(|()| None),
             _ => self.rows(event, body, pos).map(|()| None),
         }
     }
@@ -307,6 +307,10 @@ impl Assembler {
         let header = self.parsed(crate::binlog::event::Header::parse(head))?;
         self.advance(&header);
         let body = head.get(crate::binlog::event::HEADER..).unwrap_or_default();
+        if matches!(header.kind, kind::ROWS_QUERY | kind::MARIADB_ANNOTATE_ROWS) {
+            // The text of a statement, which is told beside its rows alone.
+            return Ok(self.next());
+        }
         let Ok(rows) = Rows::parse(header.kind, body) else {
             let what = format!("an event of type {} with {size} bytes", header.kind);
             return Err(self.not_understood(what));
@@ -314,16 +318,35 @@ impl Assembler {
         if self.progress.is_passed() {
             return Ok(Step::More);
         }
-        if let Some(known) = self.captured(&rows)? {
-            if !self.progress.is_direct() {
-                let message = "a change above max_event in a transaction that may be rolled back in part, or of an XA transaction";
-                return Err(Error::fatal(Origin::Source, codes::EVENT_TOO_LARGE, message)
-                    .with_remedy(TOO_LARGE_REMEDY));
-            }
+        if !self.progress.is_open() {
+            return Err(self.not_understood("a change stands outside a transaction"));
+        }
+        if self.progress.is_direct() {
+            self.oversized_rows(&rows, size, self.place.pos)?;
+        } else {
+            // What it says of itself, and its head.
+            let mut record = size.to_le_bytes().to_vec();
+            record.push(header.kind);
+            record.extend_from_slice(body.get(..OVERSIZED_HEAD).unwrap_or(body));
+            self.store.hold(OVERSIZED, self.place.pos, &record);
+        }
+        Ok(self.next())
+    }
+
+    /// A row event above the limit that was held.
+    fn held_oversized(&mut self, record: &[u8], pos: u64) -> Result<()> {
+        let (size, event, head) = oversized_record(record)
+            .ok_or_else(|| self.not_understood("a torn record of a large event"))?;
+        let rows = self.parsed(Rows::parse(event, head))?;
+        self.oversized_rows(&rows, size, pos)
+    }
+
+    fn oversized_rows(&mut self, rows: &Rows<'_>, size: u64, pos: u64) -> Result<()> {
+        if let Some(known) = self.captured(rows)? {
             let (index, due) =
                 self.progress.count_change().map_err(|what| self.not_understood(what))?;
-            let change = self.change(rows.kind, known, index, self.place.pos)?;
             if due {
+                let change = self.change(rows.kind, known, index, pos)?;
                 let bytes = usize::try_from(size).unwrap_or(usize::MAX);
                 let entry = self.too_large(change, bytes);
                 self.batch.entries.push(entry);
@@ -332,7 +355,7 @@ impl Assembler {
         if rows.ends_statement {
             self.tables.end_statement();
         }
-        Ok(self.next())
+        Ok(())
     }
 
     /// A held row event that was rolled back: the captured table of which it is not known yet whether
@@ -356,6 +379,12 @@ impl Assembler {
 
     /// The captured table that a row event changes.
     fn captured_name(&self, event: u8, body: &[u8]) -> Result<Option<(String, String)>> {
+        let (event, body) = match event {
+            OVERSIZED => {
+                oversized_record(body).map_or((event, body), |(_, kind, head)| (kind, head))
+            }
+            event => (event, body),
+        };
         let Ok(rows) = Rows::parse(event, body) else { return Ok(None) };
         let known = self.captured(&rows)?.and_then(|known| self.tables.get(known));
         Ok(known.map(|known| (known.map.schema.clone(), known.map.name.clone())))
@@ -389,6 +418,18 @@ impl Assembler {
         }));
         Ok(())
     }
+}
+
+/// The type under which the head of a row event above the limit is held: no event has it.
+const OVERSIZED: u8 = 0;
+/// So much of such an event is held: room for its fixed part and the bitmaps of all columns there can be.
+const OVERSIZED_HEAD: usize = 4096;
+
+/// The length, the type and the head of a row event above the limit that was held.
+fn oversized_record(record: &[u8]) -> Option<(u64, u8, &[u8])> {
+    let (size, rest) = record.split_first_chunk::<8>()?;
+    let (event, head) = rest.split_first()?;
+    Some((u64::from_le_bytes(*size), *event, head))
 }
 
 const TOO_LARGE_REMEDY: &str = "raise `max_event`, which lets this change pass too; first the sink's own limits: \
