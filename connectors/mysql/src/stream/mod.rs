@@ -11,7 +11,7 @@ mod tables;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::poll_immediate;
-use rowtide_sdk::{Batch, BatchSender, Error, Origin, Result, SourceContext};
+use rowtide_sdk::{Batch, BatchSender, Code, Error, Origin, Result, SourceContext};
 use rowtide_spool::Folder;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,9 @@ const PAUSE: Duration = Duration::from_micros(250);
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Heartbeats that may be missed before the server counts as silent.
 const MISSED: u32 = 3;
+
+/// The errors that arise between two changes, where all that was counted is in the batch.
+const BETWEEN_CHANGES: [Code; 3] = [codes::STATEMENT, codes::STATEMENT_UNCLEAR, codes::INCIDENT];
 
 /// A started stream.
 pub(crate) struct Session {
@@ -100,21 +103,36 @@ fn stream_ended() -> Error {
 
 impl Driver {
     async fn step(&mut self) -> Result<Flow> {
-        let Session { stream, assembler, .. } = &mut self.session;
-        let step = if assembler.is_replaying() {
-            assembler.replay()?
-        } else if assembler.is_unpacking() {
-            assembler.unpack(stream.current())?
-        } else {
-            match stream.next()? {
-                Some(Packet::Event(event)) => assembler.event(event)?,
-                Some(Packet::Oversized { head, size }) => assembler.oversized(head, size)?,
-                Some(Packet::End) => return Err(stream_ended()),
-                None if assembler.has_entries() => return self.coalesce().await,
-                None => return self.read().await,
+        match self.taken() {
+            Ok(Some(step)) => self.follow(step).await,
+            Ok(None) if self.session.assembler.has_entries() => self.coalesce().await,
+            Ok(None) => self.read().await,
+            Err(error) => {
+                // An operator sets the position behind what cannot be read: what is before it must have
+                // been handed over.
+                if BETWEEN_CHANGES.contains(&error.code()) && self.session.assembler.has_entries() {
+                    self.flush().await?;
+                }
+                Err(error)
             }
-        };
-        self.follow(step).await
+        }
+    }
+
+    /// Takes in the next of what is there; `None` where more must be read.
+    fn taken(&mut self) -> Result<Option<Step>> {
+        let Session { stream, assembler, .. } = &mut self.session;
+        if assembler.is_replaying() {
+            return assembler.replay().map(Some);
+        }
+        if assembler.is_unpacking() {
+            return assembler.unpack(stream.current()).map(Some);
+        }
+        match stream.next()? {
+            Some(Packet::Event(event)) => assembler.event(event).map(Some),
+            Some(Packet::Oversized { head, size }) => assembler.oversized(head, size).map(Some),
+            Some(Packet::End) => Err(stream_ended()),
+            None => Ok(None),
+        }
     }
 
     async fn follow(&mut self, step: Step) -> Result<Flow> {
