@@ -12,7 +12,15 @@
 mod catalog;
 #[path = "stream/host.rs"]
 mod host;
+#[path = "stream/proxy.rs"]
+mod proxy;
+#[path = "stream/refusals.rs"]
+mod refusals;
+#[path = "stream/resume.rs"]
+mod resume;
 #[path = "stream/rows.rs"]
 mod rows;
+#[path = "stream/settings.rs"]
+mod settings;
 #[path = "stream/transactions.rs"]
 mod transactions;

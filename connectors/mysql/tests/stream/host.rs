@@ -92,7 +92,8 @@ impl Setup {
             reselection: Arc::new(|_| Vec::new()),
             hiding: None,
             claims: "mysql/",
-            busy: None,
+            // A source that was killed lets go of its folder a moment later.
+            busy: Some("RT2305"),
         })
     }
 

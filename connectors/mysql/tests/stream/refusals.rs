@@ -1,0 +1,201 @@
+//! What is refused, with which code.
+
+use std::time::Duration;
+
+use rowtide_sdk::{Class, Error, Position};
+use rowtide_testkit::{Flavor, Mysql};
+use serde_json::json;
+
+use crate::host::{Setup, server, server_without_gtids};
+
+const TABLES: &str =
+    "CREATE DATABASE shop; USE shop; CREATE TABLE t (id varchar(12) PRIMARY KEY, v varchar(4));";
+
+fn is(error: &Error, code: &str, class: Class) {
+    assert_eq!((error.code().0, error.class()), (code, class), "{error}");
+}
+
+/// Captures one row and stops.
+async fn captured(setup: &Setup, server: &Mysql, id: u32) -> Option<Position> {
+    let mut host = setup.ready().await;
+    server.sql(&format!("INSERT INTO shop.t VALUES ({id}, 0)"));
+    host.until(1).await;
+    host.stop().await
+}
+
+fn purge(server: &Mysql) {
+    server.sql("FLUSH BINARY LOGS; FLUSH BINARY LOGS");
+    loop {
+        let shown = server.sql("SHOW BINARY LOGS");
+        if shown.lines().count() == 1 {
+            return;
+        }
+        // What a stream that ended a moment ago still reads stays.
+        let last = shown.lines().last().unwrap().split('\t').next().unwrap();
+        server.sql(&format!("PURGE BINARY LOGS TO '{last}'"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn reset(server: &Mysql, flavor: Flavor) {
+    server.sql(match flavor {
+        Flavor::Mysql => "RESET BINARY LOGS AND GTIDS",
+        Flavor::Mariadb => "RESET MASTER",
+    });
+}
+
+#[tokio::test]
+async fn m10_a_log_that_was_thrown_away() {
+    for flavor in Flavor::ALL {
+        let Some(server) = server(flavor, &[]) else { return };
+        server.sql(TABLES);
+        let setup = Setup::new(&server);
+        let position = captured(&setup, &server, 1).await;
+        server.sql("INSERT INTO shop.t VALUES (2, 0)");
+        purge(&server);
+        let code = if flavor == Flavor::Mysql { "RT2716" } else { "RT2619" };
+        is(&setup.from(position).refusal().await, code, Class::Fatal);
+    }
+    let Some(server) = server_without_gtids(Flavor::Mysql) else { return };
+    server.sql(TABLES);
+    let setup = Setup::new(&server);
+    let position = captured(&setup, &server, 1).await;
+    purge(&server);
+    is(&setup.from(position).refusal().await, "RT2619", Class::Fatal);
+}
+
+/// The log begins anew, and comes to where the position was with other transactions.
+#[tokio::test]
+async fn m22_a_log_that_was_reset_is_another() {
+    for flavor in Flavor::ALL {
+        for gtids in [true, false] {
+            if !gtids && flavor == Flavor::Mariadb {
+                continue;
+            }
+            let made = if gtids { server(flavor, &[]) } else { server_without_gtids(flavor) };
+            let Some(server) = made else { return };
+            server.sql(TABLES);
+            let setup = Setup::new(&server);
+            let position = captured(&setup, &server, 1).await;
+            tokio::time::sleep(Duration::from_millis(1100)).await;
+            reset(&server, flavor);
+            let error = setup.clone().from(position.clone()).refusal().await;
+            assert_eq!(error.class(), Class::Fatal, "{flavor:?} {gtids}: {error}");
+            for id in 2..20 {
+                server.sql(&format!("INSERT INTO shop.t VALUES ({id}, 0)"));
+            }
+            let error = setup.clone().from(position.clone()).refusal().await;
+            is(&error, "RT2702", Class::Fatal);
+            // And in a later file.
+            server.sql("FLUSH BINARY LOGS; FLUSH BINARY LOGS");
+            let error = setup.from(position).refusal().await;
+            is(&error, "RT2702", Class::Fatal);
+        }
+    }
+}
+
+#[tokio::test]
+async fn m22_another_server_with_files_of_the_same_names() {
+    for flavor in Flavor::ALL {
+        let Some(one) = server_without_gtids(flavor) else { return };
+        let Some(other) = server_without_gtids(flavor) else { return };
+        for server in [&one, &other] {
+            server.sql(TABLES);
+        }
+        let setup = Setup::new(&one);
+        let position = captured(&setup, &one, 1).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        other.sql("INSERT INTO shop.t VALUES (7, 0); INSERT INTO shop.t VALUES (8, 0)");
+        let error = Setup::new(&other).from(position).refusal().await;
+        is(&error, "RT2702", Class::Fatal);
+    }
+}
+
+/// A replica goes on where GTIDs say that it has the same transactions.
+#[tokio::test]
+async fn m22_a_replica_goes_on_by_gtids() {
+    for flavor in Flavor::ALL {
+        let more =
+            if flavor == Flavor::Mysql { "log_replica_updates=ON" } else { "log_slave_updates=ON" };
+        let Some(source) = server(flavor, &[]) else { return };
+        let Some(replica) = server(flavor, &["server_id=2", more]) else { return };
+        reset(&source, flavor);
+        reset(&replica, flavor);
+        source.sql(TABLES);
+        let port = source.port();
+        replica.sql(&match flavor {
+            Flavor::Mysql => format!(
+                "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={port},
+                 SOURCE_USER='rowtide', SOURCE_PASSWORD='rowtide', SOURCE_AUTO_POSITION=1,
+                 GET_SOURCE_PUBLIC_KEY=1; START REPLICA"
+            ),
+            Flavor::Mariadb => format!(
+                "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='rowtide',
+                 MASTER_PASSWORD='rowtide', MASTER_USE_GTID=slave_pos; START SLAVE"
+            ),
+        });
+        let position = captured(&Setup::new(&source), &source, 1).await;
+        source.sql("INSERT INTO shop.t VALUES (2, 0)");
+        let count = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema='shop'";
+        for attempt in 0.. {
+            let is_there = replica.sql(count).trim() == "1"
+                && replica.sql("SELECT COUNT(*) FROM shop.t").trim() == "2";
+            if is_there {
+                break;
+            }
+            let status = || {
+                replica.sql(if flavor == Flavor::Mysql {
+                    "SHOW REPLICA STATUS"
+                } else {
+                    "SHOW SLAVE STATUS"
+                })
+            };
+            assert!(attempt < 100, "the replica does not follow: {}", status());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let mut host = Setup::new(&replica).from(position).run();
+        assert_eq!(host.until(1).await, ["c shop.t none > id=2,v=0"], "{flavor:?}");
+        source.sql("INSERT INTO shop.t VALUES (3, 0)");
+        assert_eq!(host.until(2).await[1], "c shop.t none > id=3,v=0");
+        let position = host.stop().await;
+        // And back.
+        source.sql("INSERT INTO shop.t VALUES (4, 0)");
+        let mut host = Setup::new(&source).from(position).run();
+        assert_eq!(host.until(1).await, ["c shop.t none > id=4,v=0"], "{flavor:?}");
+        host.stop().await;
+    }
+}
+
+/// Of two readers with one id the elder ends and stays so.
+#[tokio::test]
+async fn m19_two_sources_with_one_server_id() {
+    for flavor in Flavor::ALL {
+        let Some(server) = server(flavor, &[]) else { return };
+        server.sql(TABLES);
+        let setup = Setup::new(&server).set("server_id", json!(4711));
+        let mut first = setup.ready().await;
+        let mut other = setup.clone();
+        other.scratch.set_extension("other");
+        let mut second = other.ready().await;
+        is(&first.error().await, "RT2620", Class::Fatal);
+        server.sql("INSERT INTO shop.t VALUES (1, 0)");
+        second.until(1).await;
+        second.stop().await;
+    }
+}
+
+/// What does not begin at an event is no place.
+#[tokio::test]
+async fn m13_a_place_inside_an_event() {
+    for flavor in Flavor::ALL {
+        let Some(server) = server_without_gtids(flavor) else { return };
+        server.sql(TABLES);
+        server.sql("INSERT INTO shop.t VALUES (1, 0)");
+        let setup = Setup::new(&server);
+        let error = match rowtide_mysql::position_at(&setup.source(), "binlog.000001:201").await {
+            Ok(position) => setup.from(Some(position)).refusal().await,
+            Err(error) => error,
+        };
+        assert_eq!(error.class(), Class::Fatal, "{flavor:?}: {error}");
+    }
+}

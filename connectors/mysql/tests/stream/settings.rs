@@ -1,0 +1,246 @@
+//! Settings of servers and sessions, and what the stream makes of them.
+
+use std::time::Duration;
+
+use rowtide_sdk::Class;
+use rowtide_testkit::{Flavor, Mysql};
+
+use crate::host::{Host, Place as _, Setup, server};
+use crate::proxy::Proxy;
+
+const TABLES: &str = "CREATE DATABASE shop; USE shop;
+    CREATE TABLE t (id varchar(12) PRIMARY KEY, v varchar(40));
+    CREATE TABLE unwanted (id varchar(12) PRIMARY KEY);";
+
+fn files(server: &Mysql) -> Vec<String> {
+    let shown = server.sql("SHOW BINARY LOGS");
+    shown.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
+}
+
+/// Waits until the position is in the newest file.
+async fn in_newest_file(host: &mut Host, server: &Mysql) {
+    let newest = files(server).pop().unwrap();
+    while host.place().file != newest {
+        host.batch().await;
+    }
+}
+
+#[tokio::test]
+async fn m01_a_statement_in_place_of_rows_ends_the_stream_before_anything_behind_it() {
+    for flavor in Flavor::ALL {
+        for format in ["STATEMENT", "MIXED"] {
+            let Some(server) = server(flavor, &[]) else { return };
+            server.sql(TABLES);
+            let mut host = Setup::new(&server).ready().await;
+            server.sql(&format!(
+                "SET SESSION binlog_format={format}; USE shop; INSERT INTO unwanted VALUES (1);
+                 SET SESSION binlog_format=ROW; INSERT INTO t VALUES (1, 'a');
+                 SET SESSION binlog_format={format}; INSERT INTO t VALUES (2, 'b');
+                 SET SESSION binlog_format=ROW; INSERT INTO t VALUES (3, 'c')"
+            ));
+            let error = host.error().await;
+            assert_eq!((error.code().0, error.class()), ("RT2707", Class::Fatal), "{error}");
+            assert!(error.message().contains("shop.t "), "{error}");
+            let texts: Vec<String> = host.events.iter().map(|event| event.text()).collect();
+            assert_eq!(texts, ["c shop.t none > id=1,v=a"], "{flavor:?} {format}");
+            // And again from where it stopped.
+            let error = Setup::new(&server).from(host.position.clone()).refusal().await;
+            assert_eq!(error.code().0, "RT2707", "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn m07_m15_checksums_of_all_kinds_and_their_change_and_names_of_files() {
+    for flavor in Flavor::ALL {
+        for begins in ["NONE", "CRC32"] {
+            let checksum = format!("binlog_checksum={begins}");
+            let Some(server) = server(flavor, &[&checksum]) else { return };
+            server.sql(TABLES);
+            let setup = Setup::new(&server);
+            let mut host = setup.ready().await;
+            let mut id = 0;
+            let mut texts = Vec::new();
+            for change in ["FLUSH BINARY LOGS", "CRC32", "NONE", "FLUSH BINARY LOGS", "CRC32"] {
+                id += 1;
+                server.sql(&format!("INSERT INTO shop.t VALUES ({id}, 'before {change}')"));
+                match change.strip_prefix("FLUSH") {
+                    Some(_) => server.sql(change),
+                    None => server.sql(&format!("SET GLOBAL binlog_checksum={change}")),
+                };
+                in_newest_file(&mut host, &server).await;
+                texts = host.until(id).await;
+                // The same from there on in a new connection.
+                let events = std::mem::take(&mut host.events);
+                let position = host.stop().await;
+                host = setup.clone().from(position).run();
+                host.events = events;
+            }
+            server.sql("INSERT INTO shop.t VALUES (6, 'last')");
+            assert_eq!(host.until(6).await.len(), 6, "{texts:?}");
+            let known = files(&server);
+            assert!(known.contains(&host.place().file), "{known:?} {:?}", host.place());
+            host.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn m07_a_damaged_event_is_not_taken() {
+    for flavor in Flavor::ALL {
+        let Some(server) = server(flavor, &["binlog_checksum=CRC32"]) else { return };
+        server.sql(TABLES);
+        let proxy = Proxy::to(server.port()).await;
+        let mut host = Setup::new(&server).set("url", proxy.url()).ready().await;
+        server.sql("INSERT INTO shop.t VALUES (1, 'whole')");
+        host.until(1).await;
+        proxy.damage("damage me");
+        server.sql("INSERT INTO shop.t VALUES (2, 'damage me'), (3, 'x')");
+        let error = host.error().await;
+        assert_eq!((error.code().0, error.class()), ("RT2705", Class::Fatal), "{error}");
+        assert!(error.message().contains("checksum"), "{error}");
+        assert_eq!(host.events.len(), 1);
+        // From there again, by a sound line.
+        let mut host = Setup::new(&server).from(host.position.clone()).run();
+        let expected = ["c shop.t none > id=2,v=damage me", "c shop.t none > id=3,v=x"];
+        assert_eq!(host.until(2).await, expected);
+        host.stop().await;
+    }
+}
+
+/// GTIDs that are not on each transaction name no position, until they are.
+#[tokio::test]
+async fn m11_gtids_count_only_once_every_transaction_has_one() {
+    let settings = ["gtid_mode=ON_PERMISSIVE", "enforce_gtid_consistency=ON"];
+    let Some(server) = server(Flavor::Mysql, &settings) else { return };
+    server.sql(TABLES);
+    let setup = Setup::new(&server);
+    let mut host = setup.ready().await;
+    assert_eq!(host.place().gtids, None);
+    server.sql("INSERT INTO shop.t VALUES (1, 'a')");
+    host.until(1).await;
+    assert_eq!(host.place().gtids, None);
+    let position = host.stop().await;
+    server.sql("SET GLOBAL gtid_mode=OFF_PERMISSIVE; INSERT INTO shop.t VALUES (2, 'b')");
+    let mut host = setup.clone().from(position).run();
+    assert_eq!(host.until(1).await, ["c shop.t none > id=2,v=b"]);
+    let position = host.stop().await;
+    server.sql("SET GLOBAL gtid_mode=OFF; INSERT INTO shop.t VALUES (3, 'c')");
+    let mut host = setup.clone().from(position).run();
+    host.until(1).await;
+    let id = host.events[0].id.clone();
+    assert!(id.starts_with("binlog."), "{id}");
+    server.sql(
+        "SET GLOBAL gtid_mode=OFF_PERMISSIVE; SET GLOBAL gtid_mode=ON_PERMISSIVE;
+         SET GLOBAL gtid_mode=ON; FLUSH BINARY LOGS; INSERT INTO shop.t VALUES (4, 'd')",
+    );
+    host.until(2).await;
+    while host.place().gtids.is_none() {
+        host.batch().await;
+    }
+    let position = host.stop().await;
+    server.sql("INSERT INTO shop.t VALUES (5, 'e')");
+    let mut host = setup.from(position).run();
+    assert_eq!(host.until(1).await, ["c shop.t none > id=5,v=e"]);
+    host.stop().await;
+}
+
+/// A server that nothing happens at is not a silent one.
+#[tokio::test]
+async fn m20_m21_an_idle_server_is_waited_for_and_a_silent_one_is_not() {
+    for flavor in Flavor::ALL {
+        let Some(server) = server(flavor, &[]) else { return };
+        server.sql(TABLES);
+        let proxy = Proxy::to(server.port()).await;
+        let setup = Setup::new(&server).set("url", proxy.url());
+        let mut host = setup.ready().await;
+        let before = host.place();
+        host.during(Duration::from_secs(5)).await;
+        let idle = host.place();
+        assert_eq!((&idle.file, idle.pos), (&before.file, before.pos), "nothing moved");
+        server.sql("INSERT INTO shop.t VALUES (1, 'a')");
+        host.until(1).await;
+        proxy.freeze();
+        let since = std::time::Instant::now();
+        let error = host.error().await;
+        assert_eq!((error.code().0, error.class()), ("RT2709", Class::Transient), "{error}");
+        let after = since.elapsed();
+        assert!(after > Duration::from_secs(1) && after < Duration::from_secs(8), "{after:?}");
+        server.sql("INSERT INTO shop.t VALUES (2, 'b')");
+        let mut host = Setup::new(&server).from(host.position.clone()).run();
+        assert_eq!(host.until(1).await, ["c shop.t none > id=2,v=b"]);
+        host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn m26_a_large_value_is_delivered_or_poison_and_the_stream_goes_on() {
+    for flavor in Flavor::ALL {
+        let settings: &[&str] = match flavor {
+            Flavor::Mysql => &["max_allowed_packet=64M", "binlog_rows_query_log_events=ON"],
+            Flavor::Mariadb => &["max_allowed_packet=64M"],
+        };
+        let Some(server) = server(flavor, settings) else { return };
+        server
+            .sql("CREATE DATABASE shop; USE shop; CREATE TABLE t (id varchar(12) PRIMARY KEY, v longblob)");
+        let mut raised = Setup::new(&server);
+        raised.limits.max_event = 64 << 20;
+        let mut limited = Setup::new(&server);
+        limited.config["server_id"] = 4242.into();
+        limited.scratch.set_extension("limited");
+        let mut all = raised.ready().await;
+        let mut some = limited.ready().await;
+        let position = some.position.clone();
+        let literal = "y".repeat(20_000_000);
+        server.sql(&format!(
+            "USE shop; INSERT INTO t VALUES (1, REPEAT('x', 40000000)); INSERT INTO t VALUES (2, 'b');
+             BEGIN; INSERT INTO t VALUES (3, 'c'); INSERT INTO t VALUES (4, '{literal}');
+             INSERT INTO t VALUES (5, 'e'); COMMIT; DELETE FROM t WHERE id = 1"
+        ));
+        let expected = [
+            "c shop.t none > id=1,v=40000000 bytes",
+            "c shop.t none > id=2,v=b",
+            "c shop.t none > id=3,v=c",
+            "c shop.t none > id=4,v=20000000 bytes",
+            "c shop.t none > id=5,v=e",
+            "d shop.t id=1,v=40000000 bytes > none",
+        ];
+        all.until(6).await;
+        let shape = |host: &Host| -> Vec<(String, &'static str, Option<&'static str>)> {
+            host.events.iter().map(|event| (event.id.clone(), event.op, event.poison)).collect()
+        };
+        assert!(shape(&all).iter().all(|(_, _, poison)| poison.is_none()));
+        for (event, text) in all.events.iter().zip(expected) {
+            assert_eq!(event.text().contains("bytes"), text.contains("bytes"), "{}", event.text());
+        }
+        some.until(6).await;
+        let poison: Vec<_> = some.events.iter().map(|event| event.poison).collect();
+        let large = Some("RT2708");
+        assert_eq!(poison, [large, None, None, large, None, large], "{flavor:?}");
+        let ids =
+            |host: &Host| -> Vec<_> { host.events.iter().map(|e| (e.id.clone(), e.op)).collect() };
+        assert_eq!(ids(&some), ids(&all));
+        let events = some.events.clone();
+        some.kill().await;
+        // The same again, row by row.
+        let mut again = limited.from(position).rows(1).run();
+        again.until(6).await;
+        assert_eq!(again.events, events);
+        again.stop().await;
+        all.stop().await;
+    }
+}
+
+/// The source is none that a commit waits for.
+#[tokio::test]
+async fn m27_no_commit_waits_for_the_source() {
+    let Some(server) = server(Flavor::Mariadb, &[]) else { return };
+    server.sql(TABLES);
+    server.sql("SET GLOBAL rpl_semi_sync_master_enabled=ON");
+    let mut host = Setup::new(&server).ready().await;
+    server.sql("INSERT INTO shop.t VALUES (1, 'a')");
+    host.until(1).await;
+    let clients = server.sql("SHOW STATUS LIKE 'Rpl_semi_sync_master_clients'");
+    assert_eq!(clients.split_whitespace().last(), Some("0"));
+    host.stop().await;
+}
