@@ -222,7 +222,8 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session
         cx.limits,
         server.is_mariadb(),
         stream.has_checksum(),
-    );
+    )
+    .with_lower_names(server.setting("lower_case_table_names") == "1");
     Ok(Session { stream, assembler, catalog, heartbeat: source.heartbeat(), folder })
 }
 

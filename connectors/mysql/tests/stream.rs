@@ -8,10 +8,16 @@
     reason = "test code: a broken assumption must fail the test"
 )]
 
+#[path = "stream/annotate.rs"]
+mod annotate;
 #[path = "stream/catalog.rs"]
 mod catalog;
 #[path = "stream/host.rs"]
 mod host;
+#[path = "stream/images.rs"]
+mod images;
+#[path = "stream/packed.rs"]
+mod packed;
 #[path = "stream/proxy.rs"]
 mod proxy;
 #[path = "stream/refusals.rs"]
@@ -20,6 +26,8 @@ mod refusals;
 mod resume;
 #[path = "stream/rows.rs"]
 mod rows;
+#[path = "stream/schema.rs"]
+mod schema;
 #[path = "stream/settings.rs"]
 mod settings;
 #[path = "stream/transactions.rs"]

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowtide_sdk::{
-    Batch, BatchSender, Cell, Change, Claims, Entry, Error, Hiding, Image, ImageKind, KnownTable,
-    Limits, Position, Reporter, Reselection, Result, Source, SourceContext, Span, Table,
-    batch_channel,
+    Batch, BatchSender, Cell, Change, Claims, Entry, Error, Hiding, Image, ImageKind, JsonWriter,
+    KnownTable, Limits, Position, Reporter, Reselection, Result, Source, SourceContext, Span,
+    Table, batch_channel,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -74,9 +74,20 @@ pub struct Event {
     pub reselected: Option<String>,
     /// What is known of its transaction beside its id: origin, trace and annotation.
     pub known: [String; 3],
+    /// When its transaction committed, in microseconds since 1970.
+    pub commit_us: i64,
+    /// The images in JSON, as an envelope has them: `{"column":value,…}`, with `?` for unchanged
+    /// and without what is absent.
+    pub json: [Option<String>; 2],
 }
 
 impl Event {
+    /// `op table before > after`, the images in JSON.
+    pub fn in_json(&self) -> String {
+        let [before, after] = [0, 1].map(|at| self.json[at].as_deref().unwrap_or("none"));
+        format!("{} {} {before} > {after}", self.op, self.table)
+    }
+
     /// `op table before > after`.
     pub fn text(&self) -> String {
         let image = |image: &Option<String>| image.clone().unwrap_or_else(|| "none".to_owned());
@@ -110,6 +121,31 @@ fn image(batch: &Batch, table: &Table, image: Image) -> String {
     parts.join(",")
 }
 
+fn json(batch: &Batch, table: &Table, image: Image) -> String {
+    let mut out = JsonWriter::default();
+    for (column, cell) in table.columns.iter().zip(batch.image(image, table.columns.len())) {
+        if matches!(cell, Cell::Absent) {
+            continue;
+        }
+        out.byte(if out.is_empty() { b'{' } else { b',' });
+        out.string(&column.name);
+        out.byte(b':');
+        let before = out.len();
+        match cell {
+            Cell::Value(span) => {
+                if let Err(error) = column.decode.write(span.of(&batch.bytes), &mut out) {
+                    out.truncate(before);
+                    out.raw(format!("({error})").as_bytes());
+                }
+            }
+            Cell::Unchanged => out.byte(b'?'),
+            Cell::Null | Cell::Absent => out.null(),
+        }
+    }
+    out.byte(b'}');
+    String::from_utf8(out.into_inner()).unwrap()
+}
+
 /// What a batch holds.
 pub fn events(batch: &Batch) -> Vec<Event> {
     let text = |span: Span| String::from_utf8(span.of(&batch.text).to_vec()).unwrap();
@@ -136,14 +172,15 @@ pub fn events(batch: &Batch) -> Vec<Event> {
         };
         let tx = &batch.txs[change.tx as usize];
         let part = change.part.map(|part| format!(".{part}")).unwrap_or_default();
-        let (table, before, after) = if let Entry::Message(message) = entry {
+        let (table, before, after, json) = if let Entry::Message(message) = entry {
             assert_eq!(message.is_transactional, tx.id.len > 0);
-            (text(message.prefix), None, Some(text(message.content)))
+            (text(message.prefix), None, Some(text(message.content)), [None, None])
         } else {
             let table = &batch.tables[change.table as usize];
             let name = format!("{}.{}", table.schema, table.name);
             let image = |row| image(batch, table, row);
-            (name, change.before.map(image), change.after.map(image))
+            let json = [change.before, change.after].map(|row| Some(json(batch, table, row?)));
+            (name, change.before.map(image), change.after.map(image), json)
         };
         Event {
             op: change.op.letter(),
@@ -154,6 +191,8 @@ pub fn events(batch: &Batch) -> Vec<Event> {
             poison,
             reselected: reselected(number, change),
             known: [tx.origin, tx.traceparent, tx.annotation].map(text),
+            commit_us: tx.commit_ts_us,
+            json,
         }
     };
     batch.entries.iter().enumerate().map(plain).collect()

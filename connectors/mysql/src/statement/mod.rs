@@ -72,6 +72,13 @@ pub struct TableName {
     pub name: String,
 }
 
+impl TableName {
+    fn lower(&mut self) {
+        self.schema = self.schema.to_lowercase();
+        self.name = self.name.to_lowercase();
+    }
+}
+
 /// What a statement does, as far as it concerns who follows rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Statement {
@@ -215,6 +222,26 @@ impl TableChange {
     }
 }
 
+impl TableChange {
+    fn lower_names(&mut self) {
+        match self {
+            Self::Created(Creation { table, origin, .. }) => {
+                table.lower();
+                if let Origin::Like(like) = origin {
+                    like.lower();
+                }
+            }
+            Self::Altered(table) | Self::Dropped(table) | Self::RowsUnseen { table, .. } => {
+                table.lower();
+            }
+            Self::Renamed { from, to } => {
+                from.lower();
+                to.lower();
+            }
+        }
+    }
+}
+
 impl Statement {
     /// The tables that it names.
     pub fn tables(&self) -> Vec<&TableName> {
@@ -223,6 +250,22 @@ impl Statement {
             Self::Truncate(table) => vec![table],
             Self::Tables(changes) => changes.iter().flat_map(TableChange::tables).collect(),
             _ => Vec::new(),
+        }
+    }
+
+    /// Puts the names of databases and tables into lower case, as a server keeps them that has
+    /// `lower_case_table_names=1`.
+    pub fn lower_names(&mut self) {
+        match self {
+            Self::Dml { tables } | Self::Unclear { tables } => {
+                tables.iter_mut().for_each(TableName::lower);
+            }
+            Self::Truncate(table) => table.lower(),
+            Self::Tables(changes) => changes.iter_mut().for_each(TableChange::lower_names),
+            Self::DropDatabase(database) | Self::AlterDatabase(database) => {
+                *database = database.to_lowercase();
+            }
+            _ => {}
         }
     }
 }

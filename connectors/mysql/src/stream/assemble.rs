@@ -69,6 +69,8 @@ pub(crate) struct Assembler {
     is_new_file: bool,
     /// Whether the server is MariaDB.
     is_mariadb: bool,
+    /// Whether the server keeps names in lower case, and statements may say them in any.
+    has_lower_names: bool,
     /// Whether the open transaction has an end of its own, beyond the statement at hand.
     is_block: bool,
     progress: Progress,
@@ -118,6 +120,7 @@ impl Assembler {
             place,
             is_new_file: false,
             is_mariadb,
+            has_lower_names: false,
             is_block: false,
             progress,
             tables: Tables::default(),
@@ -132,6 +135,11 @@ impl Assembler {
             replay: None,
             plain: Vec::new(),
         }
+    }
+
+    /// For a server that keeps the names of tables in lower case.
+    pub(crate) fn with_lower_names(self, has_lower_names: bool) -> Self {
+        Self { has_lower_names, ..self }
     }
 
     fn not_understood(&self, what: impl std::fmt::Display) -> Error {

@@ -144,12 +144,12 @@ fn request(flavor: Flavor, dump: &Dump) -> Result<Vec<u8>> {
         (Start::Gtids(_), Flavor::MariaDb) => {
             Err(not_here("the position holds GTIDs of MySQL, and the server is MariaDB"))
         }
-        (Start::MariaDbGtids(_), Flavor::MariaDb) => Ok(by_file(dump, "", 4)),
+        (Start::MariaDbGtids(_), Flavor::MariaDb) => Ok(by_file(dump, flavor, "", 4)),
         (Start::MariaDbGtids(_), Flavor::MySql) => {
             Err(not_here("the position holds GTIDs of MariaDB, and the server is MySQL"))
         }
         (Start::File { name, position }, _) => match (u32::try_from(*position), flavor) {
-            (Ok(position), _) => Ok(by_file(dump, name, position)),
+            (Ok(position), _) => Ok(by_file(dump, flavor, name, position)),
             (Err(_), Flavor::MySql) => Ok(by_gtid(dump, name, *position, None)),
             (Err(_), Flavor::MariaDb) => {
                 Err(not_here("the position is behind 4 GiB of a file, where MariaDB cannot start"))
@@ -165,12 +165,20 @@ fn flags(dump: &Dump) -> BinlogDumpFlags {
     }
 }
 
+/// MariaDB sends ANNOTATE_ROWS events only where they are asked for ("BINLOG_SEND_ANNOTATE_ROWS_EVENT").
+/// MySQL gives the bit another name.
+const SEND_ANNOTATIONS: BinlogDumpFlags = BinlogDumpFlags::BINLOG_THROUGH_POSITION;
+
 /// "COM_BINLOG_DUMP": the position has 32 bits.
-fn by_file(dump: &Dump, name: &str, position: u32) -> Vec<u8> {
+fn by_file(dump: &Dump, flavor: Flavor, name: &str, position: u32) -> Vec<u8> {
+    let mut flags = flags(dump);
+    if flavor == Flavor::MariaDb {
+        flags |= SEND_ANNOTATIONS;
+    }
     let mut request = Vec::new();
     ComBinlogDump::new(dump.server_id)
         .with_pos(position)
-        .with_flags(flags(dump))
+        .with_flags(flags)
         .with_filename(name.as_bytes())
         .serialize(&mut request);
     request

@@ -97,3 +97,117 @@ async fn m31_xa_transactions_come_with_their_commit_also_after_a_restart() {
         assert_eq!(spooled(&setup.scratch).0, 0);
     }
 }
+
+#[tokio::test]
+async fn m29_savepoints_of_any_name_nest_and_are_released() {
+    for flavor in Flavor::ALL {
+        let Some(server) = server_without_gtids(flavor) else { return };
+        server.sql(TABLES);
+        let setup = Setup::new(&server);
+        let mut host = setup.ready().await;
+        server.sql(
+            "USE shop; BEGIN; SAVEPOINT before_all; INSERT INTO my VALUES (1); INSERT INTO t VALUES (1);
+             SAVEPOINT `Sp ``One`; INSERT INTO t VALUES (2); INSERT INTO my VALUES (2);
+             SAVEPOINT Inner_É; INSERT INTO t VALUES (3); INSERT INTO my VALUES (3);
+             ROLLBACK TO SAVEPOINT INNER_é; INSERT INTO t VALUES (4); RELEASE SAVEPOINT inner_É;
+             ROLLBACK WORK TO `sp ``ONE`; INSERT INTO t VALUES (5); SAVEPOINT x; INSERT INTO t VALUES (6);
+             SAVEPOINT X; INSERT INTO t VALUES (7); INSERT INTO my VALUES (7); ROLLBACK TO x; COMMIT;
+             BEGIN; INSERT INTO my VALUES (8); SAVEPOINT a; INSERT INTO t VALUES (8); ROLLBACK TO A;
+             COMMIT; INSERT INTO t VALUES (9)",
+        );
+        let count = server.sql("SELECT COUNT(*) FROM shop.t; SELECT COUNT(*) FROM shop.my");
+        assert_eq!(count.split_whitespace().collect::<Vec<_>>(), ["4", "5"]);
+        let mut texts = host.until(9).await;
+        texts.sort();
+        let mut expected: Vec<String> =
+            [1, 5, 6, 9].map(|id| format!("shop.t none > id={id}")).into();
+        expected.extend([1, 2, 3, 7, 8].map(|id| format!("shop.my none > id={id}")));
+        let mut got: Vec<String> =
+            host.events.iter().map(|event| event.in_json()[2..].to_owned()).collect();
+        for text in &mut got {
+            *text = text.replace("{\"id\":", "id=").replace('}', "");
+        }
+        got.sort();
+        expected.sort();
+        assert_eq!(got, expected, "{}", flavor.name());
+        host.stop().await;
+        assert_eq!(spooled(&setup.scratch).0, 0);
+    }
+}
+
+/// XA transactions with names of all sorts, some of them crossing, a large one of them on disk, over
+/// a restart of the server.
+#[tokio::test]
+async fn m31_xa_transactions_of_any_name_outlive_the_server() {
+    for flavor in Flavor::ALL {
+        let Some(mut server) = server(flavor, &[]) else { return };
+        server.sql(TABLES);
+        server.sql("USE shop; XA START 'early'; INSERT INTO t VALUES (-1); XA END 'early'; XA PREPARE 'early'");
+        let mut setup = Setup::new(&server);
+        setup.limits.spool_memory = 64 << 10;
+        let mut host = setup.ready().await;
+        let prepare = |xid: &str, insert: &str| {
+            server.sql(&format!(
+                "USE shop; XA START {xid}; INSERT INTO t {insert}; XA END {xid}; XA PREPARE {xid}"
+            ));
+        };
+        let odd = ["X'00ff27','it''s',1", "'b','',0", "'It''S','',2147483647", "'large'"];
+        prepare(odd[0], "VALUES (1)");
+        prepare(odd[1], "VALUES (2)");
+        prepare(odd[2], "VALUES (3)");
+        let many: Vec<String> = (1000..31_000).map(|id| format!("({id})")).collect();
+        prepare(odd[3], &format!("VALUES {}", many.join(",")));
+        while host.place().pending.len() < 4 {
+            host.batch().await;
+        }
+        assert!(spooled(&setup.scratch).1 > 0);
+        server.sql(&format!("XA COMMIT {}; XA ROLLBACK {}; XA COMMIT 'early'", odd[1], odd[2]));
+        host.until(1).await;
+        while host.place().pending.len() > 2 {
+            host.batch().await;
+        }
+        assert_eq!(host.events.len(), 1);
+        assert_eq!(host.events[0].in_json(), "c shop.t none > {\"id\":2}");
+        let position = host.stop().await;
+        server.halt(false);
+        server.resume();
+        let setup = setup.from(position);
+        let mut host = setup.run();
+        server.sql(&format!("XA COMMIT {}; XA COMMIT {}", odd[3], odd[0]));
+        host.until(30_001).await;
+        assert_eq!(host.events[0].in_json(), "c shop.t none > {\"id\":1000}");
+        assert_eq!(host.events[30_000].in_json(), "c shop.t none > {\"id\":1}");
+        while !host.place().pending.is_empty() {
+            host.batch().await;
+        }
+        host.stop().await;
+        assert_eq!(spooled(&setup.scratch).0, 0);
+    }
+}
+
+#[tokio::test]
+async fn m38_commits_have_the_time_that_the_log_has() {
+    for flavor in Flavor::ALL {
+        let Some(server) = server(flavor, &[]) else { return };
+        server.sql(TABLES);
+        let mut host = Setup::new(&server).ready().await;
+        let now = || {
+            let text = server.sql("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)");
+            text.trim().parse::<i64>().unwrap()
+        };
+        let before = now();
+        server.sql("USE shop; BEGIN; INSERT INTO t VALUES (1); SELECT SLEEP(1.1); COMMIT");
+        let after = now();
+        host.until(1).await;
+        let at = host.events[0].commit_us;
+        match flavor {
+            Flavor::Mysql => {
+                assert!(at > before + 1_000_000 && at < after, "{before} {at} {after}")
+            }
+            Flavor::Mariadb => {
+                assert!(at > before - 1_000_000 && at % 1_000_000 == 0 && at < after)
+            }
+        }
+        host.stop().await;
+    }
+}

@@ -256,7 +256,10 @@ impl Assembler {
         }
         let is_left_out = is_undone && !self.is_kept(kind, body, &replay)?;
         let step = match is_left_out {
-            true => None,
+            true => {
+                self.leave_out(kind, body);
+                None
+            }
             false => self.change_event(kind, body, pos)?,
         };
         replay.taken = end;

@@ -135,9 +135,22 @@ impl Assembler {
             self.images(&rows, known, body, pos)?;
         }
         if rows.ends_statement {
-            self.tables.end_statement();
+            self.end_statement();
         }
         Ok(())
+    }
+
+    /// The numbers of tables and the comment of the statement say nothing of the next one.
+    fn end_statement(&mut self) {
+        self.tables.end_statement();
+        self.progress.note("", &[]);
+    }
+
+    /// Passes an event over that was rolled back.
+    pub(super) fn leave_out(&mut self, event: u8, body: &[u8]) {
+        if Rows::parse(event, body).is_ok_and(|rows| rows.ends_statement) {
+            self.end_statement();
+        }
     }
 
     /// Hands the images of a row event over.
@@ -225,12 +238,19 @@ impl Assembler {
         };
         let cells = &mut self.batch.cells;
         let (mut found, mut diffs) = (Found::default(), Vec::new());
-        let lacking = if before.is_some() { Cell::Unchanged } else { Cell::Absent };
+        let before = before.and_then(|image| usize::try_from(image.first_cell).ok());
         let read = images.next_image(&table.map, |value, end| {
             let cell = match value {
                 Value::Absent => {
                     found.absent += 1;
-                    lacking
+                    // What a new row lacks is as it was before, as far as that is there: the key.
+                    let column = cells.len().saturating_sub(first);
+                    let old = before.map(|before| cells.get(before.saturating_add(column)));
+                    match old.map(|cell| cell.copied().unwrap_or(Cell::Absent)) {
+                        None => Cell::Absent,
+                        Some(Cell::Absent) => Cell::Unchanged,
+                        Some(cell) => cell,
+                    }
                 }
                 Value::Null => Cell::Null,
                 Value::Bytes(bytes) => {
@@ -260,10 +280,9 @@ impl Assembler {
         first: usize,
         column: usize,
         diff: &[u8],
-        before: Option<Image>,
+        before: Option<usize>,
     ) -> Result<()> {
-        let old = before.and_then(|image| usize::try_from(image.first_cell).ok());
-        let old = old.and_then(|at| self.batch.cells.get(at.saturating_add(column)).copied());
+        let old = before.and_then(|at| self.batch.cells.get(at.saturating_add(column)).copied());
         let Some(Cell::Value(span)) = old else {
             return Err(self.not_understood("changes to a JSON value that is not in the log"));
         };
@@ -308,7 +327,9 @@ impl Assembler {
         self.advance(&header);
         let body = head.get(crate::binlog::event::HEADER..).unwrap_or_default();
         if matches!(header.kind, kind::ROWS_QUERY | kind::MARIADB_ANNOTATE_ROWS) {
-            // The text of a statement, which is told beside its rows alone.
+            // The text of a statement, which is told beside its rows alone; its comment is not worth the
+            // memory.
+            self.progress.note("", &[]);
             return Ok(self.next());
         }
         let Ok(rows) = Rows::parse(header.kind, body) else {
@@ -353,7 +374,7 @@ impl Assembler {
             }
         }
         if rows.ends_statement {
-            self.tables.end_statement();
+            self.end_statement();
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ impl Assembler {
     /// Takes in a statement.
     pub(super) fn query(&mut self, header: &Header, body: &[u8]) -> Result<Option<Step>> {
         let query = self.parsed(Query::parse(body))?;
-        let statement = match query.statement {
+        let mut statement = match query.statement {
             b"BEGIN" => Statement::Begin,
             b"COMMIT" => Statement::Commit,
             text => {
@@ -26,6 +26,9 @@ impl Assembler {
                 classify(text, &Session::of(&query, dialect))
             }
         };
+        if self.has_lower_names {
+            statement.lower_names();
+        }
         if !self.progress.is_open() {
             // Servers that name no transactions begin them with their first statement.
             let commit_us = micros(header.timestamp);
@@ -36,6 +39,7 @@ impl Assembler {
         let step = match statement {
             // Of a temporary table, under the name that a table of everybody may have too.
             Statement::Truncate(_) if is_of_session => None,
+            Statement::Tables(changes) if is_of_session && is_of_one_table(&changes) => None,
             statement => self.statement(statement)?,
         };
         if step.is_none() && !self.is_replaying() && self.progress.is_open() && !self.is_block {
@@ -210,6 +214,14 @@ impl Assembler {
         }
         Ok(())
     }
+}
+
+/// Whether a statement changes a single table that was there before. One that makes a table, or renames
+/// several, is marked as of its session too where any of them is temporary.
+fn is_of_one_table(changes: &[TableChange]) -> bool {
+    let renamed = changes.iter().filter(|change| matches!(change, TableChange::Renamed { .. }));
+    let is_other = |change| matches!(change, &TableChange::Created(_) | &TableChange::Dropped(_));
+    renamed.count() <= 1 && !changes.iter().any(is_other)
 }
 
 /// Names, one after another; `None` where there are none.
