@@ -1,5 +1,11 @@
 //! A stand-in for the host: runs a source, takes its batches, keeps what they say in plain form, and
 //! says that their positions are saved.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "used by tests alone: a broken assumption must fail the test"
+)]
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -112,3 +112,29 @@ async fn m6_packed_events_of_mariadb_are_unpacked() {
     assert!(server.sql("SHOW BINLOG EVENTS").contains("Write_rows_compressed"));
     host.stop().await;
 }
+
+/// A packed transaction is one event, which is held whole: the limit says which are too large.
+#[tokio::test]
+async fn m5_a_packed_transaction_above_the_limit_says_what_to_raise() {
+    let Some(server) = server(Flavor::Mysql, &["binlog_transaction_compression=ON"]) else {
+        return;
+    };
+    server.sql(
+        "CREATE DATABASE shop; USE shop; CREATE TABLE t (id int PRIMARY KEY, v varbinary(1000))",
+    );
+    let mut setup = Setup::new(&server);
+    setup.limits.max_event = 64 << 10;
+    let mut host = setup.ready().await;
+    server.sql(
+        "USE shop; SET SESSION cte_max_recursion_depth = 3000;
+         INSERT INTO t WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+         SELECT i, RANDOM_BYTES(1000) FROM n",
+    );
+    let error = host.error().await;
+    assert_eq!(error.code().0, "RT2708", "{error}");
+    assert!(host.events.is_empty());
+    setup.limits.max_event = 8 << 20;
+    let mut host = setup.from(host.position).run();
+    host.until(3000).await;
+    host.stop().await;
+}

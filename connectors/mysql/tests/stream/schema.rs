@@ -266,3 +266,72 @@ async fn m44_temporary_tables_are_nobody_elses() {
         host.stop().await;
     }
 }
+
+/// Rows that go with a partition are not in the log; what stays is read on.
+#[tokio::test]
+async fn m37_partitions_come_and_go_without_rows() {
+    for flavor in Flavor::ALL {
+        let Some(server) = server(flavor, &[]) else { return };
+        server.sql(
+            "CREATE DATABASE shop; USE shop; CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id)
+             (PARTITION a VALUES LESS THAN (10), PARTITION b VALUES LESS THAN (20),
+              PARTITION c VALUES LESS THAN (30)); CREATE TABLE x (id int PRIMARY KEY);",
+        );
+        let mut host = Setup::new(&server).ready().await;
+        server.sql(
+            "USE shop; INSERT INTO t VALUES (1), (11), (21); ALTER TABLE t TRUNCATE PARTITION b;
+             ALTER TABLE t EXCHANGE PARTITION c WITH TABLE x; INSERT INTO t VALUES (12);
+             ALTER TABLE t DROP PARTITION a; TRUNCATE t; INSERT INTO t VALUES (13)",
+        );
+        host.until(6).await;
+        let row = |id: u32| format!("c shop.t none > {{\"id\":{id}}}");
+        let truncated = "t shop.t none > none".to_owned();
+        assert_eq!(texts(&host), [row(1), row(11), row(21), row(12), truncated, row(13)]);
+        host.stop().await;
+    }
+}
+
+/// What a captured table cannot be read with is no matter in one that is not.
+#[tokio::test]
+async fn m64_compressed_columns_are_refused_where_they_are_wanted() {
+    let Some(server) = server(Flavor::Mariadb, &[]) else { return };
+    server.sql("CREATE DATABASE shop; USE shop; CREATE TABLE t (id int PRIMARY KEY);");
+    let mut host = Setup::new(&server).ready().await;
+    server.sql(
+        "USE shop; CREATE TABLE unwanted (id int PRIMARY KEY, v text COMPRESSED, w varchar(9) COMPRESSED);
+         INSERT INTO unwanted VALUES (1, 'a', 'b'); UPDATE unwanted SET v = 'c'; INSERT INTO t VALUES (1)",
+    );
+    host.until(1).await;
+    server.sql(
+        "USE shop; CREATE TABLE wanted (id int PRIMARY KEY, v text COMPRESSED);
+         INSERT INTO wanted VALUES (1, 'a')",
+    );
+    let error = host.error().await;
+    assert_eq!(error.code().0, "RT2801", "{error}");
+    let text = error.to_string();
+    assert!(text.contains("shop.wanted") && text.contains("type 140"), "{text}");
+    assert_eq!(host.events.len(), 1);
+}
+
+#[tokio::test]
+async fn m64_old_temporal_columns_are_read() {
+    let settings = ["mysql56_temporal_format=OFF", "default_time_zone=+00:00"];
+    let Some(server) = server(Flavor::Mariadb, &settings) else { return };
+    server.sql(
+        "CREATE DATABASE shop; USE shop; CREATE TABLE t (id int PRIMARY KEY, t time, d datetime,
+            s timestamp NULL);",
+    );
+    let mut host = Setup::new(&server).ready().await;
+    server.sql(
+        "USE shop; INSERT INTO t VALUES (1, '-838:59:59', '9999-12-31 23:59:59', '2038-01-19 03:14:07'),
+            (2, '00:00:01', '1000-01-01 00:00:00', '1970-01-01 00:00:01'), (3, NULL, NULL, NULL)",
+    );
+    host.until(3).await;
+    let expected = [
+        r#"c shop.t none > {"id":1,"t":"-838:59:59.000000","d":"9999-12-31T23:59:59.000000","s":"2038-01-19T03:14:07.000000Z"}"#,
+        r#"c shop.t none > {"id":2,"t":"00:00:01.000000","d":"1000-01-01T00:00:00.000000","s":"1970-01-01T00:00:01.000000Z"}"#,
+        r#"c shop.t none > {"id":3,"t":null,"d":null,"s":null}"#,
+    ];
+    assert_eq!(texts(&host), expected);
+    host.stop().await;
+}

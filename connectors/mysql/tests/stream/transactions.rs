@@ -211,3 +211,59 @@ async fn m38_commits_have_the_time_that_the_log_has() {
         host.stop().await;
     }
 }
+
+/// A large transaction that may be rolled back in part waits on disk.
+#[tokio::test]
+async fn m29_a_large_transaction_with_savepoints_leaves_nothing_on_disk() {
+    for flavor in Flavor::ALL {
+        let Some(server) = server_without_gtids(flavor) else { return };
+        server.sql(TABLES);
+        let mut setup = Setup::new(&server).rows(500);
+        setup.limits.spool_memory = 64 << 10;
+        let mut host = setup.ready().await;
+        let rows = |from: u32| {
+            let rows: Vec<String> = (from..from + 20_000).map(|id| format!("({id})")).collect();
+            format!("INSERT INTO t VALUES {};", rows.join(","))
+        };
+        server.sql(&format!(
+            "USE shop; BEGIN; {} SAVEPOINT a; {} INSERT INTO my VALUES (1); ROLLBACK TO a; {} COMMIT;
+             INSERT INTO t VALUES (-1)",
+            rows(0),
+            rows(20_000),
+            rows(40_000)
+        ));
+        host.until(40_002).await;
+        assert!(host.largest.0 < 3_000, "{:?}", host.largest);
+        let ids: Vec<String> = host.events.iter().map(|event| event.in_json()).collect();
+        let mine = ids.iter().filter(|text| text.contains("shop.my")).count();
+        assert_eq!(mine, 1);
+        let kept: Vec<&String> = ids.iter().filter(|text| text.contains("shop.t ")).collect();
+        let expected = (0..20_000).chain(40_000..60_000).chain([-1]);
+        let expected: Vec<String> =
+            expected.map(|id: i32| format!("c shop.t none > {{\"id\":{id}}}")).collect();
+        assert!(kept.into_iter().eq(&expected), "{}", flavor.name());
+        host.stop().await;
+        assert_eq!(spooled(&setup.scratch).0, 0);
+    }
+}
+
+/// The flag of a GTID event says whether a transaction can have savepoints.
+#[tokio::test]
+async fn m29_savepoints_of_transactions_with_gtids() {
+    let Some(server) = server(Flavor::Mysql, &[]) else { return };
+    server.sql(TABLES);
+    let mut host = Setup::new(&server).rows(1).ready().await;
+    server.sql(
+        "USE shop; CREATE TEMPORARY TABLE tmp (id int) ENGINE=MyISAM;
+         BEGIN; INSERT INTO t VALUES (1); SAVEPOINT a; INSERT INTO t VALUES (2); SAVEPOINT b;
+         INSERT INTO t VALUES (3); INSERT INTO tmp VALUES (3); ROLLBACK TO b; INSERT INTO t VALUES (4);
+         ROLLBACK TO a; INSERT INTO t VALUES (5); COMMIT; BEGIN; INSERT INTO t VALUES (6);
+         SAVEPOINT a; INSERT INTO t VALUES (7); ROLLBACK TO a; RELEASE SAVEPOINT a; COMMIT;
+         INSERT INTO t VALUES (8)",
+    );
+    let row = |id: u32| format!("c shop.t none > {{\"id\":{id}}}");
+    host.until(4).await;
+    let texts: Vec<String> = host.events.iter().map(|event| event.in_json()).collect();
+    assert_eq!(texts, [row(1), row(5), row(6), row(8)]);
+    host.stop().await;
+}

@@ -8,6 +8,7 @@ use rowtide_sdk::{
 
 use super::held::Replay;
 use super::{Assembler, Step};
+use crate::binlog::compressed::plain_kind;
 use crate::binlog::event::kind;
 use crate::binlog::rows::{Images, Rows, RowsKind, Value};
 use crate::binlog::table_map::TableMap;
@@ -16,6 +17,7 @@ use crate::codes;
 use crate::decode::json;
 use crate::statement::tags::Tags;
 use crate::statement::{Dialect, Session};
+use crate::stream::progress::Place;
 
 /// The number in row events that only end a statement.
 const NO_TABLE: u64 = 0xff_ffff;
@@ -98,7 +100,12 @@ impl Assembler {
             return Err(self.not_understood(error));
         };
         if (self.filter)(&schema, &name) {
-            return Err(self.not_understood(format_args!("{error}, table {schema}.{name}")));
+            let message = format!("table {schema}.{name} cannot be read from the log: {error}");
+            let error = Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message);
+            return Err(error.with_remedy(
+                "leave the table out (`tables.exclude`); columns of types 140 and 141 are MariaDB's \
+                 COMPRESSED ones, which cannot be read",
+            ));
         }
         let map = self.parsed(TableMap::id(body)).map(|table_id| TableMap {
             table_id,
@@ -332,9 +339,16 @@ impl Assembler {
             self.progress.note("", &[]);
             return Ok(self.next());
         }
-        let Ok(rows) = Rows::parse(header.kind, body) else {
-            let what = format!("an event of type {} with {size} bytes", header.kind);
-            return Err(self.not_understood(what));
+        let plain = plain_kind(header.kind).unwrap_or(header.kind);
+        let Ok(rows) = Rows::parse(plain, body) else {
+            let Place { file, pos } = &self.place;
+            let message = format!(
+                "the event at {file}:{pos} (type {}) is {size} bytes, above max_event: a packed \
+                 transaction or a statement, which is taken in whole",
+                header.kind
+            );
+            return Err(Error::fatal(Origin::Source, codes::EVENT_TOO_LARGE, message)
+                .with_remedy("raise `max_event` above it"));
         };
         if self.progress.is_passed() {
             return Ok(Step::More);
