@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rowtide_sdk::{
-    Cell, Change, Entry, Image, ImageKind, JsonWriter, Op, Poisoned, Result, Span, Table,
+    Cell, Change, Entry, Error, Image, ImageKind, JsonWriter, Op, Origin, Poisoned, Result, Span,
+    Table,
 };
 
 use super::held::Replay;
@@ -361,7 +362,7 @@ impl Assembler {
         } else {
             // What it says of itself, and its head.
             let mut record = size.to_le_bytes().to_vec();
-            record.push(header.kind);
+            record.push(plain);
             record.extend_from_slice(body.get(..OVERSIZED_HEAD).unwrap_or(body));
             self.store.hold(OVERSIZED, self.place.pos, &record);
         }
