@@ -8,6 +8,8 @@
     reason = "test code: a broken assumption must fail the test"
 )]
 
+mod common;
+
 #[path = "stream/annotate.rs"]
 mod annotate;
 #[path = "stream/catalog.rs"]
@@ -32,3 +34,5 @@ mod schema;
 mod settings;
 #[path = "stream/transactions.rs"]
 mod transactions;
+#[path = "stream/values.rs"]
+mod values;

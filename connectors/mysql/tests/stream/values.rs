@@ -1,0 +1,71 @@
+//! Values of every type, through the stream.
+
+use std::fmt::Write as _;
+
+use rowtide_mysql::decode::decoding;
+use rowtide_sdk::JsonWriter;
+use rowtide_testkit::Flavor;
+use serde_json::Value;
+
+use crate::common::{Owned, written};
+use crate::host::{Setup, server};
+
+/// The type table's rows that a server takes, as types and literals. What the log does not tell from
+/// BINARY is tested with the catalog.
+fn rows(flavor: Flavor) -> Vec<(String, String)> {
+    let lines = include_str!("../data/types.jsonl").lines();
+    let rows = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let is_known = |row: &Value| {
+        !matches!(row["type"].as_str().unwrap(), "inet4" | "inet6" | "uuid")
+            && row["only"].as_str().is_none_or(|only| only == flavor.name())
+            && !(flavor == Flavor::Mysql && row["mysql_error"].is_string())
+    };
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    rows.filter(is_known).map(|row| (text(&row["type"]), text(&row["literal"]))).collect()
+}
+
+/// What the log holds of them is compared with what the servers print where the decoders are tested;
+/// here the same values come in the same order, also inside wide rows.
+#[tokio::test]
+async fn m52_every_row_of_the_type_table_comes_through_the_stream() {
+    for flavor in Flavor::ALL {
+        let Some(server) = server(flavor, &["default_time_zone=+00:00"]) else { return };
+        let mut host = Setup::new(&server).ready().await;
+        let rows = rows(flavor);
+        let mut statements =
+            "SET sql_mode='NO_ENGINE_SUBSTITUTION'; CREATE DATABASE t CHARACTER SET utf8mb4; USE t;"
+                .to_owned();
+        for (at, (type_name, literal)) in rows.iter().enumerate() {
+            let _ = write!(
+                statements,
+                "CREATE TABLE t{at} (id int PRIMARY KEY, v {type_name}, n int, w {type_name});
+                 INSERT INTO t{at} (id, v, w) VALUES (1, {literal}, {literal});
+                 UPDATE t{at} SET n = 2;"
+            );
+        }
+        server.sql(&statements);
+        host.until(2 * rows.len()).await;
+        let mut images = host.events.iter().flat_map(|event| event.json.iter().flatten());
+        let mut seen = 0;
+        for (_, table, values) in written(&server) {
+            let mut expected = JsonWriter::default();
+            for (column, value) in table.columns.iter().zip(&values) {
+                expected.byte(if expected.is_empty() { b'{' } else { b',' });
+                expected.string(column.name.as_deref().unwrap());
+                expected.byte(b':');
+                match value {
+                    Owned::Bytes(raw) => {
+                        decoding(column).unwrap().decode.write(raw, &mut expected).unwrap();
+                    }
+                    _ => expected.null(),
+                }
+            }
+            expected.byte(b'}');
+            let expected = String::from_utf8(expected.into_inner()).unwrap();
+            assert_eq!(images.next(), Some(&expected), "{} {}", flavor.name(), table.name);
+            seen += 1;
+        }
+        assert_eq!((seen, images.next()), (3 * rows.len(), None));
+        host.stop().await;
+    }
+}
