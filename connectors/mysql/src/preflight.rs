@@ -26,7 +26,7 @@ pub async fn check(source: &MysqlSource, known: Preflight<'_>) -> Vec<Finding> {
     if let Err(error) = look(source, known, &mut findings).await {
         findings.push(Finding::from(&error));
     }
-    findings.sort_by(|one, other| other.severity.cmp(&one.severity));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }
 
@@ -142,6 +142,16 @@ fn settings(server: &Server) -> Vec<Finding> {
             "turn it on, or point `url` at the primary",
         );
     }
+    findings.extend(kept(server));
+    findings
+}
+
+/// How long the log is kept, and what positions are.
+fn kept(server: &Server) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut add = |severity, message: String, remedy: &str| {
+        findings.push(say(severity, codes::SERVER_SETTING, message, remedy).at(SYSTEM));
+    };
     let seconds = server.setting("binlog_expire_logs_seconds").parse::<u64>().unwrap_or_default();
     let day = 86_400;
     if seconds == 0 {

@@ -137,7 +137,7 @@ impl CatalogColumn {
         let charset = if is_labelled { Some(Charset::Utf8mb4) } else { charset };
         let is_text =
             matches!(stored, Stored::Char { .. } | Stored::VarChar { .. } | Stored::Blob(_));
-        let charset = charset.or(is_text.then_some(Charset::Binary));
+        let charset = charset.or_else(|| is_text.then_some(Charset::Binary));
         let dimensions = || self.column_type.split_once('(')?.1.strip_suffix(')')?.parse().ok();
         MappedColumn {
             stored,

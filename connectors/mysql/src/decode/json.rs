@@ -96,17 +96,14 @@ pub struct Json;
 
 impl Decode for Json {
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
-        match raw.split_first() {
-            // What the log itself holds never begins so, unless it is damaged.
-            Some((&mark @ (AS_TEXT | AS_STRING), text)) => {
-                let is_value = serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
-                if !is_value || mark == AS_STRING && text.first() != Some(&b'"') {
-                    return Err(ValueError::Malformed(TYPE));
-                }
-                out.raw(text);
-                return Ok(if mark == AS_TEXT { Written::Form } else { Written::RawJson });
+        // What the log itself holds never begins so, unless it is damaged.
+        if let Some((&mark @ (AS_TEXT | AS_STRING), text)) = raw.split_first() {
+            let is_value = serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
+            if !is_value || mark == AS_STRING && text.first() != Some(&b'"') {
+                return Err(ValueError::Malformed(TYPE));
             }
-            _ => {}
+            out.raw(text);
+            return Ok(if mark == AS_TEXT { Written::Form } else { Written::RawJson });
         }
         let start = out.len();
         let levels = write_text(raw, out).ok_or(ValueError::Malformed(TYPE))?;

@@ -202,10 +202,10 @@ async fn m38_commits_have_the_time_that_the_log_has() {
         let at = host.events[0].commit_us;
         match flavor {
             Flavor::Mysql => {
-                assert!(at > before + 1_000_000 && at < after, "{before} {at} {after}")
+                assert!(at > before + 1_000_000 && at < after, "{before} {at} {after}");
             }
             Flavor::Mariadb => {
-                assert!(at > before - 1_000_000 && at % 1_000_000 == 0 && at < after)
+                assert!(at > before - 1_000_000 && at % 1_000_000 == 0 && at < after);
             }
         }
         host.stop().await;
