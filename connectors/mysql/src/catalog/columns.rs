@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(whole, table.mapped("s", "t").unwrap());
         let fewer = CatalogTable { columns: table.columns[..1].to_vec(), ..table.clone() };
         assert_eq!(fewer.complete(&map), Err(Differs::Count { log: 2, catalog: 1 }));
-        let mut other = table.clone();
+        let mut other = table;
         other.columns[1] = column("b", "bigint", "bigint");
         assert!(matches!(other.complete(&map), Err(Differs::Type(..))));
     }
