@@ -11,6 +11,7 @@ use std::time::Duration;
 use rowtide_sdk::{Code, Error, Finding, KeyLookup, Preflight, ReselectLookup, Result, Severity};
 use serde::Deserialize;
 
+use crate::config::Streaming;
 use crate::describe;
 use crate::error::codes as refusals;
 use crate::family;
@@ -18,7 +19,7 @@ use crate::guard;
 use crate::position::PgPosition;
 use crate::publication::{self, CatalogTable, Review};
 use crate::reselect::may_not_read;
-use crate::server::{Server, check_history, history};
+use crate::server::{NOT_STREAMED_BY_14, Server, check_history, history};
 use crate::slot::{self, Slot};
 use crate::source::PostgresSource;
 use crate::sql::{Sql, ident, json_row, literal};
@@ -72,6 +73,11 @@ async fn look(
     let server = Server::ask(&mut sql).await?;
     findings.extend(server.obstacles().iter().map(|error| Finding::from(error).at("server")));
     findings.extend(source.check_abilities(&server).err().as_ref().map(Finding::from));
+    if source.config.streaming == Streaming::On && !server.streams_rightly() {
+        let message = NOT_STREAMED_BY_14;
+        let remedy = "set `streaming: off`, or update the server to PostgreSQL 15 or newer";
+        findings.push(say(Severity::Warning, stream::NOT_STREAMED, message, remedy).at("server"));
+    }
     let resume = match known.resume.map(PgPosition::parse).transpose() {
         Ok(resume) => resume,
         Err(error) => {

@@ -52,7 +52,19 @@ const SERVER: &str = "SELECT jsonb_build_object(
     'database', current_database(),
     'database_oid', (SELECT oid::bigint FROM pg_database WHERE datname = current_database()))";
 
+/// Why PostgreSQL 14 is not asked to stream.
+pub(crate) const NOT_STREAMED_BY_14: &str = "PostgreSQL 14 may send rows of a transaction that it \
+    streams without a column that was added meanwhile: transactions are sent after their commit, as \
+    with `streaming: off`";
+
 impl Server {
+    /// Whether what it sends of a transaction before its end can be relied on. PostgreSQL 14 may send
+    /// rows by a description of their table from before another session altered it, where a savepoint
+    /// with an ALTER of its own was rolled back.
+    pub(crate) fn streams_rightly(&self) -> bool {
+        self.major() > 14
+    }
+
     /// Asks the server.
     ///
     /// # Errors

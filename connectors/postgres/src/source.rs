@@ -307,6 +307,10 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
         return Err(obstacle);
     }
     source.check_abilities(&server)?;
+    if source.streams() && !server.streams_rightly() {
+        tracing::warn!(code = %codes::NOT_STREAMED, "{}", server::NOT_STREAMED_BY_14);
+        source.memory.set_unstreamed();
+    }
     let history = server::history(connection.identity(), &server);
     let resume = cx.resume.as_ref().map(PgPosition::parse).transpose()?;
     if let Some(position) = &resume {

@@ -9,7 +9,9 @@ use tokio_postgres::Client;
 
 use crate::changes::database;
 use crate::host::{Host, Setup};
-use crate::streamed::{SMALL, run, spooled, streaming, until_streamed, wait_for};
+use crate::streamed::{
+    SMALL, run, spooled, streaming, streaming_versions, until_streamed, wait_for,
+};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text)";
 const ROWS: i32 = 300_000;
@@ -94,7 +96,7 @@ async fn h12_a_transaction_larger_than_memory_waits_at_the_server() {
 /// as slowly as it is taken.
 #[tokio::test]
 async fn h12_a_transaction_larger_than_memory_is_set_aside() {
-    for version in postgres_versions() {
+    for version in streaming_versions() {
         let settings = [SMALL, "max_wal_size=2GB"];
         let Some(server) = Postgres::start(&version, &settings) else { return };
         let sql = database(&server, "shop", TABLE).await;
@@ -148,7 +150,7 @@ fn rows(ids: std::ops::Range<i32>) -> String {
 /// and in the order of the commits, and nothing is left.
 #[tokio::test]
 async fn h12_h39_two_hundred_transactions_at_once() {
-    for version in postgres_versions() {
+    for version in streaming_versions() {
         let settings = [SMALL, "max_connections=230", "max_wal_size=2GB"];
         let Some(server) = Postgres::start(&version, &settings) else { return };
         let plain = database(&server, "shop", TABLE).await;

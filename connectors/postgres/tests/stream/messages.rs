@@ -205,6 +205,10 @@ async fn h43_origins_are_named_and_end_with_their_transaction() {
         assert_eq!(origins, ["site_b", "site_b", ""], "{version}");
         let position = host.stop().await;
 
+        if version == "14" {
+            // It is not asked to stream.
+            continue;
+        }
         // The same of two that are streamed while both run.
         let mut host = setup.set("streaming", json!("on")).from(position).run();
         let plain = server.client("shop").await;
