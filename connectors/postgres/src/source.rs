@@ -209,6 +209,19 @@ impl PostgresSource {
         ))
     }
 
+    /// Whether the server can be used at all; does without streaming where it cannot be relied on for that.
+    fn fit(&self, server: &Server) -> Result<()> {
+        if let Some(obstacle) = server.obstacles().into_iter().next() {
+            return Err(obstacle);
+        }
+        self.check_abilities(server)?;
+        if self.streams() && !server.streams_rightly() {
+            tracing::warn!(code = %codes::NOT_STREAMED, "{}", server::NOT_STREAMED_BY_14);
+            self.memory.set_unstreamed();
+        }
+        Ok(())
+    }
+
     /// The folder for streamed transactions, where they are asked for. Only who holds the slot may
     /// empty it.
     fn spool(&self, cx: &SourceContext) -> Result<Option<Folder>> {
@@ -303,14 +316,7 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
     source.options = connection.options().clone();
     let source = &source;
     let server = Server::ask(&mut connection).await?;
-    if let Some(obstacle) = server.obstacles().into_iter().next() {
-        return Err(obstacle);
-    }
-    source.check_abilities(&server)?;
-    if source.streams() && !server.streams_rightly() {
-        tracing::warn!(code = %codes::NOT_STREAMED, "{}", server::NOT_STREAMED_BY_14);
-        source.memory.set_unstreamed();
-    }
+    source.fit(&server)?;
     let history = server::history(connection.identity(), &server);
     let resume = cx.resume.as_ref().map(PgPosition::parse).transpose()?;
     if let Some(position) = &resume {

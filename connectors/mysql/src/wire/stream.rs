@@ -7,6 +7,7 @@ use rowtide_sdk::{Error, Origin, Result};
 use tokio::io::AsyncReadExt;
 
 use super::session::{Session, tag};
+use crate::binlog::event::kind;
 use crate::error::{ServerError, codes, lost, protocol};
 use crate::reader::Reader;
 
@@ -23,6 +24,10 @@ const PACKET_FULL: usize = 0x00ff_ffff;
 const HEAD: usize = 64 * 1024;
 /// Where an event states its length, behind the OK byte.
 const SIZE_AT: usize = 1 + 9;
+/// Where an event states its type.
+const KIND_AT: usize = 1 + 4;
+/// A packed transaction may have so many bytes: it is held as it came.
+const PACKED_MAX: u64 = 256 * 1024 * 1024;
 /// What is kept of the memory of a large event.
 const KEPT: usize = 1024 * 1024;
 
@@ -254,7 +259,12 @@ impl Packets {
         if first != Some(tag::OK) {
             return Err(protocol(format!("{DOING}: the server sent a large packet of no kind")));
         }
-        let state = if u64::from(size) > self.limits.max_event {
+        let limit = match self.input.get(body + KIND_AT) {
+            // It is taken apart event by event, of which each has the other limit.
+            Some(&kind::TRANSACTION_PAYLOAD) => self.limits.max_event.max(PACKED_MAX),
+            _ => self.limits.max_event,
+        };
+        let state = if u64::from(size) > limit {
             Holding::Head
         } else {
             self.large.reserve_exact(usize::try_from(size).unwrap_or_default().saturating_add(1));

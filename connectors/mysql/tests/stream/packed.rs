@@ -113,9 +113,9 @@ async fn m6_packed_events_of_mariadb_are_unpacked() {
     host.stop().await;
 }
 
-/// A packed transaction is one event, which is held whole: the limit says which are too large.
+/// A packed transaction is one event of the log, and may be larger than the limit for those in it.
 #[tokio::test]
-async fn m5_a_packed_transaction_above_the_limit_says_what_to_raise() {
+async fn m5_a_packed_transaction_may_be_larger_than_an_event() {
     let Some(server) = server(Flavor::Mysql, &["binlog_transaction_compression=ON"]) else {
         return;
     };
@@ -130,11 +130,7 @@ async fn m5_a_packed_transaction_above_the_limit_says_what_to_raise() {
          INSERT INTO t WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
          SELECT i, RANDOM_BYTES(1000) FROM n",
     );
-    let error = host.error().await;
-    assert_eq!(error.code().0, "RT2708", "{error}");
-    assert!(host.events.is_empty());
-    setup.limits.max_event = 8 << 20;
-    let mut host = setup.from(host.position).run();
     host.until(3000).await;
+    assert!(host.events.iter().all(|event| event.poison.is_none()));
     host.stop().await;
 }

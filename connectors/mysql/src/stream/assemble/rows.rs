@@ -344,8 +344,8 @@ impl Assembler {
         let Ok(rows) = Rows::parse(plain, body) else {
             let Place { file, pos } = &self.place;
             let message = format!(
-                "the event at {file}:{pos} (type {}) is {size} bytes, above max_event: a packed \
-                 transaction or a statement, which is taken in whole",
+                "the event at {file}:{pos} (type {}) is {size} bytes: a packed transaction above 256 MiB, \
+                 or a statement above max_event, which is taken in whole",
                 header.kind
             );
             return Err(Error::fatal(Origin::Source, codes::EVENT_TOO_LARGE, message)
