@@ -124,8 +124,8 @@ impl SourceFactory for Postgres {
         })
     }
 
-    fn resource(&self) -> Option<String> {
-        Some(self.0.resource())
+    fn resources(&self) -> Vec<String> {
+        self.0.resources()
     }
 
     fn propose<'a>(
@@ -247,8 +247,8 @@ impl SourceFactory for Mysql {
         })
     }
 
-    fn resource(&self) -> Option<String> {
-        self.0.resource()
+    fn resources(&self) -> Vec<String> {
+        self.0.resource().into_iter().collect()
     }
 }
 

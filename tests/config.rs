@@ -313,7 +313,7 @@ memory: ${{env:MEMORY}}
     for part in ["db.internal", "\"rowtide\"", "slot_7", "a${b", "sales.*"] {
         assert!(source.contains(part), "{part} in {source}");
     }
-    let resource = config.connectors[0].source.factory.resource().unwrap();
+    let resource = config.connectors[0].source.factory.resources().remove(0);
     assert_eq!(resource, "postgres/db.internal:5432/db/slot_7");
 }
 
@@ -564,17 +564,23 @@ fn what_settings_mean_together_waits_for_their_form_alone() {
 }
 
 #[test]
-fn two_connectors_never_share_a_slot_or_a_folder() {
-    let connector = |slot: &str, dir: &str| {
+fn two_connectors_never_share_a_slot_a_publication_or_a_folder() {
+    let connector = |slot: &str, publication: &str, dir: &str| {
         format!(
-            "{{ source: {{ type: postgres, url: 'postgres://u@h/db', slot: {slot}, publication: p }}, snapshot: never, sink: {{ type: jsonl, dir: {dir} }} }}"
+            "{{ source: {{ type: postgres, url: 'postgres://u@h/db', slot: {slot}, publication: {publication} }}, snapshot: never, sink: {{ type: jsonl, dir: {dir} }} }}"
         )
     };
-    let config =
-        |second: String| format!("connectors:\n  a: {}\n  b: {second}\n", connector("s", "x/y"));
-    assert_eq!(places(load(&config(connector("t", "z")))), [""; 0]);
-    assert_eq!(places(load(&config(connector("s", "z")))), ["RT1015 connectors.b.source"]);
-    assert_eq!(places(load(&config(connector("t", "./x//y/")))), ["RT1015 connectors.b.sink"]);
+    let config = |second: String| {
+        format!("connectors:\n  a: {}\n  b: {second}\n", connector("s", "p", "x/y"))
+    };
+    assert_eq!(places(load(&config(connector("t", "q", "z")))), [""; 0]);
+    let external = "p, publication_management: external";
+    assert_eq!(places(load(&config(connector("t", external, "z")))), [""; 0]);
+    for second in [connector("s", "q", "z"), connector("t", "p", "z")] {
+        assert_eq!(places(load(&config(second))), ["RT1015 connectors.b.source"]);
+    }
+    let second = connector("t", "q", "./x//y/");
+    assert_eq!(places(load(&config(second))), ["RT1015 connectors.b.sink"]);
 }
 
 #[test]

@@ -328,13 +328,14 @@ impl Checker<'_> {
         }
     }
 
-    /// Two connectors may not use one slot, or write into one folder.
+    /// Two connectors may not use one slot, keep one publication in step, or write into one folder.
     fn check_resources(&mut self, connectors: &[ConnectorConfig]) {
         let mut owners: HashMap<String, (&str, &str)> = HashMap::new();
         for connector in connectors {
-            let source = connector.source.factory.resource().map(|resource| ("source", resource));
-            let sink = connector.sink.factory.resource().map(|resource| ("sink", resource));
-            for (side, resource) in [source, sink].into_iter().flatten() {
+            let of_source = connector.source.factory.resources().into_iter();
+            let of_sink = connector.sink.factory.resource().into_iter();
+            let all = of_source.map(|resource| ("source", resource));
+            for (side, resource) in all.chain(of_sink.map(|resource| ("sink", resource))) {
                 let owner =
                     owners.entry(format!("{side} {resource}")).or_insert((&connector.name, side));
                 if owner.0 != connector.name {

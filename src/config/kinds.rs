@@ -69,9 +69,9 @@ pub trait SourceFactory: Send + Sync + fmt::Debug {
         Box::pin(async { Ok(String::new()) })
     }
 
-    /// A text for the server-side resource that only one connector may use (a replication slot on a
+    /// A text for each server-side resource that only one connector may use (a replication slot on a
     /// server), as far as the settings tell; without secrets.
-    fn resource(&self) -> Option<String>;
+    fn resources(&self) -> Vec<String>;
 
     /// Works out the position that `rowtide position set` or `adopt` would save. Connects and looks,
     /// changes nothing. The host never makes a position itself (invariant A4).

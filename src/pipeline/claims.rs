@@ -8,7 +8,7 @@ use rowtide_sdk::{Claims, Class, Code, Error, Origin, Result};
 
 use crate::offsets::others_claiming;
 
-/// RT4008: another connector holds the slot.
+/// RT4008: another connector holds the slot or the publication.
 const CLAIMED: Code = Code("RT4008");
 
 /// The claims of all connectors of this process.
@@ -47,7 +47,8 @@ impl ConnectorClaims {
             format!("{resource} belongs to connector {holder}, not to {}", self.connector),
         )
         .with_remedy(format!(
-            "use another slot, or, if {holder} was renamed to {0}, give it its old name back, or move \
+            "use another slot (and publication, or `publication_management: external` for one that both \
+             read), or, if {holder} was renamed to {0}, give it its old name back, or move \
              its state away and run `rowtide position adopt --connector {0}`",
             self.connector
         ))

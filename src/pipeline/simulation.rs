@@ -381,8 +381,8 @@ impl SourceFactory for SharedWorld {
         Box::pin(async { Vec::new() })
     }
 
-    fn resource(&self) -> Option<String> {
-        None
+    fn resources(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 

@@ -220,6 +220,15 @@ async fn planned(
             format!("the publication \"{name}\" will get the tables {}", review.added.join(", "));
         findings.push(say(Severity::Info, stream::PUBLICATION_INCOMPLETE, message, ""));
     }
+    if !review.plan.drop.is_empty() {
+        let message = format!(
+            "tables that `tables` does not capture will be taken out of the publication \"{name}\": {}",
+            review.plan.drop.join(", ")
+        );
+        let remedy = "where others read this publication too, choose another name for `publication`, or set \
+             `publication_management: external`";
+        findings.push(say(Severity::Warning, stream::PUBLICATION_INCOMPLETE, message, remedy));
+    }
     Ok(findings.into_iter().map(|finding| finding.at(place.clone())).collect())
 }
 
@@ -267,7 +276,7 @@ async fn ownership(
         let checked = check_history(&mut connection, position, &history, &flushed).await;
         refusals.extend(checked.err());
     }
-    refusals.extend(known.claims.claim(&source.claimed(&history)).err());
+    refusals.extend(source.claim(known.claims, &history, server).err());
     refusals
 }
 

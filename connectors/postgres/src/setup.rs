@@ -346,10 +346,11 @@ fn management(source: &PostgresSource) -> String {
         PublicationManagement::Auto => format!(
             "\n--    It stays as it is created here: say so with `publication_management: external`.\n\
              --    Only an owner of the tables may add those that come later. To let Rowtide do it:\n\
-             -- ALTER PUBLICATION {} OWNER TO {role}; GRANT CREATE ON DATABASE {} TO {role};\n\
-             -- GRANT … TO {role}; for each role that owns such tables\n",
-            one_line(&ident(publication)),
+             -- GRANT CREATE ON DATABASE {} TO {role}; GRANT {role} TO CURRENT_USER;\n\
+             -- ALTER PUBLICATION {} OWNER TO {role};\n\
+             -- GRANT … TO {role}; for each role that owns such tables (not one that is a member of {role})\n",
             one_line(&ident(&source.options.database)),
+            one_line(&ident(publication)),
             role = one_line(&ident(&source.options.user)),
         ),
     }

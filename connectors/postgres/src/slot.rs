@@ -208,15 +208,19 @@ pub(crate) fn creation(name: &str, is_for_failover: bool) -> String {
 
 /// A saved position without its slot.
 pub(crate) fn gone(name: &str, position: &PgPosition, server: &Server) -> Error {
-    Error::fatal(
-        Origin::Source,
-        codes::SLOT_GONE,
-        format!(
-            "there is a saved position at LSN {}, but the slot \"{name}\" does not exist",
-            position.confirm
-        ),
-    )
-    .with_remedy(format!(
+    let PgPosition { confirm, slot, .. } = position;
+    let message = format!(
+        "there is a saved position at LSN {confirm}, but the slot \"{name}\" does not exist"
+    );
+    if slot != name {
+        let message = format!("{message}; the position is of the slot \"{slot}\"");
+        let remedy = format!(
+            "change `slot` back to {slot}: nothing is lost then; a slot of another name that is left \
+             keeps log without end (`rowtide slot list`)"
+        );
+        return Error::fatal(Origin::Source, codes::SLOT_GONE, message).with_remedy(remedy);
+    }
+    Error::fatal(Origin::Source, codes::SLOT_GONE, message).with_remedy(format!(
         "a new slot would silently miss every change since then; if that is acceptable, create it \
          ({}) and run `rowtide position adopt --connector NAME`",
         creation(name, is_for_failover(server))

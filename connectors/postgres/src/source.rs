@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowtide_sdk::{
-    Batch, BoxFuture, Class, Error, Finding, Origin, Position, Result, Source, SourceContext,
-    SourceInfo, TableFilter,
+    Batch, BoxFuture, Claims, Class, Error, Finding, Origin, Position, Result, Source,
+    SourceContext, SourceInfo, TableFilter,
 };
 use rowtide_spool::{Folder, Remedies};
 use sha2::{Digest, Sha256};
@@ -90,15 +90,38 @@ impl PostgresSource {
         Self { reconcile_every: time.max(Duration::from_millis(1)), ..self }
     }
 
-    /// A text for the slot on its server, as far as the settings tell; without secrets.
-    pub fn resource(&self) -> String {
-        let places = self.options.places();
-        format!("postgres/{places}/{}/{}", self.options.database, self.config.slot)
+    /// A text for what only one connector may use, as far as the settings tell, without secrets: the slot,
+    /// and a publication that is kept in step with the tables.
+    pub fn resources(&self) -> Vec<String> {
+        let PostgresConfig { slot, publication, publication_management, .. } = &self.config;
+        let database = format!("postgres/{}/{}", self.options.places(), self.options.database);
+        let mut resources = vec![format!("{database}/{slot}")];
+        if *publication_management == PublicationManagement::Auto {
+            resources.push(format!("{database}/publication {publication}"));
+        }
+        resources
     }
 
     /// The slot as one connector's property, whatever the address it is reached at.
     pub(crate) fn claimed(&self, history: &History) -> String {
         format!("postgres/{}/{}/{}", history.system, history.database, self.config.slot)
+    }
+
+    /// Claims what only one connector may use: the slot, and a publication that it keeps in step with
+    /// its own tables.
+    pub(crate) fn claim(
+        &self,
+        claims: &dyn Claims,
+        history: &History,
+        server: &Server,
+    ) -> Result<()> {
+        claims.claim(&self.claimed(history))?;
+        if self.management(server) == PublicationManagement::External {
+            return Ok(());
+        }
+        let History { system, database, .. } = history;
+        let name = &self.config.publication;
+        claims.claim(&format!("postgres/{system}/{database}/publication {name}"))
     }
 
     /// Who looks after the publication: on a standby nothing can be changed.
@@ -325,7 +348,7 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
     }
     let slot = slot::find(&mut connection, &source.config.slot).await?;
     check_slot(source, &mut connection, slot.as_ref(), resume.as_ref(), &server).await?;
-    cx.claims.claim(&source.claimed(&history))?;
+    source.claim(&*cx.claims, &history, &server)?;
     let (members, found, is_binary) = publish(source, &server, resume.is_some()).await?;
 
     let stream = source.fingerprint();

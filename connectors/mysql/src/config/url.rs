@@ -175,6 +175,12 @@ fn parse(url: &str, folder: &Path, problems: &mut Vec<Finding>) -> Option<Connec
     }
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = place.split_once('/').unwrap_or((place, ""));
+    if path.contains('@') || query.contains('@') && !authority.contains('@') {
+        // Else a part of the password would be taken for a host or a name, and be shown.
+        let remedy = "write @ as %40, / as %2F and ? as %3F in the user, the password and the name";
+        problems.push(problem(codes::URL, "`url` holds an @ behind a / or a ?", remedy));
+        return None;
+    }
     let mut reader = Reader { parts: Parts::default(), folder, problems };
     reader.authority(authority);
     if !path.is_empty() {

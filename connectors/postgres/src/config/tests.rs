@@ -187,3 +187,16 @@ fn patterns_match_schema_and_table_apart() {
     }
     assert!(TableSelection::default().filter().unwrap().matches("public", "x"));
 }
+
+/// A password that was not percent-encoded is never taken for a host or a name, which messages show.
+#[test]
+fn h70_a_login_that_is_not_encoded_is_refused_and_nothing_of_it_shown() {
+    for url in ["postgres://u:geh@eim/42@h/db", "postgres://u:ge?heim@h/db"] {
+        let problems = config(url).connect_options(Path::new("/")).unwrap_err();
+        assert_eq!(codes_of(&problems), [codes::URL], "{problems:?}");
+        let said = format!("{problems:?}");
+        assert!(!said.contains("eim") && said.contains("%40"), "{said}");
+    }
+    let read = options("postgres://a@h/db?application_name=x@y");
+    assert_eq!(read.application_name, "x@y");
+}

@@ -307,7 +307,8 @@ fn missing(wish: Wish<'_>, created: &str) -> Finding {
         (
             format!("there is a saved position, but the publication \"{name}\" is gone"),
             format!(
-                "changes since it was dropped cannot be decoded. Knowing that they are lost, start \
+                "where `publication` was changed in the settings, change it back: nothing is lost then. Where it \
+                 was dropped, changes since then cannot be decoded. Knowing that they are lost, start \
                  over in this order: 1. {created}; 2. SELECT pg_drop_replication_slot({slot}); 3. \
                  {create}{standby}; 4. `rowtide position adopt --connector NAME`"
             ),
