@@ -50,10 +50,13 @@ server_program() {
 
 # init_data DIR
 init_data() {
-  local dir=$1 args
+  local dir=$1 args forever
   server_args "$dir"
   if [ "$flavor" = mysql ]; then
-    "$kit/bin/mysqld" --no-defaults "${args[@]}" --initialize-insecure >>"$dir/log" 2>&1 </dev/null
+    # What is decided once and for all, when the data is made.
+    mapfile -t forever < <(grep -E '^--lower.case.table.names=' "$dir/options" || true)
+    "$kit/bin/mysqld" --no-defaults "${args[@]}" ${forever[@]+"${forever[@]}"} \
+      --initialize-insecure >>"$dir/log" 2>&1 </dev/null
     return
   fi
   # What mariadb-install-db does: the system tables' SQL through the server's bootstrap mode.
