@@ -194,8 +194,8 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session
     };
     let mut catalog = Catalog::new(scene, &cx.known_tables);
     let filter = source.filter.clone();
-    // A position of another server has no place here that could be looked from.
-    if !server.has_full_metadata() && is_same {
+    // A position of another server, or in a file that is gone, has no place that could be looked from.
+    if !server.has_full_metadata() && (is_there || cx.resume.is_none()) {
         let place = Place { file: position.file.clone(), pos: position.pos };
         let is_captured = |database: &str, table: &str| is_captured(&filter, database, table);
         Box::pin(catalog.preload(&is_captured, &place)).await?;
