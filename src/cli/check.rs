@@ -13,7 +13,7 @@ use super::{Exit, fit, runtime};
 use crate::config::{BuildContext, Config, ConnectorConfig, Problems, TableConfig, Unchanged};
 use crate::offsets;
 use crate::pipeline::{ClaimRegistry, ConnectorClaims, SchemaFiles};
-use crate::schema::HostState;
+use crate::schema::{HostState, Versions};
 
 /// How findings are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -149,7 +149,7 @@ struct Found {
 }
 
 async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegistry) -> Found {
-    let Saved { checkpoint: saved, is_none: is_first_start, findings: state } =
+    let Saved { checkpoint: saved, host, is_none: is_first_start, findings: state } =
         saved(config, connector);
     let (folder, name) = (config.state_dir.clone(), connector.name.clone());
     let claims = ConnectorClaims::new(claims.clone(), folder, name, Vec::new());
@@ -176,7 +176,7 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
     );
     // Where the tables cannot be read, the source's own findings say why.
     let (mut findings, topics) = match &tables {
-        Ok(tables) => fit::check(connector, tables, config.max_event),
+        Ok(tables) => fit::check(connector, tables, host.as_ref(), config.max_event),
         Err(_) => (Vec::new(), Vec::new()),
     };
     let sink = connector.sink.factory.check(&cx, &topics).await;
@@ -193,6 +193,8 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
 struct Saved {
     /// The checkpoint that a run would start from.
     checkpoint: Option<Checkpoint>,
+    /// What the host saved in it.
+    host: Option<Versions>,
     /// Whether it is known that there is none, rather than one that cannot be read.
     is_none: bool,
     /// What is wrong with it or where it is kept.
@@ -210,9 +212,16 @@ fn saved(config: &Config, connector: &ConnectorConfig) -> Saved {
     };
     let is_none = matches!(read, Some(None));
     let checkpoint = read.flatten();
-    let host = checkpoint.as_ref().map(|checkpoint| HostState::parse(&checkpoint.host));
-    findings.extend(host.and_then(Result::err).as_ref().map(Finding::from));
-    Saved { checkpoint, is_none, findings }
+    let parse =
+        |checkpoint: &Checkpoint| HostState::parse(&checkpoint.host).and_then(Versions::new);
+    let host = match checkpoint.as_ref().map(parse).transpose() {
+        Ok(host) => host,
+        Err(error) => {
+            findings.push(Finding::from(&error));
+            None
+        }
+    };
+    Saved { checkpoint, host, is_none, findings }
 }
 
 /// One side of a connector and what was found there, errors first.

@@ -9,14 +9,16 @@ use serde_json::Value;
 use crate::config::{ConnectorConfig, OnViolation, TableConfig};
 use crate::envelope::Plan;
 use crate::pipeline::{
-    MESSAGES, SCHEMA_CHANGES, Topics, keyless, message_spec, schema_topic_spec, topic_spec,
+    MESSAGES, SCHEMA_CHANGES, Topics, check_names, keyless, message_spec, schema_topic_spec,
+    topic_spec,
 };
-use crate::schema::{KEY_NOT_LOGGED, is_always_present, subject_collision};
+use crate::schema::{KEY_NOT_LOGGED, Versions, is_always_present, subject_collision};
 
-/// Looks at every table; also gives the topics that would be written to. No I/O happens here.
+/// Looks at every table, also with what is saved of them; and gives the topics that would be written to. No I/O happens here.
 pub(super) fn check(
     connector: &ConnectorConfig,
     tables: &[Arc<Table>],
+    saved: Option<&Versions>,
     max_event: usize,
 ) -> (Vec<Finding>, Vec<TopicSpec>) {
     let mut findings = unmatched(connector, tables);
@@ -41,6 +43,10 @@ pub(super) fn check(
         let place = format!("table {}.{}", table.schema, table.name);
         has_dead_letters |= config.on_violation == OnViolation::DeadLetter;
         let names_exactly = connector.names_exactly(&table.schema, &table.name);
+        let renamed = saved.map(|saved| check_names(connector, saved, table));
+        findings.extend(
+            renamed.and_then(Result::err).map(|error| Finding::from(&error).at(place.clone())),
+        );
         let projection = Plan::projection(table, config, names_exactly);
         match &projection {
             // The source's own check says so with the SQL that mends it.

@@ -15,6 +15,7 @@ mod acks;
 mod backoff;
 mod claims;
 mod commit;
+mod hidden;
 mod plans;
 mod progress;
 mod pump;
@@ -38,6 +39,7 @@ use crate::config::{Config, ConnectorConfig};
 use crate::ops::board::{Board, ConnectorBoard};
 pub use claims::ClaimRegistry;
 pub(crate) use claims::ConnectorClaims;
+pub(crate) use hidden::check_names;
 pub(crate) use plans::{
     MESSAGES, RECORD_OVERHEAD, SCHEMA_CHANGES, keyless, message_spec, schema_topic_spec, topic_spec,
 };

@@ -2,38 +2,17 @@
 
 use std::sync::Arc;
 
-use rowtide_sdk::{Code, Error, Origin, Sink, SourceInfo, Table, TopicSpec};
+use rowtide_sdk::{Error, Sink, SourceInfo, Table, TopicSpec};
 
+use super::hidden::check_names;
 use super::schema_files::SchemaFiles;
 use super::topics::Topics;
-use crate::config::{ConnectorConfig, OnViolation, TableConfig};
+use crate::config::{ConnectorConfig, OnViolation};
 use crate::envelope::{Plan, PlanContext, TableRoute};
 use crate::schema::{Assigned, Compatibility, Projection, Versions};
 
 /// What a record needs beside its value: key, headers and the broker's own framing.
 pub(crate) const RECORD_OVERHEAD: usize = 64 * 1024;
-
-/// RT5015: a renamed table lost the settings of its old name.
-const SETTINGS_SHED: Code = Code("RT5015");
-
-/// The settings that `old` makes and `new` does not keep.
-fn shed(old: &TableConfig, new: &TableConfig) -> Vec<&'static str> {
-    let is_hidden = |column: &String| new.exclude.contains(column);
-    let mut shed = Vec::new();
-    if old.key.is_some() && old.key != new.key {
-        shed.push("key");
-    }
-    if !old.exclude.iter().all(is_hidden) {
-        shed.push("columns.exclude");
-    }
-    if !old.mask.iter().all(|mask| new.mask.contains(mask) || is_hidden(&mask.0)) {
-        shed.push("columns.mask");
-    }
-    if old.contract.is_some() && old.contract != new.contract {
-        shed.push("contract");
-    }
-    shed
-}
 
 /// What is asked of a topic whose records may be as large as `max_event` allows.
 pub(crate) fn topic_spec(topic: &Arc<str>, max_event: usize) -> TopicSpec {
@@ -151,9 +130,7 @@ impl Planner {
     ) -> Result<Plan, Error> {
         let config = self.connector.table(&table.schema, &table.name).clone();
         let names_exactly = self.connector.names_exactly(&table.schema, &table.name);
-        if !names_exactly {
-            self.check_renamed(table, &config)?;
-        }
+        check_names(&self.connector, &self.versions, table)?;
         let projection = Plan::projection(table, &config, names_exactly)?;
         let topic = self.topics.topic(table)?;
         let mut spec = topic_spec(&topic, self.max_event);
@@ -195,32 +172,6 @@ impl Planner {
         let route = TableRoute { topic, info, schema_changes };
         Plan::new(&cx, Arc::clone(table), &projection, &assigned, route)
     }
-
-    /// Refuses a table that was captured under another name whose settings do not hold under the new
-    /// one: columns that were hidden would be published. Settings for the exact name are a choice.
-    fn check_renamed(&self, table: &Table, config: &TableConfig) -> Result<(), Error> {
-        for (schema, name) in self.versions.other_names(table) {
-            let shed = shed(self.connector.table(schema, name), config);
-            if shed.is_empty() {
-                continue;
-            }
-            let new = format!("{}.{}", table.schema, table.name);
-            return Err(Error::fatal(
-                Origin::Config,
-                SETTINGS_SHED,
-                format!(
-                    "the table {schema}.{name} is now called {new}, and its settings do not hold \
-                     under that name: {}; nothing was published under it",
-                    shed.join(", ")
-                ),
-            )
-            .with_remedy(format!(
-                "name {new} under `tables`, with the settings it shall have ({new}: {{}} for none), \
-                 or leave it out by `source.tables.exclude`"
-            )));
-        }
-        Ok(())
-    }
 }
 
 /// Logs a version that is new.
@@ -234,32 +185,5 @@ fn log_version(subject: &str, assigned: &Assigned) {
     } else {
         let compatibility = change.compatibility.name();
         tracing::info!(subject, %version, compatibility, reasons, "new schema version");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Mask;
-
-    #[test]
-    fn settings_that_hide_must_go_on_hiding() {
-        let column = |name: &str| name.to_owned();
-        let old = TableConfig {
-            key: Some(vec![column("id")]),
-            exclude: vec![column("note")],
-            mask: vec![(column("email"), Mask::Sha256)],
-            contract: Some(Arc::new(serde_json::json!({}))),
-            on_violation: OnViolation::DeadLetter,
-            ..TableConfig::default()
-        };
-        let none = TableConfig::default();
-        assert_eq!(shed(&old, &none), ["key", "columns.exclude", "columns.mask", "contract"]);
-        assert!(shed(&old, &old).is_empty() && shed(&none, &old).is_empty());
-        let stricter =
-            TableConfig { exclude: vec![column("email"), column("note")], ..old.clone() };
-        assert!(shed(&old, &TableConfig { mask: Vec::new(), ..stricter }).is_empty());
-        let weaker = TableConfig { mask: vec![(column("email"), Mask::Redact)], ..old.clone() };
-        assert_eq!(shed(&old, &weaker), ["columns.mask"]);
     }
 }

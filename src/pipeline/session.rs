@@ -67,7 +67,7 @@ struct Opened {
     sink: Box<dyn Sink>,
     store: Option<FileStore>,
     checkpoint: Option<Checkpoint>,
-    state: HostState,
+    versions: Versions,
 }
 
 async fn open(job: &Job) -> Result<Opened, Error> {
@@ -97,7 +97,8 @@ async fn open(job: &Job) -> Result<Opened, Error> {
         Some(checkpoint) => HostState::parse(&checkpoint.host)?,
         None => HostState::default(),
     };
-    Ok(Opened { source, sink, store, checkpoint, state })
+    let versions = Versions::new(state)?;
+    Ok(Opened { source, sink, store, checkpoint, versions })
 }
 
 fn stopped_while_opening() -> Error {
@@ -115,15 +116,16 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
     let (out, received, spent) = batch_channel(CHANNEL_BATCHES);
     let resume = opened.checkpoint.map(|checkpoint| checkpoint.position);
     let (committed, committed_seen) = watch::channel(resume.clone());
-    let claims = Arc::new(claims(job, opened.state.claims.clone()));
+    let claims = Arc::new(claims(job, opened.versions.state().claims.clone()));
     let stop_source = CancellationToken::new();
     let drained = CancellationToken::new();
     let context = SourceContext {
         name: job.connector.name.clone(),
         resume,
-        known_tables: opened.state.known_tables(),
+        known_tables: opened.versions.state().known_tables(),
         reselection: reselection(&job.connector),
         hiding: job.connector.hiding(),
+        sightings: opened.versions.sightings(),
         out,
         committed: committed_seen,
         shutdown: stop_source.clone(),
@@ -133,7 +135,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         report: job.board.report().clone(),
         scratch: job.config.state_dir.join(SPOOL).join(&job.connector.name),
     };
-    let (planner, encoder) = match encoding(job, opened.source.info(), opened.state) {
+    let (planner, encoder) = match encoding(job, opened.source.info(), opened.versions) {
         Ok(made) => made,
         Err(error) => return SessionEnd::failed(error),
     };
@@ -200,10 +202,10 @@ fn reselection(connector: &ConnectorConfig) -> Reselection {
     })
 }
 
-/// The planner and the encoder, starting from the saved schema versions.
-fn encoding(job: &Job, info: SourceInfo, state: HostState) -> Result<(Planner, Encoder), Error> {
+/// The planner and the encoder.
+fn encoding(job: &Job, info: SourceInfo, versions: Versions) -> Result<(Planner, Encoder), Error> {
     let max_event = job.config.max_event;
-    let planner = Planner::new(&job.connector, info, max_event, Versions::new(state)?)?;
+    let planner = Planner::new(&job.connector, info, max_event, versions)?;
     let mut encoder = Encoder::new(
         &job.connector.name,
         info.write_position,

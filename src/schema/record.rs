@@ -51,6 +51,9 @@ pub(super) struct VersionRecord {
     /// The row identity by its name in the published record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) identity: Option<String>,
+    /// The columns that the settings leave out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) excluded: Vec<String>,
     /// The topic that the version was told to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) told: Option<String>,
@@ -74,6 +77,7 @@ impl VersionRecord {
             incarnations: Vec::new(),
             incarnation: Some(table.incarnation),
             identity: Some(identity_name(table.identity).to_owned()),
+            excluded: excluded(table, projection),
             told: None,
         }
     }
@@ -126,6 +130,11 @@ fn fingerprint(table: &Table, key: &[String], schema: &RowSchema) -> String {
         text.push_str(&format!("{byte:02x}"));
     }
     text
+}
+
+fn excluded(table: &Table, projection: &Projection) -> Vec<String> {
+    let views = table.columns.iter().zip(&projection.columns);
+    views.filter(|(_, view)| !view.visible).map(|(column, _)| column.name.clone()).collect()
 }
 
 fn columns(table: &Table, projection: &Projection) -> Vec<ColumnRecord> {

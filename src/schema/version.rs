@@ -5,11 +5,11 @@
 //! state is saved atomically with the position of the batch that first used it, so a replay starts
 //! from the state as of its position and assigns, and tells, the same versions again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use rowtide_sdk::{Code, Error, KnownTable, Origin, Table};
+use rowtide_sdk::{Code, Error, KnownTable, Origin, Sighting, Sightings, Table};
 use serde::{Deserialize, Serialize};
 
 use super::SUBJECT_COLLISION;
@@ -62,6 +62,9 @@ pub struct HostState {
     /// The resources this connector holds (replication slots).
     #[serde(default)]
     pub claims: Vec<String>,
+    /// Under which names tables were seen, of which something is hidden.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sightings: Vec<Sighting>,
 }
 
 impl HostState {
@@ -105,6 +108,7 @@ impl HostState {
 pub struct Versions {
     state: HostState,
     rendered: Arc<str>,
+    sightings: Sightings,
 }
 
 impl Versions {
@@ -114,7 +118,8 @@ impl Versions {
     /// Fatal where the state cannot be rendered.
     pub fn new(state: HostState) -> Result<Self, Error> {
         let rendered = state.render()?;
-        Ok(Self { state, rendered })
+        let sightings = Sightings::new(state.sightings.clone());
+        Ok(Self { state, rendered, sightings })
     }
 
     /// Sets the claims to be saved.
@@ -124,6 +129,28 @@ impl Versions {
     pub fn set_claims(&mut self, claims: &[String]) -> Result<(), Error> {
         if self.state.claims != claims {
             self.state.claims = claims.to_vec();
+            self.rendered = self.state.render()?;
+        }
+        Ok(())
+    }
+
+    /// The state as of the last assigned version.
+    pub fn state(&self) -> &HostState {
+        &self.state
+    }
+
+    /// Where the source notes under which names it sees tables.
+    pub fn sightings(&self) -> Sightings {
+        self.sightings.clone()
+    }
+
+    /// Takes over what the source has noted, to be saved.
+    ///
+    /// # Errors
+    /// Fatal where the new state cannot be rendered.
+    pub fn keep_sightings(&mut self) -> Result<(), Error> {
+        if let Some(sightings) = self.sightings.unsaved() {
+            self.state.sightings = sightings;
             self.rendered = self.state.render()?;
         }
         Ok(())
@@ -140,14 +167,35 @@ impl Versions {
         table: &'a Table,
     ) -> impl Iterator<Item = (&'a String, &'a VersionRecord)> {
         self.state.schemas.iter().filter(|(_, record)| {
-            record.incarnations.contains(&table.incarnation)
+            table.incarnation != 0
+                && record.incarnations.contains(&table.incarnation)
                 && (record.schema != table.schema || record.table != table.name)
         })
     }
 
-    /// The other names, by schema and table, under which this very table was captured before.
-    pub fn other_names<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.others(table).map(|(_, record)| (record.schema.as_str(), record.table.as_str()))
+    /// The other names, by schema and table, under which rows of this very table came or would have
+    /// come before.
+    pub fn other_names(&self, table: &Table) -> BTreeSet<(String, String)> {
+        let named =
+            |(_, record): (_, &VersionRecord)| (record.schema.clone(), record.table.clone());
+        let mut names: BTreeSet<_> = self.others(table).map(named).collect();
+        names.extend(self.sightings.names_of(table.incarnation));
+        names.remove(&(table.schema.clone(), table.name.clone()));
+        names
+    }
+
+    /// The columns, hidden ones included, that this very table had under its name before: when its
+    /// newest version was assigned, else when it was first seen; `None` where it was not.
+    pub fn columns_before(&self, subject: &str, table: &Table) -> Option<Vec<String>> {
+        let same = |record: &&VersionRecord| {
+            record.incarnations.contains(&table.incarnation)
+                && (record.schema == table.schema && record.table == table.name)
+        };
+        let Some(record) = self.state.schemas.get(subject).filter(same) else {
+            return self.sightings.columns_of(&table.schema, &table.name, table.incarnation);
+        };
+        let shown = record.columns.iter().map(|column| column.name.clone());
+        Some(shown.chain(record.excluded.iter().cloned()).collect())
     }
 
     /// Assigns the version of a table: the subject's newest one where the fingerprint is the same,
@@ -185,7 +233,9 @@ impl Versions {
             if !is_told {
                 newest.told = topic.map(str::to_owned);
             }
-            if is_new_table || !is_told {
+            let has_changed = newest.excluded != record.excluded;
+            newest.excluded = record.excluded;
+            if is_new_table || !is_told || has_changed {
                 self.rendered = self.state.render()?;
             }
             let change = (!is_told).then(|| VersionChange::initial(Vec::new()));
@@ -304,12 +354,54 @@ mod tests {
         assign(&mut versions, &second);
         let mut versions = Versions::new(HostState::parse(&versions.rendered()).unwrap()).unwrap();
         let renamed = Table { name: "old".to_owned(), ..first.clone() };
-        let names: Vec<_> = versions.other_names(&renamed).collect();
-        assert_eq!(names, [(first.schema.as_str(), "t")]);
-        assert_eq!(versions.other_names(&first).count(), 0);
+        let names = |table: &Table| Vec::from_iter(versions.other_names(table));
+        assert_eq!(names(&renamed), [(first.schema.clone(), "t".to_owned())]);
+        assert_eq!(names(&first), []);
         let stranger = Table { incarnation: 99, ..renamed };
-        assert_eq!(versions.other_names(&stranger).count(), 0);
+        assert_eq!(names(&stranger), []);
+        // What a source has seen counts like what had events.
+        versions.sightings().note("public", "root", &[], stranger.incarnation);
+        let root = [("public".to_owned(), "root".to_owned())];
+        assert_eq!(Vec::from_iter(versions.other_names(&stranger)), root);
+        versions.keep_sightings().unwrap();
+        let saved = HostState::parse(&versions.rendered()).unwrap();
+        let again = Versions::new(saved).unwrap();
+        assert_eq!(Vec::from_iter(again.other_names(&stranger)), root);
         assign(&mut versions, &first);
+    }
+
+    #[test]
+    fn tables_without_a_number_have_nothing_in_common() {
+        let mut versions = Versions::new(HostState::default()).unwrap();
+        let first = Table { incarnation: 0, ..table("t", vec![text_column("id")]) };
+        assign(&mut versions, &first);
+        let second = Table { name: "u".to_owned(), ..first };
+        assert!(versions.other_names(&second).is_empty());
+        let projection = Projection::new(&second, &TableConfig::default(), vec![0]);
+        let assigned = versions.assign("shop.public.u", &second, &projection, None).unwrap();
+        assert!(assigned.change.unwrap().reasons.is_empty());
+    }
+
+    #[test]
+    fn the_columns_before_are_known_with_those_left_out() {
+        let mut versions = Versions::new(HostState::default()).unwrap();
+        let mut t = table("t", vec![text_column("id")]);
+        let before = |versions: &Versions, t: &Table| versions.columns_before("shop.public.t", t);
+        assert_eq!(before(&versions, &t), None);
+        versions.sightings().note(&t.schema, "t", &["id".to_owned()], t.incarnation);
+        assert_eq!(before(&versions, &t).unwrap(), ["id"]);
+        // A column that is left out changes no version, and is remembered all the same.
+        let config = TableConfig { exclude: vec!["ssn".to_owned()], ..TableConfig::default() };
+        for columns in [vec!["id"], vec!["id", "ssn"]] {
+            t.columns = columns.iter().map(|name| text_column(name)).collect();
+            let projection = Projection::new(&t, &config, t.primary_key.clone());
+            let assigned = versions.assign("shop.public.t", &t, &projection, None).unwrap();
+            assert_eq!(assigned.version.to_string(), "1.0");
+            let saved = HostState::parse(&versions.rendered()).unwrap();
+            assert_eq!(before(&Versions::new(saved).unwrap(), &t).unwrap(), columns);
+        }
+        let another = Table { incarnation: 99, ..t };
+        assert_eq!(before(&versions, &another), None);
     }
 
     #[test]

@@ -248,6 +248,78 @@ fn a_renamed_table_does_not_shed_its_settings() {
     assert!(!format!("{:?}", setup.events()).contains("secret"));
 }
 
+/// Columns are hidden under the names that tables have when they are seen first: whatever becomes of
+/// those names, and of the columns' own, before any change comes.
+#[test]
+fn h33_what_is_hidden_stays_hidden_under_every_later_name() {
+    const SCHEMA: &str = "CREATE TABLE m (id int, y int, ssn text, PRIMARY KEY (id, y))
+        PARTITION BY LIST (y);
+        CREATE TABLE m1 PARTITION OF m FOR VALUES IN (1);
+        CREATE TABLE t (id int PRIMARY KEY, ssn text);
+        CREATE TABLE twin (id int, y int, ssn text, PRIMARY KEY (id, y));
+        CREATE TABLE w_many (id int PRIMARY KEY, ssn text);";
+    const SETTINGS: &str = "    tables:\n      public.m: { columns: { mask: { ssn: redact } } }\n\
+        \x20     public.t: { columns: { exclude: [ssn] } }\n\
+        \x20     'public.w_*': { columns: { exclude: [ssn] } }\n";
+    let cases = [
+        ("ALTER TABLE m DETACH PARTITION m1", "m1 VALUES (1, 1, 'secret')", "public.m1"),
+        (
+            "ALTER TABLE m DETACH PARTITION m1; ALTER TABLE m1 ADD note text",
+            "m1 VALUES (1, 1, 'secret', '')",
+            "public.m1",
+        ),
+        (
+            "ALTER TABLE m DETACH PARTITION m1; ALTER TABLE m1 RENAME ssn TO s; DROP TABLE m",
+            "m1 VALUES (1, 1, 'secret')",
+            "public.m1",
+        ),
+        ("ALTER TABLE t RENAME TO u", "u VALUES (1, 'secret')", "public.u"),
+        ("ALTER TABLE w_many RENAME ssn TO s", "w_many VALUES (1, 'secret')", "public.w_many"),
+    ];
+    for version in rowtide_testkit::postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        for (change, row, name) in cases {
+            sql(&server, SCHEMA);
+            let setup = Setup::new();
+            let write = |more: &str| {
+                let connector = format!("{SETTINGS}{more}");
+                let sink = setup.jsonl();
+                let options =
+                    Options { url: server.url(), source: "", sink, connector: &connector };
+                setup.write(&options);
+            };
+            write("");
+            let mut host = setup.first_start();
+            sql(&server, "INSERT INTO twin VALUES (1, 1, 'shown')");
+            host.until("a table of its own is not taken for one of them", || setup.count() == 1);
+            assert_eq!(host.stop(), Some(0));
+            sql(&server, change);
+            // What comes while nobody looks is refused; a detached partition is published from the
+            // next start on.
+            let mut host = setup.start();
+            host.until_logged("streaming lsn=");
+            sql(&server, &format!("INSERT INTO {row}"));
+            assert_eq!(host.wait(), Some(2), "{version} {change}: {}", host.log());
+            let log = refused(&setup, "RT5015", 2);
+            assert!(log.contains(name), "{version} {change}: {log}");
+            assert_eq!(setup.count(), 1, "{version} {change}");
+            let check = setup.output(&["check"]);
+            let found = String::from_utf8_lossy(&check.stdout);
+            let is_found = found.contains("error RT5015") && found.contains(name);
+            assert!(is_found, "{version} {change}: {found}");
+            write(&format!("      {name}: {{}}\n"));
+            let mut host = setup.start();
+            host.until("settings for the name are a choice", || setup.count() == 2);
+            assert_eq!(host.stop(), Some(0));
+            sql(
+                &server,
+                "DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP PUBLICATION e2e;
+                SELECT pg_drop_replication_slot('e2e')",
+            );
+        }
+    }
+}
+
 /// Hazard 21, under a mask: what was logged before the rename passes by the old setting, what came
 /// after it by the new one.
 #[test]

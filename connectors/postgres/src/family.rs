@@ -3,15 +3,32 @@
 //! Rows of a partition come under the name of the table above it, or under its own; attaching and
 //! detaching change that, and so does the publication's `publish_via_partition_root`. Settings go by
 //! names, so that a column which is hidden under one name would leave in plain text under the other.
+//! What is a partition now is judged here; for what was one, or had another name, the host is told by
+//! [`Sightings`].
 
-use rowtide_sdk::{Error, Finding, Hidden, Hiding, Origin, Result, Severity};
+use std::collections::HashMap;
+
+use rowtide_sdk::{
+    Error, Finding, Hidden, Hiding, Origin, Result, Severity, Sightings, SourceContext, TableFilter,
+};
 use serde::Deserialize;
 
 use crate::preflight::codes;
 use crate::publication::{self, CatalogTable};
+use crate::relation::RelationMessage;
 use crate::server::Server;
 use crate::source::PostgresSource;
 use crate::sql::{Sql, json_rows};
+
+/// Selects every table that can be published, as [`Relative`]s.
+const EVERYTHING: &str = "SELECT jsonb_build_object(
+        'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname,
+        'columns', ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
+            AND a.attnum > 0 AND NOT a.attisdropped),
+        'ancestors', ARRAY(SELECT relid::oid::bigint FROM pg_partition_ancestors(c.oid)
+            WHERE relid <> c.oid))
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND pg_relation_is_publishable(c.oid)";
 
 /// A table, and what it may share rows with.
 #[derive(Debug, Clone, Deserialize)]
@@ -19,7 +36,6 @@ struct Relative {
     oid: u32,
     schema: String,
     name: String,
-    is_partitioned: bool,
     columns: Vec<String>,
     /// The partitioned tables above it.
     ancestors: Vec<u32>,
@@ -31,41 +47,112 @@ impl Relative {
     }
 }
 
-/// Selects every [`Relative`] of a table: those above and below it, and partitioned tables with the
-/// same columns, which it may have been detached from.
+/// Selects every [`Relative`] of a table: those above and below it.
 fn relatives_of(oid: u32) -> String {
     format!(
-        "WITH relative AS (SELECT c.oid, n.nspname, c.relname, c.relkind,
+        "WITH relative AS (SELECT c.oid, n.nspname, c.relname,
             ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
                 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1) AS columns,
             ARRAY(SELECT relid::oid::bigint FROM pg_partition_ancestors(c.oid)
                 WHERE relid <> c.oid) AS ancestors
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE c.relkind = 'p' OR c.oid = {oid}
+            WHERE c.oid = {oid} OR c.oid IN (SELECT relid FROM pg_partition_ancestors({oid}))
                 OR c.oid IN (SELECT relid FROM pg_partition_tree({oid})))
         SELECT jsonb_build_object('oid', r.oid::bigint, 'schema', r.nspname, 'name', r.relname,
-            'is_partitioned', r.relkind = 'p', 'columns', r.columns, 'ancestors', r.ancestors)
-        FROM relative r JOIN relative this ON this.oid = {oid}
-        WHERE r.oid = this.oid OR r.oid::bigint = ANY (this.ancestors)
-            OR this.oid::bigint = ANY (r.ancestors) OR r.columns = this.columns
-        ORDER BY r.nspname, r.relname"
+            'columns', r.columns, 'ancestors', r.ancestors)
+        FROM relative r ORDER BY r.nspname, r.relname"
     )
+}
+
+/// What a run does about tables under names whose settings hide columns.
+pub(crate) struct Family {
+    pub(crate) hiding: Hiding,
+    pub(crate) sightings: Sightings,
+}
+
+impl Family {
+    /// Where settings hide anything.
+    pub(crate) fn new(cx: &SourceContext) -> Option<Self> {
+        let sightings = cx.sightings.clone();
+        cx.hiding.clone().map(|hiding| Self { hiding, sightings })
+    }
+
+    fn note(&self, under: (&str, &str), columns: &[String], oid: u32) {
+        let (schema, name) = under;
+        if !(self.hiding)(schema, name).columns.is_empty() {
+            self.sightings.note(schema, name, columns, u64::from(oid));
+        }
+    }
+
+    /// Notes the tables that the filter wants, and the partitions below them, as the catalog has them
+    /// now.
+    ///
+    /// # Errors
+    /// Where the server does not answer.
+    async fn note_all(&self, sql: &mut impl Sql, filter: &TableFilter) -> Result<()> {
+        let all: Vec<Relative> = json_rows(sql, EVERYTHING, "listing the tables").await?;
+        let wanted = all.iter().filter(|table| filter.matches(&table.schema, &table.name));
+        let wanted: HashMap<u32, &Relative> = wanted.map(|table| (table.oid, table)).collect();
+        for table in &all {
+            for name in table.ancestors.iter().chain([&table.oid]).filter_map(|oid| wanted.get(oid))
+            {
+                self.note((&name.schema, &name.name), &name.columns, table.oid);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a table that the log describes would show what settings hide under another name; notes
+    /// it and the partitions whose rows come under its name.
+    ///
+    /// # Errors
+    /// Where the server does not answer.
+    pub(crate) async fn exposed(
+        &self,
+        sql: &mut impl Sql,
+        described: &RelationMessage,
+    ) -> Result<Option<Finding>> {
+        let (oid, under) = (described.oid, (described.schema.as_str(), described.name.as_str()));
+        let columns: Vec<String> =
+            described.columns.iter().map(|column| column.name.clone()).collect();
+        self.note(under, &columns, oid);
+        let mut relatives = relatives(sql, oid).await?;
+        for below in relatives.iter().filter(|relative| relative.ancestors.contains(&oid)) {
+            self.note(under, &columns, below.oid);
+        }
+        for this in relatives.iter_mut().filter(|relative| relative.oid == oid) {
+            // The catalog may have moved on; rows come under the name that the log gives.
+            under.0.clone_into(&mut this.schema);
+            under.1.clone_into(&mut this.name);
+        }
+        Ok(judge(oid, &relatives, &self.hiding))
+    }
+}
+
+/// What [`Family::note_all`] does, where settings hide anything.
+///
+/// # Errors
+/// Where the server does not answer.
+pub(crate) async fn note_all(
+    family: Option<&Family>,
+    sql: &mut impl Sql,
+    filter: &TableFilter,
+) -> Result<()> {
+    match family {
+        Some(family) => family.note_all(sql, filter).await,
+        None => Ok(()),
+    }
+}
+
+async fn relatives(sql: &mut impl Sql, oid: u32) -> Result<Vec<Relative>> {
+    json_rows(sql, &relatives_of(oid), "looking up what a table shares rows with").await
 }
 
 /// Whether a table's rows are those of another, whose settings hide columns that this one's show.
 /// Settings for its exact name are a choice, but for what its partitions hide: those settings were made
 /// for rows that it sends now.
-///
-/// # Errors
-/// Where the server does not answer.
-pub(crate) async fn exposed(
-    sql: &mut impl Sql,
-    oid: u32,
-    hiding: &Hiding,
-) -> Result<Option<Finding>> {
-    let relatives: Vec<Relative> =
-        json_rows(sql, &relatives_of(oid), "looking up what a table shares rows with").await?;
-    Ok(judge(oid, &relatives, hiding))
+async fn exposed(sql: &mut impl Sql, oid: u32, hiding: &Hiding) -> Result<Option<Finding>> {
+    Ok(judge(oid, &relatives(sql, oid).await?, hiding))
 }
 
 /// Tables whose rows are those of others that hide more, by the names under which they come.
@@ -100,7 +187,7 @@ pub(crate) async fn findings(
 
 /// The refusal of a change of such a table.
 pub(crate) fn refusal(found: &Finding) -> Error {
-    let error = Error::fatal(Origin::Source, found.code, found.message.clone());
+    let error = Error::fatal(Origin::Config, found.code, found.message.clone());
     match &found.remedy {
         Some(remedy) => error.with_remedy(remedy.clone()),
         None => error,
@@ -115,8 +202,6 @@ fn judge(oid: u32, relatives: &[Relative], hiding: &Hiding) -> Option<Finding> {
             ("is a partition of it and comes under its own name", true)
         } else if other.ancestors.contains(&oid) {
             ("sends the rows of that partition under its name", false)
-        } else if other.is_partitioned && !this.is_partitioned && this.ancestors.is_empty() {
-            ("has the very columns of it, as a partition that was detached", true)
         } else {
             return None;
         };
@@ -154,11 +239,11 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    fn relative(oid: u32, name: &str, is_partitioned: bool, ancestors: &[u32]) -> Relative {
+    fn relative(oid: u32, name: &str, ancestors: &[u32]) -> Relative {
         let columns = ["id", "ssn"].map(str::to_owned).to_vec();
         let ancestors = ancestors.to_vec();
         let (schema, name) = ("s".to_owned(), name.to_owned());
-        Relative { oid, schema, name, is_partitioned, columns, ancestors }
+        Relative { oid, schema, name, columns, ancestors }
     }
 
     /// Settings by table: the columns that are hidden, and whether they are for the exact name.
@@ -174,15 +259,12 @@ mod tests {
 
     #[test]
     fn h33_what_one_name_hides_no_other_shows() {
-        let family = [
-            relative(1, "root", true, &[]),
-            relative(2, "leaf", false, &[1]),
-            relative(3, "gone", false, &[]),
-        ];
+        let family =
+            [relative(1, "root", &[]), relative(2, "leaf", &[1]), relative(3, "alone", &[])];
         let is_exposed = |oid, settings| judge(oid, &family, &hiding(settings)).is_some();
         let root: &'static [_] = &[("root", "ssn", true)];
         assert!(is_exposed(2, root), "a leaf under its own name");
-        assert!(is_exposed(3, root), "one that was detached");
+        assert!(!is_exposed(3, root), "one with the same columns");
         assert!(!is_exposed(1, root));
         assert!(is_exposed(1, &[("leaf", "ssn", true)]), "a root with a leaf that hides more");
         assert!(is_exposed(1, &[("leaf", "ssn", true), ("root", "id", true)]));

@@ -19,6 +19,7 @@ use crate::config::{
     ConnectOptions, Operation, OriginFilter, PostgresConfig, PublicationManagement, Streaming,
 };
 use crate::error::{codes as refusals, good_before};
+use crate::family::{Family, note_all};
 use crate::guard::{Guard, Memory};
 use crate::lsn::Lsn;
 use crate::message::MessageRules;
@@ -349,6 +350,7 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
     let slot = slot::find(&mut connection, &source.config.slot).await?;
     check_slot(source, &mut connection, slot.as_ref(), resume.as_ref(), &server).await?;
     source.claim(&*cx.claims, &history, &server)?;
+    note_all(Family::new(cx).as_ref(), &mut connection, &source.filter).await?;
     let (members, found, is_binary) = publish(source, &server, resume.is_some()).await?;
 
     let stream = source.fingerprint();
@@ -384,7 +386,7 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
         renderer,
         filter: Box::new(move |schema, table| filter.matches(schema, table)),
         messages: source.message_rules()?,
-        tables: Tables::new(source.options.clone(), &cx.known_tables, is_binary, cx.hiding.clone()),
+        tables: Tables::new(source.options.clone(), &cx.known_tables, is_binary, Family::new(cx)),
         wal_sender_timeout: server.wal_sender_timeout(),
         pulse: pulse.clone(),
         renamed,
@@ -399,6 +401,7 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
         history,
         in_recovery: server.in_recovery,
         renderer: rename,
+        hidden: Family::new(cx),
     };
     Ok((session, guard))
 }

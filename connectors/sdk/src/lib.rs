@@ -23,6 +23,7 @@ mod filter;
 mod json;
 mod position;
 mod report;
+mod sightings;
 mod sink;
 mod source;
 mod table;
@@ -40,6 +41,7 @@ pub use filter::{TableFilter, TablePattern};
 pub use json::{JsonWriter, Written, unescaped_run};
 pub use position::{Checkpoint, Position};
 pub use report::{Fact, FactValue, Known, Reporter};
+pub use sightings::{Sighting, Sightings};
 pub use sink::{
     AllHeaders, BufferPool, Completion, Held, KEYLESS_COMPACTED, Outcome, Record, RecordBatch,
     RecordHeaders, Sink, TopicInfo, TopicSpec,

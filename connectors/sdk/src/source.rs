@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::json::JsonWriter;
 use crate::position::Position;
 use crate::report::Reporter;
+use crate::sightings::Sightings;
 use crate::table::Table;
 
 /// Writes the envelope's `source.position` object for one change: exactly one JSON object whose
@@ -106,6 +107,9 @@ pub struct SourceContext {
     pub reselection: Reselection,
     /// What is hidden; `None` where no settings hide anything.
     pub hiding: Option<Hiding>,
+    /// Under which names tables were seen, of which something is hidden. What the source notes before
+    /// it hands a batch over is saved with that batch's position.
+    pub sightings: Sightings,
     /// Where batches go.
     pub out: BatchSender,
     /// The newest saved position. The source confirms it to the server on a timer of its own and

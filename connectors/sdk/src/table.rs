@@ -51,7 +51,8 @@ pub struct Table {
     pub primary_key: Vec<usize>,
     /// The row identity in force.
     pub identity: Identity,
-    /// Which table under this name it is (the oid): dropped and created again is another one.
+    /// Which table under this name it is (the oid): dropped and created again is another one. Zero
+    /// where the server has no such number.
     pub incarnation: u64,
     /// Catalog facts frozen at first sight, as canonical JSON written by the source and opaque to
     /// the host. Saved with the schema version and handed back at start as

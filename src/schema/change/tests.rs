@@ -222,7 +222,8 @@ fn what_the_configuration_hides_and_masks() {
     let hidden = TableConfig { exclude: vec!["a".to_owned()], ..plain.clone() };
     assert_eq!(record(&table, &hidden), record(&other, &hidden));
     let gone = columns(&["id", "b"]);
-    assert_eq!(record(&table, &hidden), record(&gone, &hidden));
+    let fingerprint = |table: &Table| record(table, &hidden).fingerprint;
+    assert_eq!(fingerprint(&table), fingerprint(&gone));
 }
 
 #[test]

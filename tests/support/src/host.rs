@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use rowtide_sdk::{
     Batch, BatchSender, Cell, Change, Claims, Entry, Error, Hiding, Image, ImageKind, JsonWriter,
-    KnownTable, Limits, Position, Reporter, Reselection, Result, Source, SourceContext, Span,
-    Table, batch_channel,
+    KnownTable, Limits, Position, Reporter, Reselection, Result, Sightings, Source, SourceContext,
+    Span, Table, batch_channel,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -43,6 +43,8 @@ pub struct Run {
     pub reselection: Reselection,
     /// What is hidden.
     pub hiding: Option<Hiding>,
+    /// Under which names tables were seen.
+    pub sightings: Sightings,
     /// What begins every name that the source claims.
     pub claims: &'static str,
     /// The code with which it ends where the server has not let go of the one before it; it is
@@ -239,6 +241,7 @@ impl Host {
             known_tables: run.known_tables.clone(),
             reselection: Arc::clone(&run.reselection),
             hiding: run.hiding.clone(),
+            sightings: run.sightings.clone(),
             out,
             committed: watching,
             shutdown: shutdown.clone(),

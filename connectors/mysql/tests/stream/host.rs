@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowtide_mysql::{MyPosition, MysqlConfig, MysqlSource};
-use rowtide_sdk::{Error, KnownTable, Limits, Position, Reporter};
+use rowtide_sdk::{Error, KnownTable, Limits, Position, Reporter, Sightings};
 pub(crate) use rowtide_testkit::host::Host;
 use rowtide_testkit::host::Run;
 use rowtide_testkit::{Flavor, Mysql};
@@ -91,6 +91,7 @@ impl Setup {
             scratch: self.scratch.clone(),
             reselection: Arc::new(|_| Vec::new()),
             hiding: None,
+            sightings: Sightings::default(),
             claims: "mysql/",
             // A source that was killed lets go of its folder a moment later.
             busy: Some("RT2305"),

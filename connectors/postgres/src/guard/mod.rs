@@ -26,6 +26,7 @@ pub(crate) use self::facts::View;
 use self::runway::{Forecast, Runway};
 use crate::config::Heartbeat;
 use crate::error::codes as refusals;
+use crate::family::{Family, note_all};
 use crate::lsn::Lsn;
 use crate::position::{History, Renderer};
 use crate::publication::{self, Members};
@@ -189,6 +190,8 @@ pub(crate) struct Guard {
     pub(crate) in_recovery: bool,
     /// Renders positions of another timeline, when the server goes on on one.
     pub(crate) renderer: watch::Sender<Option<Renderer>>,
+    /// Looks after hidden columns, where settings hide any.
+    pub(crate) hidden: Option<Family>,
 }
 
 impl Guard {
@@ -424,7 +427,8 @@ impl Watch {
         let client = self.client().await?;
         let mut sql = &*client;
         let server = Server::ask(&mut sql).await?;
-        let Guard { source, members, .. } = &mut self.guard;
+        let Guard { source, members, hidden, .. } = &mut self.guard;
+        note_all(hidden.as_ref(), &mut sql, &source.filter).await?;
         let name = &source.config.publication;
         let mut review = publication::look(&mut sql, source.wish(&server, true)).await?;
         let is_lacking =

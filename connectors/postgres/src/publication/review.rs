@@ -1,6 +1,6 @@
 //! Compares the publication with what is wanted: what to change, and what to say. No I/O.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use rowtide_sdk::{Finding, Severity, TableFilter};
 
@@ -55,6 +55,15 @@ pub(crate) enum Membership {
     Added,
 }
 
+impl Membership {
+    fn entry(&self) -> Option<u32> {
+        match self {
+            Self::Named(entry) => Some(*entry),
+            _ => None,
+        }
+    }
+}
+
 /// The wanted tables by name.
 pub(crate) type Members = HashMap<String, Membership>;
 
@@ -66,8 +75,11 @@ pub(crate) fn sent(members: &Members) -> usize {
 /// The tables that were not sent all the time between two looks.
 pub(crate) fn newly_sent(before: &Members, now: &Members) -> Vec<String> {
     use Membership::{Named, Unsent, Whole};
+    // By whatever name: a table that is renamed stays in the publication.
+    let entries: HashSet<u32> = before.values().filter_map(Membership::entry).collect();
     let is_new = |(name, now): &(&String, &Membership)| match (before.get(*name), now) {
-        (Some(Named(before)), Named(now)) => before != now,
+        (_, Named(now)) if entries.contains(now) => false,
+        (Some(Named(_)), Named(_)) => true,
         // A table created under a publication of all tables is complete from its start.
         (Some(Unsent), Named(_) | Whole) | (None, Named(_)) => true,
         _ => false,

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rowtide_sdk::{Finding, Hiding, KnownTable, Result};
+use rowtide_sdk::{Finding, KnownTable, Result};
 
 use crate::config::ConnectOptions;
 use crate::error::good_before;
-use crate::family::exposed;
+use crate::family::Family;
 use crate::relation::{
     Described, RelationMessage, TableFacts, build_table, decodings, load_facts, needs_catalog,
 };
@@ -23,8 +23,8 @@ pub(crate) struct Tables {
     made: HashMap<u32, Made>,
     /// Whether values come in binary.
     is_binary: bool,
-    /// What settings hide, where they hide anything.
-    hiding: Option<Hiding>,
+    /// Looks after hidden columns, where settings hide any.
+    family: Option<Family>,
 }
 
 /// A table made of a message and facts.
@@ -40,7 +40,7 @@ impl Tables {
         options: ConnectOptions,
         known: &[KnownTable],
         is_binary: bool,
-        hiding: Option<Hiding>,
+        family: Option<Family>,
     ) -> Self {
         let facts = known
             .iter()
@@ -56,7 +56,7 @@ impl Tables {
                 Some(((table.schema.clone(), table.name.clone()), facts))
             })
             .collect();
-        Self { options, client: None, facts, made: HashMap::new(), is_binary, hiding }
+        Self { options, client: None, facts, made: HashMap::new(), is_binary, family }
     }
 
     /// The table that a message describes. At its first sight in a session frozen facts are used
@@ -67,7 +67,7 @@ impl Tables {
     /// # Errors
     /// Where the catalog cannot be asked.
     pub(crate) async fn table(&mut self, message: &RelationMessage) -> Result<Described> {
-        let exposed = self.exposed(message.oid).await?;
+        let exposed = self.exposed(message).await?;
         let described = self.described(message).await?;
         Ok(Described { exposed, ..described })
     }
@@ -75,10 +75,15 @@ impl Tables {
     /// Whether the table would show what settings hide. The server describes a table again where the
     /// rows of another partition come under its name, and a partition also where they come under the
     /// name of the table above it.
-    async fn exposed(&mut self, oid: u32) -> Result<Option<Arc<Finding>>> {
-        let Some(hiding) = self.hiding.clone() else { return Ok(None) };
+    async fn exposed(&mut self, message: &RelationMessage) -> Result<Option<Arc<Finding>>> {
+        if self.family.is_none() {
+            return Ok(None);
+        }
         let client = self.connected().await?;
-        let found = exposed(&mut &*client, oid, &hiding).await?;
+        let found = match &self.family {
+            Some(family) => family.exposed(&mut &*client, message).await?,
+            None => None,
+        };
         self.client = Some(client);
         Ok(found.map(Arc::new))
     }

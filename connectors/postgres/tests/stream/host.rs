@@ -7,7 +7,7 @@ use std::time::Duration;
 use rowtide_postgres::{ConnectOptions, PgPosition, PostgresConfig, PostgresSource};
 use rowtide_sdk::{
     Error, Finding, Hidden, Hiding, KeyLookup, KnownTable, Limits, Position, Preflight, Reporter,
-    Reselection,
+    Reselection, Sightings,
 };
 use rowtide_testkit::Postgres;
 use rowtide_testkit::host::{ClaimsOf, Run};
@@ -34,6 +34,8 @@ pub(crate) struct Setup {
     pub(crate) reselects: Vec<String>,
     /// The table, by its exact name, whose settings hide the column `ssn`.
     pub(crate) hides: Option<&'static str>,
+    /// Under which names tables were seen.
+    pub(crate) sightings: Sightings,
     /// What runs of one process share.
     process: Option<PostgresSource>,
 }
@@ -60,6 +62,7 @@ impl Setup {
             scratch,
             reselects: Vec::new(),
             hides: None,
+            sightings: Sightings::default(),
             process: None,
         }
     }
@@ -161,6 +164,7 @@ impl Setup {
             scratch: self.scratch.clone(),
             reselection: self.reselection(),
             hiding: self.hiding(),
+            sightings: self.sightings.clone(),
             claims: CLAIMS,
             busy: Some("RT2118"),
         })

@@ -152,8 +152,14 @@ fn a_gap_in_a_tables_membership_is_seen() {
     let members = |list: &[(&str, Membership)]| -> Members {
         list.iter().map(|(name, membership)| ((*name).to_owned(), *membership)).collect()
     };
-    let before =
-        members(&[("a", Named(1)), ("b", Unsent), ("c", Added), ("d", Whole), ("e", Named(5))]);
+    let before = members(&[
+        ("a", Named(1)),
+        ("b", Unsent),
+        ("c", Added),
+        ("d", Whole),
+        ("e", Named(5)),
+        ("h", Named(7)),
+    ]);
     let now = members(&[
         ("a", Named(2)),
         ("b", Whole),
@@ -162,9 +168,11 @@ fn a_gap_in_a_tables_membership_is_seen() {
         ("e", Named(5)),
         ("f", Named(6)),
         ("g", Whole),
+        ("h_old", Named(7)),
+        ("h", Named(8)),
     ]);
-    // Dropped and added again; added; by others.
-    assert_eq!(newly_sent(&before, &now), ["a", "b", "f"]);
+    // Dropped and added again; added; by others. One that was renamed was sent all the time.
+    assert_eq!(newly_sent(&before, &now), ["a", "b", "f", "h"]);
 }
 
 fn keyless(oid: u32, name: &str) -> CatalogTable {

@@ -1,0 +1,154 @@
+//! Settings go by names: what they hide must not come out because a table or a column got another.
+
+use rowtide_sdk::{Code, Error, Origin, Table};
+
+use crate::config::{ConnectorConfig, TableConfig};
+use crate::envelope::subject;
+use crate::schema::Versions;
+
+/// RT5015: a renamed table or column lost its settings.
+const SETTINGS_SHED: Code = Code("RT5015");
+
+/// Refuses a table whose rows came under another name before, with settings that do not hold under
+/// this one, and a table of which a hidden column is gone while another is new. Settings for the exact
+/// name are a choice.
+///
+/// # Errors
+/// `RT5015`, fatal.
+pub(crate) fn check_names(
+    connector: &ConnectorConfig,
+    versions: &Versions,
+    table: &Table,
+) -> Result<(), Error> {
+    if connector.names_exactly(&table.schema, &table.name) {
+        return Ok(());
+    }
+    let config = connector.table(&table.schema, &table.name);
+    for (schema, name) in versions.other_names(table) {
+        let shed = shed(connector.table(&schema, &name), config);
+        if !shed.is_empty() {
+            return Err(table_renamed(&format!("{schema}.{name}"), table, &shed));
+        }
+    }
+    match versions.columns_before(&subject(&connector.name, table), table) {
+        Some(before) => check_columns(table, config, &before),
+        None => Ok(()),
+    }
+}
+
+/// The settings that `old` makes and `new` does not keep.
+fn shed(old: &TableConfig, new: &TableConfig) -> Vec<&'static str> {
+    let is_hidden = |column: &String| new.exclude.contains(column);
+    let mut shed = Vec::new();
+    if old.key.is_some() && old.key != new.key {
+        shed.push("key");
+    }
+    if !old.exclude.iter().all(is_hidden) {
+        shed.push("columns.exclude");
+    }
+    if !old.mask.iter().all(|mask| new.mask.contains(mask) || is_hidden(&mask.0)) {
+        shed.push("columns.mask");
+    }
+    if old.contract.is_some() && old.contract != new.contract {
+        shed.push("contract");
+    }
+    shed
+}
+
+fn table_renamed(old: &str, table: &Table, shed: &[&str]) -> Error {
+    let new = format!("{}.{}", table.schema, table.name);
+    Error::fatal(
+        Origin::Config,
+        SETTINGS_SHED,
+        format!(
+            "rows of the table {new} were those of {old} before (it was renamed, or it is a partition \
+             that was detached), and the settings of {old} do not hold under this name: {}; nothing was \
+             published under it",
+            shed.join(", ")
+        ),
+    )
+    .with_remedy(format!(
+        "name {new} under `tables`, with the settings it shall have ({new}: {{}} for none), or leave it \
+         out by `source.tables.exclude`"
+    ))
+}
+
+/// Refuses a table of which a hidden column is gone while another is new: it may be the same one.
+fn check_columns(table: &Table, config: &TableConfig, before: &[String]) -> Result<(), Error> {
+    let masked = config.mask.iter().map(|(column, _)| column);
+    let hidden: Vec<&String> = config.exclude.iter().chain(masked).collect();
+    let is_gone =
+        |column: &&&String| before.contains(column) && table.column_index(column).is_none();
+    let gone: Vec<&str> = hidden.iter().filter(is_gone).map(|column| column.as_str()).collect();
+    let is_new = |column: &&String| !before.contains(column) && !hidden.contains(column);
+    let names = table.columns.iter().map(|column| &column.name);
+    let new: Vec<&str> = names.filter(is_new).map(String::as_str).collect();
+    if gone.is_empty() || new.is_empty() {
+        return Ok(());
+    }
+    let name = format!("{}.{}", table.schema, table.name);
+    let (gone, new) = (gone.join(", "), new.join(", "));
+    Err(Error::fatal(
+        Origin::Config,
+        SETTINGS_SHED,
+        format!(
+            "{name} does not have {gone} any more, which the settings hide, and has {new}, which they \
+             show: the log does not tell whether that is the same column under another name; nothing \
+             was published with it"
+        ),
+    )
+    .with_remedy(format!(
+        "name {name} under `tables`, with the columns to hide as they are called now ({name}: {{}} for \
+         none)"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::{Mask, OnViolation};
+    use crate::envelope::testing::{table, text_column};
+
+    #[test]
+    fn settings_that_hide_must_go_on_hiding() {
+        let column = |name: &str| name.to_owned();
+        let old = TableConfig {
+            key: Some(vec![column("id")]),
+            exclude: vec![column("note")],
+            mask: vec![(column("email"), Mask::Sha256)],
+            contract: Some(Arc::new(serde_json::json!({}))),
+            on_violation: OnViolation::DeadLetter,
+            ..TableConfig::default()
+        };
+        let none = TableConfig::default();
+        assert_eq!(shed(&old, &none), ["key", "columns.exclude", "columns.mask", "contract"]);
+        assert!(shed(&old, &old).is_empty() && shed(&none, &old).is_empty());
+        let stricter =
+            TableConfig { exclude: vec![column("email"), column("note")], ..old.clone() };
+        assert!(shed(&old, &TableConfig { mask: Vec::new(), ..stricter }).is_empty());
+        let weaker = TableConfig { mask: vec![(column("email"), Mask::Redact)], ..old.clone() };
+        assert_eq!(shed(&old, &weaker), ["columns.mask"]);
+    }
+
+    #[test]
+    fn a_hidden_column_that_may_have_a_new_name_is_not_shown() {
+        let config = TableConfig {
+            exclude: vec!["ssn".to_owned()],
+            mask: vec![("email".to_owned(), Mask::Redact)],
+            ..TableConfig::default()
+        };
+        let before = ["id", "ssn", "email"].map(str::to_owned);
+        let is_refused = |columns: &[&str]| {
+            let columns = columns.iter().map(|name| text_column(name)).collect();
+            check_columns(&table("t", columns), &config, &before).is_err()
+        };
+        assert!(is_refused(&["id", "social", "email"]));
+        assert!(is_refused(&["id", "ssn", "mail"]));
+        assert!(!is_refused(&["id", "ssn", "email"]));
+        assert!(!is_refused(&["id", "email"]), "dropped");
+        assert!(!is_refused(&["id", "ssn", "email", "note"]), "added");
+        assert!(!is_refused(&["key", "ssn", "email"]), "one that was shown");
+    }
+}
