@@ -48,12 +48,36 @@ server_program() {
   if [ "$flavor" = mysql ]; then echo "$kit/bin/mysqld"; else echo "$kit/bin/mariadbd"; fi
 }
 
-# init_data DIR
+# init_data DIR: makes the data folder; from one that is kept in the cache, where no option decides
+# once and for all what it holds.
 init_data() {
+  local dir=$1
+  if [ "$flavor" = mysql ] && grep -qE '^--lower.case.table.names=' "$dir/options"; then
+    make_data "$dir"
+    return
+  fi
+  [ -e "$kit/data" ] || with_lock "$flavor-data" keep_data "$dir" || return 1
+  cp -R "$kit/data" "$dir/data"
+}
+
+# keep_data DIR: makes the data folder that others are copied from, in the server folder DIR.
+keep_data() {
+  local dir=$1 scratch
+  [ ! -e "$kit/data" ] || return 0
+  make_data "$dir" || return 1
+  # What every server has for itself.
+  rm -f "$dir"/data/auto.cnf "$dir"/data/binlog.* "$dir"/data/server.pid
+  scratch=$(scratch_in_cache)
+  mv "$dir/data" "$scratch/data"
+  mv "$scratch/data" "$kit/data"
+  rmdir "$scratch"
+}
+
+# make_data DIR
+make_data() {
   local dir=$1 args forever
   server_args "$dir"
   if [ "$flavor" = mysql ]; then
-    # What is decided once and for all, when the data is made.
     mapfile -t forever < <(grep -E '^--lower.case.table.names=' "$dir/options" || true)
     "$kit/bin/mysqld" --no-defaults "${args[@]}" ${forever[@]+"${forever[@]}"} \
       --initialize-insecure >>"$dir/log" 2>&1 </dev/null
