@@ -22,7 +22,7 @@ scripts := .ci/run $(wildcard tests/*/*.sh benches/*.sh examples/*/*.sh)
 help: ## this list
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
-quickstart: ## watch changes of a PostgreSQL arrive (QUICKSTART_SECONDS=n, SINK=kafka, PG_URL=…)
+quickstart: ## watch changes arrive (DB=mysql, SINK=kafka, QUICKSTART_SECONDS=n, PG_URL=…, MYSQL_URL=…)
 	@examples/quickstart/run.sh
 
 test: fetch fmt lint doc ## fetch the servers, then formatting, lints, documentation and all tests

@@ -13,6 +13,7 @@ const VARIABLES: [(&str, &str); 6] = [
     ("PG_PASSWORD", "x"),
     ("KAFKA_PASSWORD", "x"),
     ("QUICKSTART_PG_URL", "postgres://u@h/db"),
+    ("QUICKSTART_MYSQL_URL", "mysql://u:p@h:3306/"),
     ("QUICKSTART_TABLES", "public.*"),
     ("QUICKSTART_DIR", "/data"),
     ("QUICKSTART_BROKERS", "b:1"),
@@ -53,7 +54,7 @@ fn pages_show_valid_configurations() {
 
 #[test]
 fn the_quickstart_has_valid_configurations() {
-    for name in ["rowtide.yaml", "rowtide-kafka.yaml"] {
+    for name in ["postgres.yaml", "postgres-kafka.yaml", "mysql.yaml", "mysql-kafka.yaml"] {
         let text = fs::read_to_string(root().join("examples/quickstart").join(name)).unwrap();
         load(name, &text);
     }

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# `make quickstart`: changes of a real PostgreSQL, as validated events, on the screen.
+# `make quickstart`: changes of a real database, as validated events, on the screen.
+#   DB=mysql, DB=mariadb   of MySQL or MariaDB; default: PostgreSQL
 #   QUICKSTART_SECONDS=n   stop after n seconds (else at Ctrl-C)
 #   SINK=kafka             through a real Kafka broker, started here and read back by kcat
 #   PG_URL=postgres://…    your own database; QUICKSTART_TABLES='schema.*' says which tables
+#   MYSQL_URL=mysql://…    your own server; QUICKSTART_TABLES='database.*' says which tables
 #   QUICKSTART_DIR=path    where the events go (default: quickstart-data in the clone, git-ignored)
 #   ROWTIDE=path           a rowtide that is built already
 set -euo pipefail
@@ -18,23 +20,30 @@ cd "$root"
 sink=${SINK:-jsonl}
 seconds=${QUICKSTART_SECONDS:-}
 data=${QUICKSTART_DIR:-$root/quickstart-data}
-slot=rowtide_quickstart
 work=''
 rowtide_pid='' rowtide_start=''
 writer='' consumer=''
-pg_dir='' kafka_dir=''
-created_in_pg=''
+kafka_dir=''
 
+default_db=postgres
+[ -z "${MYSQL_URL:-}" ] || default_db=mysql
+db=${DB:-$default_db}
+case "$db" in
+  # shellcheck source=db-postgres.sh
+  postgres) . "$here/db-postgres.sh" ;;
+  # shellcheck source=db-mysql.sh
+  mysql | mariadb) . "$here/db-mysql.sh" ;;
+  *) die "DB is postgres (the default), mysql or mariadb, not $db" ;;
+esac
+config="examples/quickstart/${db/mariadb/mysql}"
 case "$sink" in
-  jsonl) config=examples/quickstart/rowtide.yaml ;;
-  kafka) config=examples/quickstart/rowtide-kafka.yaml ;;
+  jsonl) config="$config.yaml" ;;
+  kafka) config="$config-kafka.yaml" ;;
   *) die "SINK is jsonl (the default) or kafka, not $sink" ;;
 esac
 case "$seconds" in
   *[!0-9]*) die "QUICKSTART_SECONDS is a whole number" ;;
 esac
-
-sql() { PGCONNECT_TIMEOUT=10 "$psql" -X -q -A -t -v ON_ERROR_STOP=1 -d "$QUICKSTART_PG_URL" "$@"; }
 
 # Everything started here ends here, whatever happened, in the order of the data's way.
 # shellcheck disable=SC2317  # called by the trap
@@ -45,8 +54,7 @@ clean_up() {
   end_side "$writer"
   end_process "$rowtide_pid" "$rowtide_start" TERM 40
   end_side "$consumer"
-  drop_in_pg || true
-  [ -z "$pg_dir" ] || "$servers/postgres.sh" stop "$pg_dir" || true
+  db_clean_up
   [ -z "$kafka_dir" ] || "$servers/kafka.sh" stop "$kafka_dir" || true
   [ -z "$work" ] || rm -rf "$work"
   # Ctrl-C is a normal end, also where it cut short a command of the start.
@@ -57,33 +65,10 @@ clean_up() {
 # end_side PID:START
 end_side() { [ -z "$1" ] || end_process "${1%%:*}" "${1#*:}" TERM 5; }
 
-# drop_in_pg: removes from the user's own database what was created there.
-drop_in_pg() {
-  local try
-  [ -n "$created_in_pg" ] || return 0
-  say "dropping the slot and the publication $slot in your database"
-  for ((try = 0; try < 20; try++)); do
-    # The server may need a moment to see that the stream has ended.
-    if sql -c "select pg_drop_replication_slot(slot_name) from pg_replication_slots
-               where slot_name = '$slot'" -c "drop publication if exists $slot" >/dev/null \
-      2>"$work/drop.log"; then
-      created_in_pg=''
-      return 0
-    fi
-    sleep 0.5
-  done
-  tail -n 3 "$work/drop.log" >&2
-  say "they could not be dropped; do it yourself, a slot that is left holds back the server's log:"
-  say "  select pg_drop_replication_slot('$slot'); drop publication if exists $slot;"
-  return 1
-}
-
 build() {
   [ -n "${ROWTIDE:-}" ] || "$servers/fetch.sh" tools
-  "$servers/fetch.sh" clients
-  [ -n "${PG_URL:-}" ] || "$servers/fetch.sh" postgres-18
-  [ "$sink" != kafka ] || "$servers/fetch.sh" kafka
-  psql=$(client psql) || die "psql is missing"
+  db_fetch
+  [ "$sink" != kafka ] || "$servers/fetch.sh" clients kafka
   rowtide=${ROWTIDE:-}
   [ -z "$rowtide" ] || return 0
   export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$ROWTIDE_CACHE/target}"
@@ -102,38 +87,7 @@ empty_data_folder() {
   fi
   rm -f "$data/rowtide.log" "$data/consumed.jsonl"
   export QUICKSTART_DIR="$data"
-  export QUICKSTART_TABLES="${QUICKSTART_TABLES:-public.*}"
-}
-
-start_own_postgres() {
-  say "starting a throwaway PostgreSQL 18…"
-  pg_dir="$work/postgres"
-  "$servers/postgres.sh" start 18 "$pg_dir" --owner $$ >/dev/null
-  QUICKSTART_PG_URL=$(sed -n 's/^URL=//p' "$pg_dir/env")
-  export QUICKSTART_PG_URL
-  sql -f "$here/schema.sql" >"$work/schema.log"
-}
-
-use_users_postgres() {
-  export QUICKSTART_PG_URL="$PG_URL"
-  local left
-  left=$(sql -c "select 'slot' from pg_replication_slots where slot_name = '$slot'
-                 union all select 'publication' from pg_publication where pubname = '$slot'") ||
-    die "your database cannot be reached (see above)"
-  if [ -n "$left" ]; then
-    say "your database already has: $(tr '\n' ' ' <<<"$left")of the name $slot. If they are left over, drop them:"
-    say "  select pg_drop_replication_slot('$slot'); drop publication if exists $slot;"
-    exit 1
-  fi
-  say "In your database this creates, and drops again at the end:"
-  say "  - the logical replication slot $slot"
-  say "  - the publication $slot for the tables $QUICKSTART_TABLES"
-  say "Rows are read from the log only; nothing is written to your tables."
-  if [ -t 0 ] && [ -t 2 ]; then
-    say "Starting in 5 s; Ctrl-C stops it before anything is created."
-    sleep 5
-  fi
-  created_in_pg=yes
+  export QUICKSTART_TABLES="${QUICKSTART_TABLES:-$tables_default}"
 }
 
 start_kafka() {
@@ -166,9 +120,7 @@ start_rowtide() {
   rowtide_start=$LAUNCHED_START
   for ((i = 0; i < 300; i++)); do
     rowtide_lives
-    if [ "$(sql -c "select active from pg_replication_slots where slot_name = '$slot'")" = t ]; then
-      return 0
-    fi
+    if db_is_streamed; then return 0; fi
     sleep 0.1
   done
   die "rowtide did not start to stream within 30 s; its log: $data/rowtide.log"
@@ -195,8 +147,7 @@ side_lives() {
 
 start_writers() {
   say "writing to the shop: about 150 row changes per second"
-  launch "$work/writer.log" "$psql" -X -q -v ON_ERROR_STOP=1 -d "$QUICKSTART_PG_URL" \
-    -o /dev/null -f "$here/writer.sql"
+  db_writer "$work/writer.log"
   writer="$LAUNCHED_PID:$LAUNCHED_START"
 }
 
@@ -266,13 +217,21 @@ trap 'stop=1; [ -n "$rowtide_pid" ] || exit 0' INT TERM
 build
 work=$(mktemp -d "${TMPDIR:-/tmp}/rowtide-quickstart.XXXXXX")
 empty_data_folder
-if [ -n "${PG_URL:-}" ]; then use_users_postgres; else start_own_postgres; fi
+if [ -n "$own_url" ]; then
+  db_use
+  if [ -t 0 ] && [ -t 2 ]; then
+    say "Starting in 5 s; Ctrl-C stops it before anything is created."
+    sleep 5
+  fi
+else
+  db_start
+fi
 if [ "$sink" = kafka ]; then
   start_kafka
   consume
 fi
 start_rowtide
-if [ -z "${PG_URL:-}" ]; then start_writers; else say "waiting for changes in your database"; fi
+if [ -z "$own_url" ]; then start_writers; else say "waiting for changes in your database"; fi
 say "events as they come; Ctrl-C stops"
 watch_events
 finish
