@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 use crate::catalog::{TypeCatalog, query_facts};
 use crate::config::BinaryValues;
 use crate::decode;
+use crate::publication::sent_tables;
 use crate::source::PostgresSource;
 use crate::sql::{json_rows, literal};
 
@@ -20,11 +21,15 @@ const BYTES: [u32; 2] = [17, 1001];
 ///
 /// # Errors
 /// Where the catalog cannot be asked.
-pub(crate) async fn is_wanted(source: &PostgresSource, client: &Client) -> Result<bool> {
+pub(crate) async fn is_wanted(
+    source: &PostgresSource,
+    client: &Client,
+    major: u32,
+) -> Result<bool> {
     if source.config.binary == BinaryValues::Off || source.memory.is_text_only() {
         return Ok(false);
     }
-    let used = used_types(client, &source.config.publication).await?;
+    let used = used_types(client, &source.config.publication, major).await?;
     // Bytes are twice as long in text, which costs the server half as much again. Of other types it
     // saves up to a sixth, and we spend as much or more.
     if source.config.binary == BinaryValues::Auto && !used.iter().any(|oid| BYTES.contains(oid)) {
@@ -41,13 +46,13 @@ pub(crate) async fn is_wanted(source: &PostgresSource, client: &Client) -> Resul
 }
 
 /// The types of all published columns.
-async fn used_types(client: &Client, publication: &str) -> Result<Vec<u32>> {
+async fn used_types(client: &Client, publication: &str, major: u32) -> Result<Vec<u32>> {
     let statement = format!(
-        "SELECT DISTINCT to_jsonb(a.atttypid::int8) FROM pg_publication_tables p \
-         JOIN pg_namespace n ON n.nspname = p.schemaname \
-         JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename \
-         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+        "SELECT DISTINCT to_jsonb(a.atttypid::int8) FROM pg_publication p \
+         CROSS JOIN LATERAL {} t \
+         JOIN pg_attribute a ON a.attrelid = t.relid AND a.attnum > 0 AND NOT a.attisdropped \
          WHERE p.pubname = {}",
+        sent_tables(major),
         literal(publication)
     );
     let mut sql = client;

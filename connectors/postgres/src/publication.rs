@@ -1,6 +1,7 @@
 //! The publication: created, kept in step with the wanted tables, or verified.
 
 mod review;
+mod unlocked;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -15,6 +16,8 @@ pub(crate) use self::review::{
     Members, Membership, Review, Wish, membership, newly_sent, publish, sent,
 };
 use self::review::{Seen, review};
+pub(crate) use self::unlocked::sent_tables;
+use self::unlocked::{identity_index, partition_tree};
 
 /// A publication as the catalog has it.
 #[derive(Debug, Clone, Deserialize)]
@@ -120,19 +123,22 @@ pub(crate) async fn wanted_tables(
     sql: &mut impl Sql,
     filter: &TableFilter,
 ) -> Result<Vec<CatalogTable>> {
-    let statement = "SELECT jsonb_build_object(
+    let below = partition_tree("c.oid");
+    let (of_table, of_leaf) = (identity_index("c"), identity_index("l"));
+    let statement = format!(
+        "SELECT jsonb_build_object(
         'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname,
         'identity', c.relreplident,
         'has_identity', c.relreplident = 'f' OR i.indexrelid IS NOT NULL,
         'bare_partitions', ARRAY(SELECT format('%I.%I', ln.nspname, l.relname)
-            FROM pg_partition_tree(c.oid) part JOIN pg_class l ON l.oid = part.relid
+            FROM {below} part JOIN pg_class l ON l.oid = part.relid
             JOIN pg_namespace ln ON ln.oid = l.relnamespace
             WHERE c.relkind = 'p' AND l.relkind = 'r' AND l.relreplident <> 'f'
-            AND pg_get_replica_identity_index(l.oid) IS NULL ORDER BY 1),
+            AND {of_leaf} IS NULL ORDER BY 1),
         'unlike_partitions', ARRAY(SELECT format('%I.%I', ln.nspname, l.relname)
-            FROM pg_partition_tree(c.oid) part JOIN pg_class l ON l.oid = part.relid
+            FROM {below} part JOIN pg_class l ON l.oid = part.relid
             JOIN pg_namespace ln ON ln.oid = l.relnamespace
-            JOIN pg_index li ON li.indexrelid = pg_get_replica_identity_index(l.oid)
+            JOIN pg_index li ON li.indexrelid = {of_leaf}
             WHERE c.relkind = 'p' AND l.relkind = 'r' AND l.relreplident <> 'f' AND EXISTS (
                 SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
                 AND NOT a.attisdropped AND (c.relreplident = 'f'
@@ -152,10 +158,11 @@ pub(crate) async fn wanted_tables(
         'ancestors', ARRAY(SELECT relid::oid::bigint FROM pg_partition_ancestors(c.oid)
             WHERE relid <> c.oid))
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        LEFT JOIN pg_index i ON i.indexrelid = pg_get_replica_identity_index(c.oid)
+        LEFT JOIN pg_index i ON i.indexrelid = {of_table}
         WHERE c.relkind IN ('r', 'p') AND pg_relation_is_publishable(c.oid)
-        ORDER BY n.nspname, c.relname";
-    let all: Vec<CatalogTable> = json_rows(sql, statement, "listing the tables").await?;
+        ORDER BY n.nspname, c.relname"
+    );
+    let all: Vec<CatalogTable> = json_rows(sql, &statement, "listing the tables").await?;
     let with_partitions = |mut table: CatalogTable| {
         table.has_identity &= table.bare_partitions.is_empty();
         table
@@ -173,7 +180,10 @@ pub(crate) async fn wanted_tables(
 
 /// The tables of the publication `p` with a column list or a WHERE. The columns of a WHERE are read
 /// out of its tree: each reference to one is a Var with its number.
-const PARTIAL: &str = "ARRAY(SELECT jsonb_build_object(
+fn partial() -> String {
+    let of_table = identity_index("c");
+    format!(
+        "ARRAY(SELECT jsonb_build_object(
         'schema', n.nspname, 'name', c.relname, 'is_filtered', r.prqual IS NOT NULL,
         'left_out', ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid
             AND a.attnum > 0 AND NOT a.attisdropped
@@ -183,16 +193,18 @@ const PARTIAL: &str = "ARRAY(SELECT jsonb_build_object(
             AND (c.relreplident = 'f' OR a.attnum = ANY (i.key))
             AND a.attnum <> ALL (r.prattrs::int2[]) ORDER BY a.attnum),
         'filter_not_logged', ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid
-            AND c.relreplident <> 'f' AND a.attnum <> ALL (coalesce(i.key, '{}'))
+            AND c.relreplident <> 'f' AND a.attnum <> ALL (coalesce(i.key, '{{}}'))
             AND a.attnum IN (SELECT m[1]::int2
                 FROM regexp_matches(r.prqual::text, ':varattno ([0-9]+)', 'g') m)
             ORDER BY a.attnum))
     FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN LATERAL (SELECT (x.indkey::int2[])[0:x.indnkeyatts - 1] AS key FROM pg_index x
-        WHERE x.indexrelid = pg_get_replica_identity_index(c.oid)) i ON true
+        WHERE x.indexrelid = {of_table}) i ON true
     WHERE r.prpubid = p.oid AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL)
-    ORDER BY n.nspname, c.relname)";
+    ORDER BY n.nspname, c.relname)"
+    )
+}
 
 /// The publication of this name.
 ///
@@ -205,10 +217,11 @@ pub(crate) async fn find(
 ) -> Result<Option<Publication>> {
     // Schemas, row filters and column lists came with version 15.
     let (schemas, partial) = if major >= 15 {
-        ("EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)", PARTIAL)
+        ("EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)", partial())
     } else {
-        ("false", "ARRAY[]::text[]")
+        ("false", "ARRAY[]::text[]".to_owned())
     };
+    let sent = sent_tables(major);
     let statement = format!(
         "SELECT jsonb_build_object(
         'all_tables', p.puballtables, 'schemas', {schemas}, 'via_root', p.pubviaroot,
@@ -217,8 +230,9 @@ pub(crate) async fn find(
         'truncate', p.pubtruncate,
         'named', coalesce((SELECT jsonb_object_agg(r.prrelid::bigint::text, r.oid::bigint)
             FROM pg_publication_rel r WHERE r.prpubid = p.oid), '{{}}'::jsonb),
-        'sends', coalesce((SELECT jsonb_agg(jsonb_build_array(t.schemaname, t.tablename))
-            FROM pg_publication_tables t WHERE t.pubname = p.pubname), '[]'::jsonb),
+        'sends', coalesce((SELECT jsonb_agg(jsonb_build_array(n.nspname, c.relname))
+            FROM {sent} t JOIN pg_class c ON c.oid = t.relid
+            JOIN pg_namespace n ON n.oid = c.relnamespace), '[]'::jsonb),
         'partial', {partial})
         FROM pg_publication p WHERE p.pubname = {}",
         literal(name)
@@ -250,7 +264,7 @@ pub(crate) async fn look(sql: &mut impl Sql, wish: Wish<'_>) -> Result<Review> {
         .collect();
     let lacks = |publication: &Publication| !publication.operations().is_superset(wish.operations);
     let unidentified = match &publication {
-        Some(publication) if lacks(publication) => unidentified(sql, name).await?,
+        Some(publication) if lacks(publication) => unidentified(sql, name, wish.major).await?,
         _ => Vec::new(),
     };
     Ok(review(wish, &Seen { publication, wanted, others, unidentified }))
@@ -258,18 +272,18 @@ pub(crate) async fn look(sql: &mut impl Sql, wish: Wish<'_>) -> Result<Review> {
 
 /// The tables of the publication whose updates and deletes fail once it publishes these, by their
 /// partitions too.
-async fn unidentified(sql: &mut impl Sql, name: &str) -> Result<Vec<(u32, String)>> {
+async fn unidentified(sql: &mut impl Sql, name: &str, major: u32) -> Result<Vec<(u32, String)>> {
+    let (sent, below) = (sent_tables(major), partition_tree("c.oid"));
     let statement = format!(
         "SELECT jsonb_build_array(c.oid::bigint, n.nspname || '.' || c.relname)
-        FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname
-        JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
-        WHERE t.pubname = {} AND EXISTS (
-            SELECT FROM (SELECT c.oid AS oid UNION SELECT relid::oid FROM pg_partition_tree(c.oid)) part
-            JOIN pg_class l ON l.oid = part.oid
-            WHERE l.relkind = 'r' AND l.relreplident <> 'f'
-            AND pg_get_replica_identity_index(l.oid) IS NULL)
+        FROM pg_publication p CROSS JOIN LATERAL {sent} t JOIN pg_class c ON c.oid = t.relid
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE p.pubname = {} AND EXISTS (
+            SELECT FROM {below} part JOIN pg_class l ON l.oid = part.relid
+            WHERE l.relkind = 'r' AND l.relreplident <> 'f' AND {} IS NULL)
         ORDER BY 1",
-        literal(name)
+        literal(name),
+        identity_index("l")
     );
     json_rows(sql, &statement, "listing the publication's tables without an identity").await
 }

@@ -445,7 +445,7 @@ async fn publish(
     let mut review = publication::look(&mut sql, source.wish(server, is_resumed)).await?;
     publication::report(&review.findings)?;
     publication::apply(&mut sql, name, &mut review, !is_resumed).await?;
-    let is_binary = binary::is_wanted(source, &client).await?;
+    let is_binary = binary::is_wanted(source, &client, server.major()).await?;
     Ok((review.members, review.findings, is_binary))
 }
 

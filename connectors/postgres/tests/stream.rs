@@ -32,6 +32,9 @@ mod host;
 #[path = "stream/large.rs"]
 mod large;
 #[cfg(test)]
+#[path = "stream/locks.rs"]
+mod locks;
+#[cfg(test)]
 #[path = "stream/logs.rs"]
 mod logs;
 #[cfg(test)]
