@@ -342,14 +342,15 @@ class Fold:
         if "rename" in action:
             old, new = action["rename"]
             for row in rows.values():
-                row[new] = row.pop(old)
+                row[new] = row.pop(old, MISSING)
         if "retype" in action:
             column, old, new = action["retype"]
             for row in rows.values():
-                row[column] = forms.retyped(row[column], old, new)
+                value = row.get(column, MISSING)
+                row[column] = value if value is MISSING else forms.retyped(value, old, new)
         if tables.by_root and ("attach" in action or "detach" in action):
             here, there = ("parted", name) if "detach" in action else (name, "parted")
-            leaving = [key for key, row in self.rows(here).items() if row["region"] in told["regions"]]
+            leaving = [key for key, row in self.rows(here).items() if row.get("region", MISSING) in told["regions"]]
             for key in leaving:
                 self.rows(there)[key] = self.rows(here).pop(key)
 

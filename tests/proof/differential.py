@@ -57,7 +57,7 @@ class Sql:
         environment = dict(os.environ, PGOPTIONS="-c client_min_messages=warning")
         with open(log, "ab") as errors:
             self.process = subprocess.Popen(
-                [tool("psql"), "-X", "-q", "-A", "-t", "-v", "VERBOSITY=verbose", "-d", url],
+                [tool("psql"), "-X", "-q", "-b", "-A", "-t", "-v", "VERBOSITY=verbose", "-d", url],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
             )
 
@@ -82,10 +82,16 @@ class Sql:
         return rows[0]
 
     def unexpected(self):
-        """What the server complained about beyond what the plan provokes."""
+        """What the server complained about beyond what the plan provokes, and of which statement."""
         lines = Path(self.log).read_text(errors="replace").splitlines()
-        return [line for line in lines if ("ERROR: " in line or "FATAL: " in line)
-                and not any(code in line for code in EXPECTED_ERRORS)]
+        found = []
+        for at, line in enumerate(lines):
+            if ("ERROR: " not in line and "FATAL: " not in line) \
+                    or any(code in line for code in EXPECTED_ERRORS):
+                continue
+            statement = (more for more in lines[at:at + 8] if more.startswith("STATEMENT: "))
+            found.append(f"{line} {next(statement, '')[:300]}".strip())
+        return found
 
     def close(self):
         """Ends psql."""

@@ -2,7 +2,8 @@
 
 The plan never looks at the server. Each row belongs to one session, and a statement that locks a whole
 table is planned only where no other session's open transaction has touched it: so nothing waits, and a
-seed gives the same statements in the same order each time.
+seed gives the same statements in the same order each time. A statement that waits all the same waits for
+a lock that rowtide holds, which it must not.
 
 Whatever changes a table is followed, in its transaction, by a logical message that says how the table
 is now: test_decoding prints it in its place, and the checker knows the table as of each change.
