@@ -4,13 +4,22 @@ use std::time::{Duration, Instant};
 
 use rowtide_sdk::{Error, Origin, Result};
 use serde::Deserialize;
+use tokio::time::sleep;
 
+use crate::config::ConnectOptions;
 use crate::error::codes as refusals;
 use crate::lsn::Lsn;
 use crate::position::PgPosition;
 use crate::server::Server;
 use crate::sql::{Sql, json_rows, literal, unexpected};
 use crate::stream::codes;
+use crate::wire::sql_client;
+
+/// How long a slot's creation may take without a word.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
+
+const END_THEM: &str = "end these transactions, or wait; creation is tried again";
+const MARK_IT: &str = "on the primary: SELECT pg_log_standby_snapshot(); creation is tried again";
 
 /// A row of `pg_replication_slots`; columns that the server's version lacks are absent.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -141,9 +150,13 @@ impl Slot {
     ///
     /// # Errors
     /// `RT2118`, transient, naming the process and, where they can be asked for, its application,
-    /// address and age.
+    /// address and age; `RT2206` where the process is still creating the slot.
     pub(crate) async fn check_free(&self, sql: &mut impl Sql) -> Result<()> {
         let Some(pid) = self.active_pid else { return Ok(()) };
+        if self.confirmed_flush_lsn.is_none() {
+            let blockers = blockers(sql).await.unwrap_or_default();
+            return Err(under_way(&self.slot_name, pid, &named(&blockers)));
+        }
         let statement = format!(
             "SELECT format('application \"%s\", from %s, since %s', application_name, \
                  coalesce(host(client_addr), 'a unix socket'), \
@@ -261,16 +274,68 @@ pub(crate) async fn create(
                 Err(unmarked(name, patience).with_source(error))
             }
             Ok(blockers) if timed_out => {
-                let words: Vec<String> = blockers.into_iter().map(|one| one.words).collect();
-                let words = match words.is_empty() {
-                    true => "none are visible any more".to_owned(),
-                    false => words.join(", "),
-                };
-                Err(blocked(name, patience, &words).with_source(error))
+                Err(blocked(name, patience, &named(&blockers)).with_source(error))
             }
             _ => Err(error),
         },
     }
+}
+
+/// Says once, after a while, what the creation of a slot waits for.
+pub(crate) async fn tell_of_wait(
+    options: &ConnectOptions,
+    name: &str,
+    server: &Server,
+    patience: Duration,
+) {
+    sleep(TOLD_AFTER).await;
+    let what = match server.in_recovery {
+        true => {
+            "the primary to log its running transactions, and the transactions among them to end"
+                .to_owned()
+        }
+        false => {
+            // Only tells: where the server cannot be asked, the creation itself says why.
+            let blockers = match sql_client(options).await {
+                Ok(client) => blockers(&mut &*client).await.unwrap_or_default(),
+                Err(_) => Vec::new(),
+            };
+            format!(
+                "every transaction that was open before to end, the oldest first: {}",
+                named(&blockers)
+            )
+        }
+    };
+    tracing::warn!(
+        code = codes::SLOT_BLOCKED.0,
+        slot = name,
+        waits_for = what,
+        given_up_after_s = patience.as_secs(),
+        remedy = if server.in_recovery { MARK_IT } else { END_THEM },
+        "the server is still creating the replication slot"
+    );
+}
+
+fn named(blockers: &[Blocker]) -> String {
+    match blockers.is_empty() {
+        true => "none are visible any more".to_owned(),
+        false => blockers.iter().map(|one| one.words.as_str()).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// A slot that a process has begun to create, for another connector or for one of ours that died.
+fn under_way(name: &str, pid: i64, blockers: &str) -> Error {
+    Error::transient(
+        Origin::Source,
+        codes::SLOT_BLOCKED,
+        format!(
+            "server process {pid} is still creating the slot \"{name}\": it waits for every \
+             transaction that was open before, in any database of the server: {blockers}"
+        ),
+    )
+    .with_remedy(format!(
+        "{END_THEM}; where nobody waits for that process any more, SELECT pg_cancel_backend({pid})"
+    ))
 }
 
 fn blocked(name: &str, patience: Duration, blockers: &str) -> Error {
@@ -283,7 +348,7 @@ fn blocked(name: &str, patience: Duration, blockers: &str) -> Error {
             patience.as_secs()
         ),
     )
-    .with_remedy("end these transactions, or wait; creation is tried again")
+    .with_remedy(END_THEM)
 }
 
 /// On a standby a slot begins at a record of the primary's running transactions, which an idle
@@ -298,7 +363,7 @@ fn unmarked(name: &str, patience: Duration) -> Error {
             patience.as_secs()
         ),
     )
-    .with_remedy("on the primary: SELECT pg_log_standby_snapshot(); creation is tried again")
+    .with_remedy(MARK_IT)
 }
 
 /// A transaction that holds up a slot's creation.
@@ -310,20 +375,21 @@ pub(crate) struct Blocker {
     pub(crate) words: String,
 }
 
-/// The open transactions that hold up a slot's creation, ten at most. How long they are open is not
+/// The open transactions that hold up a slot's creation, the oldest first, ten at most. How long they are open is not
 /// told to every role.
 ///
 /// # Errors
 /// Where the server does not answer.
 pub(crate) async fn blockers(sql: &mut impl Sql) -> Result<Vec<Blocker>> {
-    let statement = "SELECT jsonb_build_object('id', backend_xid::text, 'words',
-            format('pid %s (%s%s)', pid, coalesce(application_name, ''), ', open for '
-                || extract(epoch FROM now() - xact_start)::bigint || ' s'))
-        FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
-        UNION ALL
-        SELECT jsonb_build_object('id', transaction::text, 'words',
-            format('prepared transaction in database %s', database))
-        FROM pg_prepared_xacts LIMIT 10";
+    let statement = "SELECT jsonb_build_object('id', id::text, 'words', words) FROM (
+            SELECT backend_xid AS id,
+                format('pid %s (%s%s)', pid, coalesce(application_name, ''), ', open for '
+                    || extract(epoch FROM now() - xact_start)::bigint || ' s') AS words
+            FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
+            UNION ALL
+            SELECT transaction, format('prepared transaction in database %s', database)
+            FROM pg_prepared_xacts) open
+        ORDER BY age(id) DESC LIMIT 10";
     json_rows(sql, statement, "looking for open transactions").await
 }
 

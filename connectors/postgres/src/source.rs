@@ -30,7 +30,7 @@ use crate::server::{self, Server};
 use crate::slot::{self, Slot};
 use crate::sql::{Sql, ident};
 use crate::stream::{self, Progress, Pulse, Session, Tables, codes};
-use crate::wire::{ReplicationConnection, sql_client};
+use crate::wire::{Cancel, ReplicationConnection, sql_client};
 
 /// How often the publication is brought in step with the tables.
 const RECONCILE_EVERY: Duration = Duration::from_secs(60);
@@ -309,10 +309,14 @@ async fn run(source: PostgresSource, mut cx: SourceContext) -> Result<()> {
     let report = cx.report.clone();
     let memory = source.memory.clone();
     let streams = source.streams();
+    let (creates, creation) = watch::channel(None);
     let opened = tokio::select! {
         biased;
-        () = shutdown.cancelled() => return Ok(()),
-        opened = Box::pin(open(source, &mut cx)) => opened,
+        () = shutdown.cancelled() => {
+            call_off(&creation).await;
+            return Ok(());
+        }
+        opened = Box::pin(open(source, &mut cx, creates)) => opened,
     };
     let refused = |error| if report.has_streamed() { good_before(error) } else { error };
     let (session, guard) = opened.map_err(refused)?;
@@ -333,8 +337,28 @@ async fn run(source: PostgresSource, mut cx: SourceContext) -> Result<()> {
     ended
 }
 
-/// Connects, verifies and prepares everything, and starts the stream and its guard.
-async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Session, Guard)> {
+/// Ends the creation of a slot that is under way. Left alone the server goes on with it, and the next
+/// start finds a slot that somebody else seems to read.
+async fn call_off(creation: &watch::Receiver<Option<Cancel>>) {
+    let Some(cancel) = creation.borrow().clone() else { return };
+    match cancel.send().await {
+        Ok(()) => tracing::info!("the creation of the replication slot was called off"),
+        Err(error) => tracing::warn!(
+            code = error.code().0,
+            %error,
+            "the creation of the replication slot could not be called off: the server goes on with it \
+             until its time is over"
+        ),
+    }
+}
+
+/// Connects, verifies and prepares everything, and starts the stream and its guard. `creates` holds how
+/// to call off the creation of a slot while it is under way.
+async fn open(
+    mut source: PostgresSource,
+    cx: &mut SourceContext,
+    creates: watch::Sender<Option<Cancel>>,
+) -> Result<(Session, Guard)> {
     let mut connection = ReplicationConnection::connect(&source.options).await?;
     // Whatever is asked from here on is asked of the same server.
     source.options = connection.options().clone();
@@ -358,7 +382,7 @@ async fn open(mut source: PostgresSource, cx: &mut SourceContext) -> Result<(Ses
     let progress = match &resume {
         Some(position) => resumed(position, &stream),
         None => {
-            let from = first_lsn(source, &mut connection, slot.as_ref(), &server).await?;
+            let from = first_lsn(source, &mut connection, slot.as_ref(), &server, &creates).await?;
             save_first(cx, &renderer, from, &history).await?;
             Progress::new(from, None)
         }
@@ -468,6 +492,7 @@ async fn first_lsn(
     connection: &mut ReplicationConnection,
     slot: Option<&Slot>,
     server: &Server,
+    creates: &watch::Sender<Option<Cancel>>,
 ) -> Result<Lsn> {
     let name = &source.config.slot;
     if let Some(slot) = slot {
@@ -481,7 +506,15 @@ async fn first_lsn(
         );
         return Ok(confirmed);
     }
-    let lsn = slot::create(connection, name, server, 3 * source.options.connect_timeout).await?;
+    creates.send_replace(connection.cancel());
+    let patience = 3 * source.options.connect_timeout;
+    let mut creation = Box::pin(slot::create(connection, name, server, patience));
+    let created = tokio::select! {
+        created = &mut creation => created,
+        () = slot::tell_of_wait(&source.options, name, server, patience) => creation.await,
+    };
+    creates.send_replace(None);
+    let lsn = created?;
     tracing::info!(slot = name, %lsn, "replication slot created");
     Ok(lsn)
 }

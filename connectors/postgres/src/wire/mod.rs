@@ -12,6 +12,7 @@
 //! where the server does not report them back.
 
 mod auth;
+mod cancel;
 mod der;
 mod frame;
 mod hosts;
@@ -22,6 +23,7 @@ mod stream;
 mod tls;
 mod transport;
 
+pub(crate) use cancel::Cancel;
 pub use frame::{Frame, frame_at, tag};
 pub use replication::{
     Identity, ReplicationConnection, Rows, log_notice, server_error, stream_notice,

@@ -2,6 +2,7 @@
 
 use rowtide_sdk::{Error, Origin, Result};
 
+use super::cancel::Cancel;
 use super::frame::{Body, tag};
 use super::hosts::Search;
 use super::session::{Message, Session, setting_error, unexpected};
@@ -97,9 +98,16 @@ impl ReplicationConnection {
         let settings = connection.query(SETTINGS).await?.map_err(identifying)?;
         connection.identity = identity(&identified, &settings)?;
         let pid = settings.first().and_then(|row| row.get(4)?.as_deref()?.parse::<i32>().ok());
-        let announced = connection.session.announced_pid;
-        connection.is_relayed = pid.zip(announced).is_some_and(|(pid, announced)| pid != announced);
+        let announced = connection.session.announced;
+        connection.is_relayed =
+            pid.zip(announced).is_some_and(|(pid, announced)| pid != announced.process);
         Ok(connection)
+    }
+
+    /// How to call off a command of this connection; `None` where the server announced no process.
+    pub(crate) fn cancel(&self) -> Option<Cancel> {
+        let key = self.session.announced?;
+        Some(Cancel { options: self.options.clone(), key })
     }
 
     /// Whether somebody answers the login in the server's place: a pooler announces a process of its

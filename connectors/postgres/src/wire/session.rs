@@ -9,6 +9,7 @@ use rowtide_sdk::{Error, Origin, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::auth;
+use super::cancel::Key;
 use super::frame::{Body, Frame, frame_at, tag};
 use super::hosts::Role;
 use super::tls::connect_error;
@@ -95,6 +96,12 @@ pub(super) fn setting_error(name: &str, expected: &str, found: &str) -> Error {
     )
 }
 
+/// What BackendKeyData says. The secret has four bytes in the version of the protocol that is asked for.
+fn key(body: &[u8]) -> Option<Key> {
+    let mut body = Body(body);
+    Some(Key { process: body.i32()?, secret: body.i32()? })
+}
+
 /// One message of the server.
 #[derive(Debug)]
 pub(super) struct Message {
@@ -112,8 +119,8 @@ pub(super) struct Session {
     message_max: usize,
     /// Whether the login is complete; it decides what a broken connection means.
     is_ready: bool,
-    /// The server process's id, as whoever answered the login announced it.
-    pub(super) announced_pid: Option<i32>,
+    /// The server process, as whoever answered the login announced it.
+    pub(super) announced: Option<Key>,
 }
 
 impl Session {
@@ -126,7 +133,7 @@ impl Session {
             parameters: HashMap::new(),
             message_max: LOGIN_MESSAGE_MAX,
             is_ready: false,
-            announced_pid: None,
+            announced: None,
         };
         let settings = session_options(options);
         let mut out = BytesMut::new();
@@ -147,7 +154,7 @@ impl Session {
             let message = session.next_in_login(options).await?;
             match message.tag {
                 tag::READY => break,
-                tag::BACKEND_KEY_DATA => session.announced_pid = Body(&message.body).i32(),
+                tag::BACKEND_KEY_DATA => session.announced = key(&message.body),
                 tag::NEGOTIATE_VERSION => {}
                 other => return Err(unexpected(other, "while starting the session")),
             }

@@ -1,12 +1,15 @@
 //! What is refused, with which code and words, and what `check` finds.
 
+use std::time::Duration;
+
 use rowtide_postgres::{PgPosition, describe, position_at, position_at_slot};
 use rowtide_sdk::{Class, Error, Position, Severity};
-use rowtide_testkit::Postgres;
+use rowtide_testkit::{Postgres, postgres_versions};
 use serde_json::json;
 
 use crate::changes::database;
 use crate::host::Setup;
+use crate::logs::{keep_warnings, warnings};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text)";
 
@@ -191,7 +194,7 @@ async fn a_table_of_another_owner_is_left_out_until_it_is_granted() {
         sql.query_one(query, &[&name]).await.unwrap().get(0)
     };
     while !sends("ours").await {
-        host.during(std::time::Duration::from_millis(100)).await;
+        host.during(Duration::from_millis(100)).await;
     }
     assert!(!sends("theirs").await);
     let position = host.stop().await;
@@ -200,7 +203,7 @@ async fn a_table_of_another_owner_is_left_out_until_it_is_granted() {
     assert_eq!(host.until(1).await, ["c public.ours none > id=1"]);
     sql.batch_execute("GRANT app TO reader").await.unwrap();
     while !sends("theirs").await {
-        host.during(std::time::Duration::from_millis(100)).await;
+        host.during(Duration::from_millis(100)).await;
     }
     sql.batch_execute("INSERT INTO theirs VALUES (2)").await.unwrap();
     assert_eq!(host.until(2).await[1], "c public.theirs none > id=2");
@@ -210,7 +213,7 @@ async fn a_table_of_another_owner_is_left_out_until_it_is_granted() {
 /// Deletes that the publication leaves out would be missing without a sign.
 #[tokio::test]
 async fn h38_a_publication_that_leaves_operations_out() {
-    for version in rowtide_testkit::postgres_versions() {
+    for version in postgres_versions() {
         let Some(server) = Postgres::start(&version, &[]) else { return };
         let schema =
             format!("{TABLE}; CREATE PUBLICATION shop FOR TABLE t WITH (publish = 'insert')");
@@ -245,7 +248,7 @@ async fn h38_a_publication_that_leaves_operations_out() {
         // And while running.
         let publish = "SELECT pubdelete FROM pg_publication";
         sql.batch_execute("ALTER PUBLICATION shop SET (publish = 'insert')").await.unwrap();
-        host.during(std::time::Duration::from_millis(1500)).await;
+        host.during(Duration::from_millis(1500)).await;
         assert!(sql.query_one(publish, &[]).await.unwrap().get::<_, bool>(0), "{version}");
         let position = host.stop().await;
         let mut host = external.from(position).run();
@@ -269,6 +272,50 @@ async fn h66_a_slot_creation_that_waits_names_who_blocks_it() {
     let mut host = Setup::new(&server, "shop").run();
     host.ready().await;
     host.stop().await;
+}
+
+/// A first start that is stopped while the server still waits leaves nothing behind, and one that was
+/// killed is not taken for another reader of the slot.
+#[tokio::test]
+async fn h66_a_slot_creation_is_called_off_by_a_stop() {
+    keep_warnings();
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let name = format!("waits{version}");
+        let sql = database(&server, &name, TABLE).await;
+        let admin = server.client("postgres").await;
+        admin.batch_execute("BEGIN; SELECT txid_current()").await.unwrap();
+        let pid: i32 = admin.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        let slots = async || -> i64 {
+            sql.query_one("SELECT count(*) FROM pg_replication_slots", &[]).await.unwrap().get(0)
+        };
+        let setup = Setup::new(&server, &name).set("connect_timeout_seconds", json!(5));
+        let blocker = format!("oldest first: pid {pid} ");
+        let host = setup.run();
+        let told = async {
+            while warnings(&["RT2206", &name, &blocker]).is_empty() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(9), told).await.unwrap();
+        assert_eq!(slots().await, 1, "{version}");
+        host.stop().await;
+        let gone = async {
+            while slots().await > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(2), gone).await.unwrap();
+
+        let host = setup.run();
+        while slots().await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        host.kill().await;
+        let words = ["still creating", &format!("pid {pid} ")];
+        is(&setup.refusal().await, "RT2206", Class::Transient, &words);
+        admin.batch_execute("COMMIT").await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -331,7 +378,7 @@ async fn check_finds_everything_at_once() {
 
 #[tokio::test]
 async fn check_is_content_with_a_good_server_and_changes_nothing() {
-    for version in rowtide_testkit::postgres_versions() {
+    for version in postgres_versions() {
         let Some(server) = Postgres::start(&version, &[]) else { return };
         let sql = database(&server, "shop", TABLE).await;
         let setup = Setup::new(&server, "shop");
