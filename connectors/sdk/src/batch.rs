@@ -167,7 +167,7 @@ pub struct Reselected {
 /// Why a value was not read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotReselected {
-    /// No row has the key any more.
+    /// The row was deleted since, or no row has the key any more.
     Gone,
     /// The row with that key is not as the entry left it: it was changed since, or it is another.
     Changed,

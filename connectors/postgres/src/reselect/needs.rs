@@ -4,7 +4,7 @@
 //! follows another of the same row and neither touched the column, both have the value that the later
 //! one has. So the row must agree with the last of them only.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use rowtide_sdk::{Batch, Cell, Change, Entry, Image, NotReselected, Op, Span, Table};
 
@@ -65,8 +65,8 @@ pub(crate) struct Needs {
 enum Next {
     /// An update that needs values, as an index into the needs.
     Need(usize),
-    /// Something that ends what can be known of the row.
-    End,
+    /// Something that ends what can be known of the row, as the event will say.
+    End(NotReselected),
 }
 
 /// The changes of a batch seen from its end.
@@ -75,21 +75,23 @@ struct Backwards<'a> {
     wanted: &'a [Option<Wanted>],
     follows: bool,
     next: HashMap<(usize, Vec<u8>), Next>,
-    /// Tables of which nothing is known before what was seen.
-    ended: HashSet<usize>,
+    /// Tables of which nothing is known before what was seen, and what became of their rows.
+    ended: HashMap<usize, NotReselected>,
     found: Needs,
 }
 
 /// Finds what a batch needs. `wanted` is by table of the batch. `follows` says whether the log shows
 /// every change of a row, so that one version can be told from the next.
 pub(super) fn find(batch: &Batch, wanted: &[Option<Wanted>], follows: bool) -> Needs {
-    let (next, ended) = (HashMap::new(), HashSet::new());
+    let (next, ended) = (HashMap::new(), HashMap::new());
     let found = Needs::default();
     let mut backwards = Backwards { batch, wanted, follows, next, ended, found };
     for (number, entry) in batch.entries.iter().enumerate().rev() {
         match entry {
             Entry::Change(change) => backwards.change(number, change),
-            Entry::Poisoned(poisoned) => backwards.end(poisoned.change.table),
+            Entry::Poisoned(poisoned) => {
+                backwards.end(poisoned.change.table, NotReselected::Changed);
+            }
             Entry::Message(_) => {}
         }
     }
@@ -120,11 +122,14 @@ impl Needs {
 }
 
 impl Backwards<'_> {
-    /// Nothing is known of any row of a table before this.
-    fn end(&mut self, table: u32) {
+    /// Nothing is known of any row of a table before this. A key that is used again after it is another
+    /// row's, whatever became of the rows.
+    fn end(&mut self, table: u32, became: NotReselected) {
         let table = table as usize;
-        self.next.retain(|(of, _), _| *of != table);
-        self.ended.insert(table);
+        for (_, next) in self.next.iter_mut().filter(|((of, _), _)| *of == table) {
+            *next = Next::End(NotReselected::Changed);
+        }
+        self.ended.insert(table, became);
     }
 
     fn change(&mut self, number: usize, change: &Change) {
@@ -138,15 +143,19 @@ impl Backwards<'_> {
             Op::Update => (key(change.before, None), key(change.after, change.before)),
             Op::Create | Op::Read => (None, key(change.after, None)),
             Op::Delete => (key(change.before, None), None),
-            Op::Truncate | Op::Message => return self.end(change.table),
+            Op::Truncate => return self.end(change.table, NotReselected::Gone),
+            Op::Message => return self.end(change.table, NotReselected::Changed),
         };
         let new = match (change.op, new) {
             (Op::Update, Some(new)) => new,
             // Whichever row it is of.
-            (Op::Update, None) => return self.end(change.table),
-            (_, new) => {
+            (Op::Update, None) => return self.end(change.table, NotReselected::Changed),
+            (op, new) => {
                 if let Some(key) = old.or(new) {
-                    self.next.insert((table, key), Next::End);
+                    let place = (table, key);
+                    let is_last = op == Op::Delete && !self.next.contains_key(&place);
+                    let became = if is_last { NotReselected::Gone } else { NotReselected::Changed };
+                    self.next.insert(place, Next::End(became));
                 }
                 return;
             }
@@ -155,7 +164,7 @@ impl Backwards<'_> {
         let next = self.need(number, table, &new, lacking);
         // A row with the new key before a change of key was another one.
         if let Some(old) = old.filter(|old| *old != new) {
-            self.next.insert((table, new), Next::End);
+            self.next.insert((table, new), Next::End(NotReselected::Changed));
             self.next.insert((table, old), next);
         } else {
             self.next.insert((table, new), next);
@@ -176,20 +185,20 @@ impl Backwards<'_> {
 
     /// Notes what one update needs; what it is to the versions of the row before it.
     fn need(&mut self, entry: usize, table: usize, key: &[u8], columns: Vec<u32>) -> Next {
+        let later = self.next.get(&(table, key.to_vec())).copied();
+        let later = later.or_else(|| self.ended.get(&table).copied().map(Next::End));
         if columns.is_empty() {
             // It carries the columns, as far as any are wanted of it: what they were is not known.
-            return Next::End;
+            return Next::End(self.became(later));
         }
-        let later = self.next.get(&(table, key.to_vec())).copied();
-        let later = later.or_else(|| self.ended.contains(&table).then_some(Next::End));
         let from = match later {
             Some(Next::Need(later)) if self.follows => match self.found.needs.get(later) {
                 Some(later) if columns.iter().all(|column| later.columns.contains(column)) => {
                     later.from
                 }
-                _ => Err(NotReselected::Changed),
+                _ => Err(self.became(Some(Next::Need(later)))),
             },
-            Some(Next::End) => Err(NotReselected::Changed),
+            Some(Next::End(became)) => Err(became),
             _ => {
                 self.found.rows.push(Row { entry, first: entry, table });
                 Ok(self.found.rows.len() - 1)
@@ -202,6 +211,19 @@ impl Backwards<'_> {
         }
         self.found.needs.push(Need { entry, columns, from });
         Next::Need(self.found.needs.len() - 1)
+    }
+
+    /// What became of a row that was changed, and then what comes next of it.
+    fn became(&self, later: Option<Next>) -> NotReselected {
+        let is_gone = match later {
+            Some(Next::End(became)) => became == NotReselected::Gone,
+            Some(Next::Need(need)) => {
+                let need = self.found.needs.get(need);
+                need.is_some_and(|need| need.from == Err(NotReselected::Gone))
+            }
+            None => false,
+        };
+        if is_gone { NotReselected::Gone } else { NotReselected::Changed }
     }
 }
 
