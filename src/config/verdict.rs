@@ -109,9 +109,19 @@ fn wrong_value(
     if (!fits && !types.is_empty()) || !choices.is_empty() {
         let mut names: Vec<&str> = types.iter().map(|name| type_name(name)).collect();
         names.dedup();
-        let wanted = if choices.is_empty() { listed(&names) } else { listed(&choices) };
-        let message = format!("must be {wanted}, but is {}", type_name(type_of(value)));
-        return Problem::new(Code("RT1005"), path, message);
+        if !choices.is_empty() {
+            // Of text these words alone; another form may stand here beside them.
+            names.retain(|name| *name != type_name("string"));
+            names.splice(0..0, choices);
+        }
+        let message = format!("must be {}, but is {}", listed(&names), type_name(type_of(value)));
+        let problem = Problem::new(Code("RT1005"), path, message);
+        // What a field is for tells its forms too, where they have no pattern.
+        return match (place.form(), place.description()) {
+            (Some(form), _) => problem.remedy(format!("The text {form}.")),
+            (None, Some(description)) => problem.remedy(description.replace('\n', " ")),
+            (None, None) => problem,
+        };
     }
     let message = error.masked_with("the value").to_string();
     let problem = match error.kind() {

@@ -30,3 +30,22 @@ fn wrong_forms_are_told_the_right_one() {
         assert!(message.contains(words), "{message}");
     }
 }
+
+/// A value of another type is told what may stand there, and how it is written.
+#[test]
+fn a_value_of_the_wrong_type_is_told_how_it_is_written() {
+    let source = |setting: &str| {
+        let settings = format!("slot: s, {setting}");
+        with_parts("{ type: stdout }", "").replace("slot: s", &settings)
+    };
+    for (setting, wanted, written) in [
+        ("heartbeat: 10", "must be off or a map, but is a whole number", "`{ interval: 10s }`"),
+        ("runway_warning: 5", "must be text, but is a whole number", "s, m, h or d, such as 10s"),
+        ("binary: 3", "must be auto, on or off, but is", "in its binary form"),
+    ] {
+        let problems = load(&source(setting)).unwrap_err();
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert!(problem.message.starts_with(wanted), "{problem:?}");
+        assert!(problem.remedy.as_deref().unwrap_or_default().contains(written), "{problem:?}");
+    }
+}

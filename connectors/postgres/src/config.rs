@@ -99,8 +99,8 @@ pub struct PostgresConfig {
     /// Whose changes are captured.
     #[serde(default)]
     pub origin: OriginFilter,
-    /// Keeps the slot moving while the captured tables are idle: `off`, or an interval. Default
-    /// `{ interval: 10s }`.
+    /// Keeps the slot moving while the captured tables are idle: `off`, or how often that is looked
+    /// after, as `{ interval: 10s }`, which is the default.
     #[serde(default)]
     pub heartbeat: Heartbeat,
     /// Warns when the server would throw away log that the slot needs within this time, at the
