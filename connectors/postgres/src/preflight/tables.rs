@@ -189,7 +189,9 @@ fn is_always_small(type_name: &str) -> bool {
 
 /// Columns that updates may leave out, once per table. Those that are hidden are in no event.
 pub(super) fn may_be_unchanged(table: &Table, is_hidden: &dyn Fn(&str) -> bool) -> Option<Finding> {
-    if table.identity == Identity::Full {
+    let names_rows = table.columns.iter().any(|column| column.is_identity);
+    // Whole rows are logged under FULL; without an identity no update is.
+    if table.identity == Identity::Full || !names_rows {
         return None;
     }
     let columns: Vec<&str> = table
@@ -209,7 +211,8 @@ pub(super) fn may_be_unchanged(table: &Table, is_hidden: &dyn Fn(&str) -> bool) 
                 columns.join(", ")
             ),
             &format!(
-                "where consumers need every value: ALTER TABLE {} REPLICA IDENTITY FULL",
+                "where consumers need every value: `unchanged: reselect` in the table's settings, or \
+                 ALTER TABLE {} REPLICA IDENTITY FULL",
                 table_name(&table.schema, &table.name)
             ),
         )
