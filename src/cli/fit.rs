@@ -97,10 +97,15 @@ fn unmatched(connector: &ConnectorConfig, tables: &[Arc<Table>]) -> Vec<Finding>
         .iter()
         .filter(|(pattern, _)| !is_used(pattern))
         .map(|(pattern, _)| {
-            let message = format!("the settings of {pattern:?} match no captured table");
+            let message =
+                format!("the settings of {pattern:?} match no table under whose name rows come now");
             Finding::new(Severity::Warning, Code("RT1027"), message)
                 .at(format!("tables.{pattern}"))
-                .with_remedy("correct the name, or add the table to `source.tables.include`")
+                .with_remedy(
+                    "correct the name, or add the table to `source.tables.include`; leave them where \
+                     changes that are not delivered yet come under that name: of a partition from \
+                     before `publish_via_partition_root`, of a table that was renamed or is to come",
+                )
         })
         .collect()
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rowtide_sdk::{Result, Table};
 use serde::Deserialize;
 
-use crate::publication::wanted_tables;
+use crate::publication::{self, sent_names};
 use crate::relation::{RelationColumn, RelationMessage, build_table, load_facts};
 use crate::server::Server;
 use crate::source::PostgresSource;
@@ -56,7 +56,8 @@ pub(crate) async fn described(
 ) -> Result<Vec<Arc<Table>>> {
     let mut sql = &**client;
     let major = Server::ask(&mut sql).await?.major();
-    let wanted = wanted_tables(&mut sql, &source.filter).await?;
+    let publication = publication::find(&mut sql, &source.config.publication, major).await?;
+    let wanted = sent_names(&mut sql, &source.filter, publication.as_ref()).await?;
     let mut oids = String::from("0");
     for table in &wanted {
         // Writing to a String cannot fail.

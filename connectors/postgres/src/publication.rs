@@ -123,6 +123,32 @@ pub(crate) async fn wanted_tables(
     sql: &mut impl Sql,
     filter: &TableFilter,
 ) -> Result<Vec<CatalogTable>> {
+    let matching = matching_tables(sql, filter).await?;
+    let oids: HashSet<u32> = matching.iter().map(|table| table.oid).collect();
+    let stands_alone =
+        |table: &CatalogTable| !table.ancestors.iter().any(|ancestor| oids.contains(ancestor));
+    Ok(matching.into_iter().filter(stands_alone).collect())
+}
+
+/// The tables under whose names rows come: with a publication that does not send partitions as the
+/// table above them, the partitions that the filter matches.
+///
+/// # Errors
+/// Where the server does not answer.
+pub(crate) async fn sent_names(
+    sql: &mut impl Sql,
+    filter: &TableFilter,
+    publication: Option<&Publication>,
+) -> Result<Vec<CatalogTable>> {
+    if publication.is_none_or(|publication| publication.via_root) {
+        return wanted_tables(sql, filter).await;
+    }
+    let matching = matching_tables(sql, filter).await?;
+    Ok(matching.into_iter().filter(|table| !table.is_partitioned).collect())
+}
+
+/// All tables that the filter matches, with partitions.
+async fn matching_tables(sql: &mut impl Sql, filter: &TableFilter) -> Result<Vec<CatalogTable>> {
     let below = partition_tree("c.oid");
     let (of_table, of_leaf) = (identity_index("c"), identity_index("l"));
     let statement = format!(
@@ -167,15 +193,8 @@ pub(crate) async fn wanted_tables(
         table.has_identity &= table.bare_partitions.is_empty();
         table
     };
-    let matching: Vec<CatalogTable> = all
-        .into_iter()
-        .filter(|table| filter.matches(&table.schema, &table.name))
-        .map(with_partitions)
-        .collect();
-    let oids: HashSet<u32> = matching.iter().map(|table| table.oid).collect();
-    let stands_alone =
-        |table: &CatalogTable| !table.ancestors.iter().any(|ancestor| oids.contains(ancestor));
-    Ok(matching.into_iter().filter(stands_alone).collect())
+    let matches = |table: &CatalogTable| filter.matches(&table.schema, &table.name);
+    Ok(all.into_iter().filter(matches).map(with_partitions).collect())
 }
 
 /// The tables of the publication `p` with a column list or a WHERE. The columns of a WHERE are read

@@ -117,6 +117,10 @@ async fn h33_hidden_columns_stay_hidden_without_the_option_for_the_root() {
             |hides| hiding(&server, "shop", hides).set("publication_management", json!("external"));
         let setup = external("m");
         assert_eq!(exposed(&setup).await, ["table public.m1"], "{version}");
+        // Settings for the partition's name are of use, then.
+        let tables = rowtide_postgres::tables(&setup.source()).await.unwrap();
+        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+        assert_eq!(names, ["m1", "other"], "{version}");
         let mut host = setup.run();
         host.ready().await;
         sql.batch_execute("INSERT INTO other VALUES (1); INSERT INTO m VALUES (1, 1, 'a')")

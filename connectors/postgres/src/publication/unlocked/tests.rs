@@ -1,3 +1,5 @@
+//! The catalog against the functions of the server itself.
+
 use rowtide_testkit::{Postgres, postgres_versions};
 use tokio_postgres::Client;
 
