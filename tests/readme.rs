@@ -9,7 +9,7 @@ use rowtide::config::{self, Environment};
 use rowtide::explain;
 use rowtide::registry::KINDS;
 
-const VARIABLES: [(&str, &str); 6] = [
+const VARIABLES: [(&str, &str); 7] = [
     ("PG_PASSWORD", "x"),
     ("KAFKA_PASSWORD", "x"),
     ("QUICKSTART_PG_URL", "postgres://u@h/db"),
