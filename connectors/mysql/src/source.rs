@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use rowtide_sdk::{
     Batch, BoxFuture, Error, Finding, Origin, Position, Result, Source, SourceContext, SourceInfo,
-    TableFilter,
+    TableFilter, on_own_thread,
 };
 use rowtide_spool::{Folder, Remedies};
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::catalog::{Catalog, Scene};
@@ -111,38 +109,9 @@ impl Source for MysqlSource {
     }
 
     fn run(self: Box<Self>, cx: SourceContext) -> BoxFuture<'static, Result<()>> {
-        Box::pin(on_own_thread(*self, cx))
+        let work = run(*self, cx).instrument(tracing::Span::current());
+        Box::pin(on_own_thread("mysql", codes::THREAD, work))
     }
-}
-
-/// Runs the source on a thread of its own, so that it can pause for less than a timer's resolution and
-/// read and write files (see [`stream`]) without holding anyone else up. Dropped, the future has the
-/// thread end at its next await.
-async fn on_own_thread(source: MysqlSource, cx: SourceContext) -> Result<()> {
-    let refused = |error: std::io::Error| {
-        Error::transient(Origin::Host, codes::THREAD, "the source cannot have a thread of its own")
-            .with_source(error)
-    };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(refused)?;
-    let abandoned = CancellationToken::new();
-    let _guard = abandoned.clone().drop_guard();
-    let (ended, end) = oneshot::channel();
-    let span = tracing::Span::current();
-    let work = async move {
-        tokio::select! {
-            biased;
-            () = abandoned.cancelled() => {}
-            result = run(source, cx) => { let _ = ended.send(result); }
-        }
-    };
-    std::thread::Builder::new()
-        .name("mysql".to_owned())
-        .spawn(move || runtime.block_on(work.instrument(span)))
-        .map_err(refused)?;
-    end.await.map_err(|_| {
-        Error::transient(Origin::Host, codes::THREAD, "the source's thread ended without a result")
-    })?
 }
 
 async fn run(source: MysqlSource, mut cx: SourceContext) -> Result<()> {

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use rowtide_sdk::{
     Batch, BoxFuture, Claims, Class, Error, Finding, Origin, Position, Result, Source,
-    SourceContext, SourceInfo, TableFilter,
+    SourceContext, SourceInfo, TableFilter, on_own_thread,
 };
 use rowtide_spool::{Folder, Remedies};
 use sha2::{Digest, Sha256};
-use tokio::sync::{oneshot, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use crate::binary;
@@ -270,38 +269,9 @@ impl Source for PostgresSource {
     }
 
     fn run(self: Box<Self>, cx: SourceContext) -> BoxFuture<'static, Result<()>> {
-        Box::pin(on_own_thread(*self, cx))
+        let work = run(*self, cx).instrument(tracing::Span::current());
+        Box::pin(on_own_thread("postgres", codes::THREAD, work))
     }
-}
-
-/// Runs the source on a thread of its own, so that it can pause for less than a timer's resolution
-/// (see [`stream`]) without holding anyone else up. Dropped, the future has the thread end at its
-/// next await.
-async fn on_own_thread(source: PostgresSource, cx: SourceContext) -> Result<()> {
-    let refused = |error: std::io::Error| {
-        Error::transient(Origin::Host, codes::THREAD, "the source cannot have a thread of its own")
-            .with_source(error)
-    };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(refused)?;
-    let abandoned = CancellationToken::new();
-    let _guard = abandoned.clone().drop_guard();
-    let (ended, end) = oneshot::channel();
-    let span = tracing::Span::current();
-    let work = async move {
-        tokio::select! {
-            biased;
-            () = abandoned.cancelled() => {}
-            result = run(source, cx) => { let _ = ended.send(result); }
-        }
-    };
-    std::thread::Builder::new()
-        .name("postgres".to_owned())
-        .spawn(move || runtime.block_on(work.instrument(span)))
-        .map_err(refused)?;
-    end.await.map_err(|_| {
-        Error::transient(Origin::Host, codes::THREAD, "the source's thread ended without a result")
-    })?
 }
 
 async fn run(source: PostgresSource, mut cx: SourceContext) -> Result<()> {

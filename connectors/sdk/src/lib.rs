@@ -27,6 +27,7 @@ mod sightings;
 mod sink;
 mod source;
 mod table;
+mod thread;
 mod value;
 
 pub use batch::{
@@ -51,6 +52,7 @@ pub use source::{
     SourceContext, SourceInfo, batch_channel,
 };
 pub use table::{Column, Identity, Table};
+pub use thread::on_own_thread;
 pub use value::{Decode, Form, StringKind, ValueError};
 
 /// A boxed future, as trait objects need it.
