@@ -179,7 +179,7 @@ impl Versions {
         let named =
             |(_, record): (_, &VersionRecord)| (record.schema.clone(), record.table.clone());
         let mut names: BTreeSet<_> = self.others(table).map(named).collect();
-        names.extend(self.sightings.names_of(table.incarnation));
+        names.extend(self.sightings.names_of(table));
         names.remove(&(table.schema.clone(), table.name.clone()));
         names
     }
@@ -192,7 +192,7 @@ impl Versions {
                 && (record.schema == table.schema && record.table == table.name)
         };
         let Some(record) = self.state.schemas.get(subject).filter(same) else {
-            return self.sightings.columns_of(&table.schema, &table.name, table.incarnation);
+            return self.sightings.columns_of(table);
         };
         let shown = record.columns.iter().map(|column| column.name.clone());
         Some(shown.chain(record.excluded.iter().cloned()).collect())

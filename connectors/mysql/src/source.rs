@@ -192,7 +192,8 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session
         server.is_mariadb(),
         stream.has_checksum(),
     )
-    .with_lower_names(server.setting("lower_case_table_names") == "1");
+    .with_lower_names(server.setting("lower_case_table_names") == "1")
+    .with_hidden(cx.hiding.clone(), cx.sightings.clone());
     Ok(Session { stream, assembler, catalog, heartbeat: source.heartbeat(), folder })
 }
 

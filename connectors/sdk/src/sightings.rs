@@ -2,12 +2,16 @@
 //!
 //! Settings go by names. A table keeps its number at the server when it is renamed, or when rows that
 //! came under the name of another table (as a partition's do) come under its own; so what is hidden
-//! under one name can be kept from leaving in plain text under the next.
+//! under one name can be kept from leaving in plain text under the next. Where a server has no numbers,
+//! its log tells of new names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
+
+use crate::source::Hiding;
+use crate::table::Table;
 
 /// A name, and the tables whose rows came, or would have come, under it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +23,33 @@ pub struct Sighting {
     /// The columns that it had when the newest of the tables was first seen.
     pub columns: Vec<String>,
     /// The server's numbers of the tables: [`crate::Table::incarnation`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tables: BTreeSet<u64>,
+    /// Names, by schema and table, that tables without a number had later.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub later: BTreeSet<(String, String)>,
+}
+
+impl Sighting {
+    fn of(schema: &str, name: &str) -> Self {
+        Self {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            columns: Vec::new(),
+            tables: BTreeSet::new(),
+            later: BTreeSet::new(),
+        }
+    }
+
+    fn has(&self, table: &Table) -> bool {
+        if table.incarnation == 0 {
+            return self
+                .later
+                .iter()
+                .any(|(schema, name)| *schema == table.schema && *name == table.name);
+        }
+        self.tables.contains(&table.incarnation)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -50,31 +80,47 @@ impl Sightings {
     /// Notes that the rows of a table come under a name, which has these columns now.
     pub fn note(&self, schema: &str, name: &str, columns: &[String], table: u64) {
         let mut seen = self.lock();
-        let sighting =
-            seen.all.entry((schema.to_owned(), name.to_owned())).or_insert_with(|| Sighting {
-                schema: schema.to_owned(),
-                name: name.to_owned(),
-                columns: Vec::new(),
-                tables: BTreeSet::new(),
-            });
+        let sighting = seen
+            .all
+            .entry((schema.to_owned(), name.to_owned()))
+            .or_insert_with(|| Sighting::of(schema, name));
         if sighting.tables.insert(table) {
             sighting.columns = columns.to_vec();
             seen.is_unsaved = true;
         }
     }
 
+    /// Notes that a table without a number has another name, where settings hide something of the old
+    /// one. Names that it had before that go with it.
+    pub fn note_renamed(&self, hiding: &Hiding, from: (&str, &str), to: (&str, &str)) {
+        let named = |(schema, name): (&str, &str)| (schema.to_owned(), name.to_owned());
+        let mut seen = self.lock();
+        let mut is_new = false;
+        if !hiding(from.0, from.1).columns.is_empty() {
+            let entry = seen.all.entry(named(from));
+            let sighting = entry.or_insert_with(|| Sighting::of(from.0, from.1));
+            is_new = sighting.later.insert(named(to));
+        }
+        for sighting in seen.all.values_mut() {
+            if sighting.later.contains(&named(from)) {
+                is_new |= sighting.later.insert(named(to));
+            }
+        }
+        seen.is_unsaved |= is_new;
+    }
+
     /// The names, by schema and table, under which a table was seen.
-    pub fn names_of(&self, table: u64) -> Vec<(String, String)> {
+    pub fn names_of(&self, table: &Table) -> Vec<(String, String)> {
         let seen = self.lock();
-        let with = seen.all.iter().filter(|(_, sighting)| sighting.tables.contains(&table));
+        let with = seen.all.iter().filter(|(_, sighting)| sighting.has(table));
         with.map(|(name, _)| name.clone()).collect()
     }
 
-    /// The columns of a name; `None` where the table was not seen under it.
-    pub fn columns_of(&self, schema: &str, name: &str, table: u64) -> Option<Vec<String>> {
+    /// The columns of a table when it was first seen under its name; `None` where it was not.
+    pub fn columns_of(&self, table: &Table) -> Option<Vec<String>> {
         let seen = self.lock();
-        let sighting = seen.all.get(&(schema.to_owned(), name.to_owned()))?;
-        sighting.tables.contains(&table).then(|| sighting.columns.clone())
+        let sighting = seen.all.get(&(table.schema.clone(), table.name.clone()))?;
+        sighting.tables.contains(&table.incarnation).then(|| sighting.columns.clone())
     }
 
     /// Everything, where it is more than was taken last.
@@ -89,6 +135,44 @@ impl Sightings {
 mod tests {
     use super::*;
 
+    fn named(name: &str) -> (String, String) {
+        ("s".to_owned(), name.to_owned())
+    }
+
+    fn table(name: &str, incarnation: u64) -> Table {
+        Table {
+            db: "s".to_owned(),
+            schema: "s".to_owned(),
+            name: name.to_owned(),
+            columns: Vec::new(),
+            primary_key: Vec::new(),
+            identity: crate::Identity::Full,
+            incarnation,
+            facts: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_table_without_a_number_is_found_by_its_later_names() {
+        let sightings = Sightings::default();
+        let hides_orders: Hiding = Arc::new(|_, name| {
+            let columns = if name == "orders" { vec!["ssn".to_owned()] } else { Vec::new() };
+            crate::Hidden { columns, is_named: false }
+        });
+        let renamed = |from, to| sightings.note_renamed(&hides_orders, ("s", from), ("s", to));
+        renamed("others", "another");
+        assert_eq!(sightings.unsaved(), None);
+        renamed("orders", "a");
+        renamed("a", "b");
+        let sightings = Sightings::new(sightings.unsaved().unwrap());
+        let names = |name| sightings.names_of(&table(name, 0));
+        for name in ["a", "b"] {
+            assert_eq!(names(name), [named("orders")], "{name}");
+        }
+        assert_eq!(names("another"), []);
+        assert_eq!(names("orders"), []);
+    }
+
     #[test]
     fn a_table_is_found_by_its_number_under_every_name() {
         let sightings = Sightings::default();
@@ -101,11 +185,10 @@ mod tests {
         assert_eq!(sightings.unsaved(), None);
 
         let sightings = Sightings::new(saved);
-        let named = |name: &str| ("s".to_owned(), name.to_owned());
-        assert_eq!(sightings.names_of(7), [named("orders"), named("orders_2014")]);
-        assert_eq!(sightings.names_of(8), []);
-        assert_eq!(sightings.columns_of("s", "orders", 7).unwrap(), columns, "as first seen");
-        assert_eq!(sightings.columns_of("s", "orders", 8), None);
+        assert_eq!(sightings.names_of(&table("x", 7)), [named("orders"), named("orders_2014")]);
+        assert_eq!(sightings.names_of(&table("x", 8)), []);
+        assert_eq!(sightings.columns_of(&table("orders", 7)).unwrap(), columns, "as first seen");
+        assert_eq!(sightings.columns_of(&table("orders", 8)), None);
         assert_eq!(sightings.unsaved(), None, "nothing new");
     }
 }

@@ -9,7 +9,7 @@ mod statements;
 
 use std::sync::Arc;
 
-use rowtide_sdk::{Batch, Error, Limits, Origin, Result, Table};
+use rowtide_sdk::{Batch, Error, Hiding, Limits, Origin, Result, Sightings, Table};
 
 use self::held::Replay;
 pub(crate) use self::held::{Fill, Store};
@@ -91,6 +91,8 @@ pub(crate) struct Assembler {
     replay: Option<Replay>,
     /// A packed event in its plain form.
     plain: Vec<u8>,
+    /// What settings hide, and where new names are noted.
+    hidden: Option<(Hiding, Sightings)>,
 }
 
 /// So large an event in a packed transaction or of MariaDB's packed rows may be, in bytes.
@@ -134,7 +136,13 @@ impl Assembler {
             limits,
             replay: None,
             plain: Vec::new(),
+            hidden: None,
         }
+    }
+
+    /// Notes new names of tables of which settings hide something.
+    pub(crate) fn with_hidden(self, hiding: Option<Hiding>, sightings: Sightings) -> Self {
+        Self { hidden: hiding.map(|hiding| (hiding, sightings)), ..self }
     }
 
     /// For a server that keeps the names of tables in lower case.

@@ -198,6 +198,13 @@ impl Assembler {
                 TableChange::Created(Creation { origin: Origin::Query, table, .. }) => {
                     self.refuse_statement(std::slice::from_ref(table))?;
                 }
+                TableChange::Renamed { from, to } => {
+                    if let Some((hiding, sightings)) = &self.hidden {
+                        let named = |table: &TableName| (table.schema.clone(), table.name.clone());
+                        let (from, to) = (named(from), named(to));
+                        sightings.note_renamed(hiding, (&from.0, &from.1), (&to.0, &to.1));
+                    }
+                }
                 TableChange::RowsUnseen { table, how }
                     if self.is_wanted(table) && !self.progress.is_passed() =>
                 {
