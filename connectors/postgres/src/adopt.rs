@@ -72,13 +72,14 @@ async fn check_publication(
         return Ok(());
     }
     let create = slot::creation(&source.config.slot, slot::is_for_failover(server));
+    let primary = if server.in_recovery { " on the primary" } else { "" };
     Err(Error::fatal(
         Origin::Source,
         refusals::PUBLICATION_MISSING,
         format!("the publication \"{name}\" does not exist, and the slot must be newer than it"),
     )
     .with_remedy(format!(
-        "1. create the publication (`rowtide check` prints the SQL); 2. SELECT \
+        "1. create the publication{primary} (`rowtide check` prints the SQL); 2. SELECT \
          pg_drop_replication_slot({}), where there is one; 3. {create}; 4. this command again",
         literal(&source.config.slot)
     )))

@@ -298,7 +298,7 @@ const POOLER_REMEDY: &str =
 const WAL_GONE_REMEDY: &str = "what the slot still needed is gone: drop the slot and start over \
     from a new one, knowing that changes in between are lost; raise max_slot_wal_keep_size, or set \
     it to -1, so that it does not happen again";
-const PUBLICATION_REMEDY: &str = "create the publication; where it was dropped and created again, \
+const PUBLICATION_REMEDY: &str = "create the publication, of a standby on its primary; where it was dropped and created again, \
     the slot cannot pass the log written in between: drop the slot and start over from a new one, \
     knowing that changes in between are lost";
 

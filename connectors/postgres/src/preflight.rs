@@ -71,8 +71,24 @@ async fn look(
     let source = &PostgresSource { options: client.options().clone(), ..source.clone() };
     let mut sql = &*client;
     let server = Server::ask(&mut sql).await?;
+    let examined = examine(source, &client, &server, known, findings).await;
+    if server.in_recovery {
+        *findings = std::mem::take(findings).into_iter().map(publication::on_primary).collect();
+    }
+    examined
+}
+
+/// [`look`], at a server that answers.
+async fn examine(
+    source: &PostgresSource,
+    client: &SqlClient,
+    server: &Server,
+    known: Preflight<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let mut sql = &**client;
     findings.extend(server.obstacles().iter().map(|error| Finding::from(error).at("server")));
-    findings.extend(source.check_abilities(&server).err().as_ref().map(Finding::from));
+    findings.extend(source.check_abilities(server).err().as_ref().map(Finding::from));
     if source.config.streaming == Streaming::On && !server.streams_rightly() {
         let message = NOT_STREAMED_BY_14;
         let remedy = "set `streaming: off`, or update the server to PostgreSQL 15 or newer";
@@ -85,14 +101,14 @@ async fn look(
             None
         }
     };
-    findings.extend(replication(source, &server, resume.as_ref(), known).await);
+    findings.extend(replication(source, server, resume.as_ref(), known).await);
 
     let slot = slot::find(&mut sql, &source.config.slot).await?;
-    findings.extend(slot_findings(source, slot.as_ref(), resume.as_ref(), &server));
+    findings.extend(slot_findings(source, slot.as_ref(), resume.as_ref(), server));
     if known.is_first_start {
-        findings.extend(slot.as_ref().and_then(|slot| older_slot(source, slot, &server)));
+        findings.extend(slot.as_ref().and_then(|slot| older_slot(source, slot, server)));
     }
-    let advice = guard::advice(&mut sql, source, &server).await;
+    let advice = guard::advice(&mut sql, source, server).await;
     keep(findings, advice);
     match &slot {
         Some(slot) => {
@@ -108,27 +124,27 @@ async fn look(
     }
     match Surroundings::ask(&mut sql).await {
         Ok(around) => {
-            findings.extend(server::slots(&server, &around, &source.config.slot, slot.is_some()));
-            findings.extend(server::settings(&server, &around));
-            findings.extend(server::encoding(&server, &around));
+            findings.extend(server::slots(server, &around, &source.config.slot, slot.is_some()));
+            findings.extend(server::settings(server, &around));
+            findings.extend(server::encoding(server, &around));
         }
         Err(error) => keep(findings, Err(error)),
     }
 
-    let review = publication::look(&mut sql, source.wish(&server, known.resume.is_some())).await?;
+    let review = publication::look(&mut sql, source.wish(server, known.resume.is_some())).await?;
     let will_change = !review.plan.statements(&source.config.publication).is_empty();
     let role = Role::ask(&mut sql).await;
     keep(findings, role.map(|role| role.findings(will_change)));
-    let planned = planned(&mut sql, source, &server, &review, slot.is_some()).await;
+    let planned = planned(&mut sql, source, server, &review, slot.is_some()).await;
     findings.extend(review.findings);
     keep(findings, planned);
     let wanted = publication::wanted_tables(&mut sql, &source.filter).await?;
     findings.extend(wanted.iter().filter_map(|table| key_finding(table, known.keys)));
     keep(findings, shared_keys(&mut sql, &wanted, known.keys).await);
-    keep(findings, table_findings(source, &client, &server, known).await);
+    keep(findings, table_findings(source, client, server, known).await);
     keep(findings, reselect_findings(&mut sql, &wanted, known.reselects).await);
     if let Some(hiding) = known.hiding {
-        keep(findings, family::findings(&mut sql, source, &server, &wanted, hiding).await);
+        keep(findings, family::findings(&mut sql, source, server, &wanted, hiding).await);
     }
     Ok(())
 }

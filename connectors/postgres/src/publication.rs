@@ -13,7 +13,7 @@ use crate::sql::{Sql, json_rows, literal, table_name};
 use crate::stream::codes;
 
 pub(crate) use self::review::{
-    Members, Membership, Review, Wish, membership, newly_sent, publish, sent,
+    Members, Membership, Review, Wish, membership, newly_sent, on_primary, publish, sent,
 };
 use self::review::{Seen, review};
 pub(crate) use self::unlocked::sent_tables;

@@ -25,6 +25,8 @@ struct Seen {
     tables: Vec<CatalogTable>,
     publication: Option<Publication>,
     is_for_failover: bool,
+    /// Whether it is a standby.
+    in_recovery: bool,
     /// Tables with rows that a policy hides from the role, by oid.
     secured: Vec<u32>,
 }
@@ -42,8 +44,8 @@ async fn see(source: &PostgresSource) -> Result<Seen> {
     for row in sql.rows(policies, "asking for row security").await? {
         secured.extend(row.into_iter().flatten().filter_map(|oid| oid.parse::<u32>().ok()));
     }
-    let wal_level = server.wal_level;
-    Ok(Seen { wal_level, tables, publication, is_for_failover, secured })
+    let (wal_level, in_recovery) = (server.wal_level, server.in_recovery);
+    Ok(Seen { wal_level, tables, publication, is_for_failover, in_recovery, secured })
 }
 
 /// The SQL with which an administrator gives the source of `connector` what it needs, on a server
@@ -56,6 +58,12 @@ pub async fn setup_sql(
 ) -> String {
     let seen = see(source).await;
     let note = match &seen {
+        Ok(Seen { in_recovery: true, .. }) => {
+            "-- The server is a standby, where nothing of this can \
+            run: run it on its primary, from where it comes\n-- here. Only the slot of 5. is the \
+            standby's own.\n"
+                .to_owned()
+        }
         Ok(_) => String::new(),
         Err(error) => format!(
             "-- The server could not be asked ({}): the tables are found when this runs.\n",

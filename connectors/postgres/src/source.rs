@@ -141,6 +141,7 @@ impl PostgresSource {
             filter: &self.filter,
             operations: &self.config.publication_operations,
             major: server.major(),
+            in_recovery: server.in_recovery,
             role: &self.options.user,
             slot: &self.config.slot,
             is_resumed,

@@ -21,6 +21,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) operations: &'a BTreeSet<Operation>,
     /// The server's major version.
     pub(crate) major: u32,
+    /// Whether it is a standby: SQL that changes anything is for its primary.
+    pub(crate) in_recovery: bool,
     /// Our role.
     pub(crate) role: &'a str,
     /// The slot, for messages.
@@ -174,8 +176,37 @@ fn finding(
     Finding { remedy, ..Finding::new(severity, code, message) }
 }
 
+/// Says of SQL that changes the database where it must run, as a standby takes none.
+pub(crate) fn on_primary(finding: Finding) -> Finding {
+    const CHANGES: [&str; 6] = [
+        "ALTER TABLE",
+        "ALTER PUBLICATION",
+        "ALTER ROLE",
+        "CREATE PUBLICATION",
+        "CREATE UNIQUE INDEX",
+        "GRANT ",
+    ];
+    let changes = |remedy: &String| {
+        CHANGES.iter().any(|verb| remedy.contains(verb)) && !remedy.contains(ON_IT)
+    };
+    match finding.remedy.as_ref().filter(|remedy| changes(remedy)) {
+        Some(remedy) => Finding { remedy: Some(format!("{ON_IT}: {remedy}")), ..finding },
+        None => finding,
+    }
+}
+
+const ON_IT: &str = "on the primary";
+
 /// Compares the publication with what is wanted; changes nothing.
 pub(crate) fn review(wish: Wish<'_>, seen: &Seen) -> Review {
+    let mut review = compare(wish, seen);
+    if wish.in_recovery {
+        review.findings = review.findings.into_iter().map(on_primary).collect();
+    }
+    review
+}
+
+fn compare(wish: Wish<'_>, seen: &Seen) -> Review {
     let Seen { publication, wanted, others, .. } = seen;
     let name = wish.name;
     let mut review = Review {
@@ -313,16 +344,18 @@ fn missing(wish: Wish<'_>, created: &str) -> Finding {
     let name = wish.name;
     let (message, remedy) = if wish.is_resumed {
         let slot = literal(wish.slot);
-        let create = crate::slot::creation(wish.slot, wish.major >= 17);
-        let standby =
-            if wish.major >= 17 { " (on a standby without `, false, false, true`)" } else { "" };
+        let create = crate::slot::creation(wish.slot, wish.major >= 17 && !wish.in_recovery);
+        let [primary, here] = match wish.in_recovery {
+            true => ["on the primary: ", "on this standby: "],
+            false => ["", ""],
+        };
         (
             format!("there is a saved position, but the publication \"{name}\" is gone"),
             format!(
                 "where `publication` was changed in the settings, change it back: nothing is lost then. Where it \
                  was dropped, changes since then cannot be decoded. Knowing that they are lost, start \
-                 over in this order: 1. {created}; 2. SELECT pg_drop_replication_slot({slot}); 3. \
-                 {create}{standby}; 4. `rowtide position adopt --connector NAME`"
+                 over in this order: 1. {primary}{created}; 2. {here}SELECT \
+                 pg_drop_replication_slot({slot}); 3. {here}{create}; 4. `rowtide position adopt --connector NAME`"
             ),
         )
     } else {

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use rowtide_postgres::wire::{ReplicationConnection, sql_client};
-use rowtide_postgres::{PgPosition, PostgresConfig};
-use rowtide_sdk::{Class, Position};
+use rowtide_postgres::{PgPosition, PostgresConfig, setup_sql};
+use rowtide_sdk::{Class, Position, Provider, ReselectRules};
 use rowtide_testkit::{Postgres, not_applicable, postgres_versions};
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -133,6 +133,54 @@ async fn h72_changes_are_captured_from_a_standby_and_through_its_promotion() {
         assert_eq!(host.until(1).await, ["c public.t none > id=5,v=-"], "{version}");
         host.stop().await;
     }
+}
+
+/// What an operator is told to run is for the primary, but for the slot.
+#[tokio::test]
+async fn h72_sql_for_a_standby_is_to_run_on_its_primary() {
+    for version in versions_from(16, STANDBYS_DECODE) {
+        let Some((primary, standby)) = pair(&version, &[]).await else { return };
+        let _sql = database(&primary, "shop", "CREATE TABLE t (id int PRIMARY KEY)").await;
+        caught_up(&primary, &standby).await;
+        let setup = Setup::new(&standby, "shop");
+        let error = setup.refusal().await;
+        assert_eq!(error.code().0, "RT2121", "{error}");
+        let remedy = error.remedy().unwrap();
+        assert!(remedy.starts_with("on the primary: CREATE PUBLICATION"), "{remedy}");
+        for finding in setup.check().await {
+            let remedy = finding.remedy.unwrap_or_default();
+            let changes = ["CREATE PUB", "ALTER TABLE", "ALTER ROLE", "GRANT "];
+            let is_change = changes.iter().any(|verb| remedy.contains(verb));
+            assert!(!is_change || remedy.contains("on the primary"), "{remedy}");
+        }
+        let nothing = ReselectRules { lookup: &|_, _| false, rules: &[] };
+        let script = setup_sql(&setup.source(), "shop", Provider::SelfRun, nothing).await;
+        assert!(script.contains("is a standby") && script.contains("on its primary"), "{script}");
+        // Started over after the publication was dropped.
+        let position = position_of(&setup, &primary, &standby).await;
+        let gone = "DROP PUBLICATION shop";
+        primary.client("shop").await.batch_execute(gone).await.unwrap();
+        caught_up(&primary, &standby).await;
+        let error = setup.from(Some(position)).refusal().await;
+        let remedy = error.remedy().unwrap();
+        assert!(remedy.contains("1. on the primary: CREATE PUBLICATION"), "{remedy}");
+        assert!(
+            remedy.contains("'pgoutput')") && remedy.contains("3. on this standby"),
+            "{remedy}"
+        );
+    }
+}
+
+/// The position of a first run.
+async fn position_of(setup: &Setup, primary: &Postgres, standby: &Postgres) -> Position {
+    let sql = primary.client("shop").await;
+    sql.batch_execute("CREATE PUBLICATION shop FOR TABLE t").await.unwrap();
+    caught_up(primary, standby).await;
+    let busy = busy(primary).await;
+    let mut host = setup.run();
+    host.ready().await;
+    busy.abort();
+    host.stop().await.unwrap()
 }
 
 /// A standby whose primary does not know what it needs loses its slots, and that is said by name.
