@@ -33,6 +33,29 @@ fn sanitize(name: &str) -> String {
         .collect()
 }
 
+/// What tells two tables, each by schema and name, apart that have one topic.
+fn apart(template: &str, one: &(String, String), other: &(String, String)) -> String {
+    let differs = [(&one.0, &other.0, "{schema}"), (&one.1, &other.1, "{table}")];
+    let lacking = differs
+        .iter()
+        .find(|(one, other, place)| sanitize(one) != sanitize(other) && !template.contains(place));
+    let or_out = "or leave one of them out by `source.tables.exclude`";
+    if let Some((.., place)) = lacking {
+        return format!(
+            "put {place} into the sink's `topic`, as in {{name}}.{{schema}}.{{table}}, {or_out}"
+        );
+    }
+    if differs.iter().all(|(one, other, _)| sanitize(one) == sanitize(other)) {
+        return "no `topic` tells them apart, as they differ in characters that a topic cannot hold: \
+                leave one of them out by `source.tables.exclude`, or rename it"
+            .to_owned();
+    }
+    format!(
+        "put something between {{schema}} and {{table}} in the sink's `topic` that is in neither name, as \
+         in {{name}}.{{schema}}--{{table}}, {or_out}"
+    )
+}
+
 impl Topics {
     pub(crate) fn new(connector: &str, template: &str) -> Self {
         let mut topics = Self {
@@ -67,8 +90,9 @@ impl Topics {
         }
         if let Some((_, other)) = self.reserved.iter().find(|(taken, _)| *taken == name) {
             let message = format!("{what} and {other} both have the topic {name}");
-            return Err(Error::fatal(Origin::Config, TOPIC_COLLISION, message)
-                .with_remedy("choose another topic"));
+            return Err(Error::fatal(Origin::Config, TOPIC_COLLISION, message).with_remedy(
+                "give one of them another topic: `messages.topic`, `schema_changes.topic`",
+            ));
         }
         self.reserved.push((Arc::clone(&name), what));
         Ok(name)
@@ -117,16 +141,17 @@ impl Topics {
                     known.0, known.1, owner.0, owner.1
                 ),
             )
-            .with_remedy(
-                "exclude one of them, or choose a `topic` template that tells them apart",
-            )),
+            .with_remedy(apart(&self.template, known, &owner))),
             Some(_) => Ok(name),
             None => {
                 if let Some((_, what)) = self.reserved.iter().find(|(taken, _)| *taken == name) {
                     let (schema, table) = owner;
                     let message = format!("table {schema}.{table} maps to the topic of {what}");
                     return Err(Error::fatal(Origin::Config, TOPIC_COLLISION, message)
-                        .with_remedy("choose another `topic` template"));
+                        .with_remedy(
+                            "choose a `topic` template of the sink that gives it another name, or leave \
+                             it out by `source.tables.exclude`",
+                        ));
                 }
                 self.owners.insert(Arc::clone(&name), owner);
                 Ok(name)
@@ -155,6 +180,26 @@ mod tests {
         let error = topics.topic(&table("a$b", vec![])).unwrap_err();
         assert_eq!(error.code(), TOPIC_COLLISION);
         assert!(topics.topic(&table("dead_letter", vec![])).is_err());
+    }
+
+    #[test]
+    fn what_tells_two_tables_apart_is_told() {
+        let advice = |template: &str, one: (&str, &str), other: (&str, &str)| {
+            let mut topics = Topics::new("shop", template);
+            let of = |(schema, name): (&str, &str)| {
+                let mut table = table(name, vec![]);
+                table.schema = schema.to_owned();
+                table
+            };
+            topics.topic(&of(one)).unwrap();
+            topics.topic(&of(other)).unwrap_err().remedy().unwrap().to_owned()
+        };
+        let whole = "{name}.{schema}.{table}";
+        assert!(advice("{name}.{table}", ("a", "t"), ("b", "t")).contains("put {schema} into"));
+        assert!(advice("{name}.{schema}", ("a", "t"), ("a", "u")).contains("put {table} into"));
+        assert!(advice(whole, ("a", "t$"), ("a", "t?")).contains("no `topic` tells them apart"));
+        assert!(advice("{name}.{table}", ("a", "t$"), ("a", "t?")).contains("no `topic`"));
+        assert!(advice(whole, ("a.b", "c"), ("a", "b.c")).contains("{schema}--{table}"));
     }
 
     #[test]
