@@ -446,6 +446,23 @@ fn dead_letters_carry_the_reason_and_the_event() {
 }
 
 #[test]
+fn text_that_is_no_utf8_is_told_from_where_it_comes() {
+    let table = Arc::new(orders());
+    let mut bench = bench(&table, &TableConfig::default(), Validation::Always);
+    let row = [value("1"), TestCell::Value(vec![0xff]), TestCell::Null, value("x")];
+    let error = encode(&mut bench, &BatchBuilder::new(&table).change(Op::Create, None, Some(&row)));
+    let error = error.unwrap_err();
+    assert_eq!(error.code().0, "RT5001");
+    assert!(error.message().ends_with("column note: not valid UTF-8"), "{error}");
+    let remedy = error.remedy().unwrap();
+    assert!(remedy.contains("SQL_ASCII") && remedy.contains("on_violation"), "{remedy}");
+    let wrong = [value("one"), value("x"), TestCell::Null, value("x")];
+    let error =
+        encode(&mut bench, &BatchBuilder::new(&table).change(Op::Create, None, Some(&wrong)));
+    assert!(!error.unwrap_err().remedy().unwrap().contains("SQL_ASCII"));
+}
+
+#[test]
 fn a_key_outside_the_identity_is_refused_with_the_statement_that_mends_it() {
     let config = TableConfig { key: Some(vec!["note".to_owned()]), ..TableConfig::default() };
     let error = Plan::projection(&orders(), &config, true).unwrap_err();

@@ -21,11 +21,15 @@ pub(super) struct Violation {
 impl Violation {
     pub(super) fn malformed(plan: &Plan, index: usize, error: ValueError) -> Self {
         let name = plan.names.get(index).map_or("?", |name| name);
-        Self {
-            code: MALFORMED_VALUE,
-            reason: format!("column {name}: {error}"),
-            remedy: "exclude the column, and report this with its type",
-        }
+        let remedy = match error {
+            // Other databases hold no such text, or convert it before they send it.
+            ValueError::Utf8 => {
+                "exclude the column; a database of the encoding SQL_ASCII takes any bytes for text: move \
+                 it to one of the encoding UTF8, or write such texts anew (`rowtide explain RT2376`)"
+            }
+            ValueError::Malformed(_) => "exclude the column, and report this with its type",
+        };
+        Self { code: MALFORMED_VALUE, reason: format!("column {name}: {error}"), remedy }
     }
 }
 
