@@ -28,6 +28,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import pg_load
 import streamed
 import verdict
 import workload
@@ -125,11 +126,11 @@ def gone(folder, is_freeze):
     name = "freeze" if is_freeze else "outage"
     seed = int(os.environ.get("SEED", time.time()))
     settings = ["deadlock_timeout=20ms"]
-    setup = Setup(folder, "kafka", name, workload.CAPTURED, settings=settings)
+    setup = Setup(folder, "kafka", name, pg_load.CAPTURED, settings=settings)
     try:
-        setup.psql.run(workload.SCHEMA)
+        setup.psql.run(pg_load.SCHEMA)
         setup.start()
-        load = workload.Load(setup.postgres, seed, setup.folder, writers=4, pause=0.005)
+        load = workload.Load(pg_load, setup.postgres, seed, setup.folder, writers=4, pause=0.005)
         time.sleep(5)
         say(f"  the broker is gone for {seconds:.0f} s…")
         _interrupt(setup, is_freeze, seconds)
@@ -140,7 +141,7 @@ def gone(folder, is_freeze):
         end = setup.end()
         peak, _ = setup.finish(end, 300)
         caught_up = time.monotonic() - back
-        ledger, tables = workload.truth(setup.psql)
+        ledger, tables = workload.truth(pg_load, setup.psql)
         restarts = sum("restart" in json.dumps(line).lower() for line in setup.rowtide.records())
         report = verdict.check(
             setup.records(), ledger, tables,

@@ -4,7 +4,7 @@ duplicates only from the in-flight window.
     kill_loop.py SINK…   SINK is jsonl or kafka
 
 ROUNDS (200), SEED (of the time), WRITERS (4), PAUSE seconds between a writer's transactions (0.02),
-BIG rows of a large transaction (20000), PG version of the server (18).
+BIG rows of a large transaction (20000), DB postgres (the default, of version PG, 18), mysql or mariadb.
 --plant NAME   puts a fault into what arrived; the run must then fail (exit code 1)
 --self-test    after the checks, plants every fault in turn and demands that each is seen
 Ends with one JSON line per sink. Exit code 1: a violation; 2: the harness itself failed.
@@ -20,10 +20,11 @@ import time
 from pathlib import Path
 
 import collect
+import databases
 import plants
 import verdict
 import workload
-from kit import Kafka, Postgres, Rowtide, connector, die, lsn, say
+from kit import Kafka, Rowtide, die, say
 
 NAME = "proof"
 MEMORY = 32 << 20
@@ -45,20 +46,11 @@ class Run:
         self.folder = folder
         self.seed = seed
         self.random = random.Random(f"{seed}/{sink}")
-        # Deadlocks of the load are part of it, but must not hold it up.
-        self.postgres = Postgres(
-            folder / "postgres", os.environ.get("PG", "18"),
-            ["deadlock_timeout=20ms", "max_wal_size=4GB"],
-        )
-        self.psql = self.postgres.psql()
-        self.psql.run(workload.SCHEMA)
+        self.database = databases.chosen()(folder)
+        self.database.sql.prepare(self.database.client, number("BIG", 20_000))
         self.kafka = Kafka(folder / "kafka") if sink == "kafka" else None
-        self.rowtide = Rowtide(
-            folder / "rowtide", NAME,
-            connector(
-                self.postgres.url_by("tcp"), "proof", "proof", workload.CAPTURED, self.target()
-            ),
-        )
+        section = self.database.connector(NAME, self.target())
+        self.rowtide = Rowtide(folder / "rowtide", NAME, section)
         self.saved = []
         self.progressed = 0
         self.violations = []
@@ -93,21 +85,20 @@ class Run:
             say(self.rowtide.tail())
         self.rowtide.kill()
         saved, before = self.rowtide.saved(), self.saved[-1]
-        confirmed = lsn(self.psql.one("select confirmed_flush_lsn from pg_replication_slots"))
+        confirmed = self.database.told()
         if not confirmed <= saved.confirm or saved.confirm < before.confirm:
             self.violations.append(
-                f"round {index}: the slot has {confirmed:X}, {saved} is saved, before {before}"
+                f"round {index}: the server has {confirmed}, {saved} is saved, before {before}"
             )
         self.progressed += saved != before
         self.saved.append(saved)
         where = f" and {saved.next_index} changes" if saved.commit else ""
-        moved = (saved.confirm - before.confirm) >> 10
-        say(f"{self.sink} {index}/{rounds}: killed after {life:.2f} s, +{moved} KiB of log{where}")
+        moved = self.database.moved(before.confirm, saved.confirm)
+        say(f"{self.sink} {index}/{rounds}: killed after {life:.2f} s, {moved}{where}")
 
     def drain(self):
         """The last life: everything arrives, then an orderly end."""
-        # Where nothing is left to deliver, the position follows the server's log by itself.
-        end = lsn(self.psql.one("select pg_current_wal_insert_lsn()"))
+        end = self.database.end()
         self.rowtide.start()
         self.rowtide.wait_saved(end, 300, poll=0.1)
         code = self.rowtide.stop()
@@ -117,8 +108,8 @@ class Run:
     def records(self):
         """What arrived."""
         if self.kafka:
-            return collect.from_kafka(self.kafka, f"{NAME}.public.")
-        return collect.from_jsonl(self.folder / "events", f"{NAME}.public.")
+            return collect.from_kafka(self.kafka, f"{NAME}.{self.database.topics}")
+        return collect.from_jsonl(self.folder / "events", f"{NAME}.{self.database.topics}")
 
     def limits(self):
         """What may come again."""
@@ -130,8 +121,7 @@ class Run:
         """Ends everything."""
         if self.rowtide.is_running():
             self.rowtide.kill()
-        self.psql.close()
-        self.postgres.stop()
+        self.database.close()
         if self.kafka:
             self.kafka.stop()
 
@@ -157,15 +147,15 @@ def prove(sink, folder, seed, options):
     try:
         run.first_start()
         load = workload.Load(
-            run.postgres, seed, folder, number("WRITERS", 4), number("PAUSE", 0.02),
-            number("BIG", 20_000),
+            run.database.sql, run.database.server, seed, folder, number("WRITERS", 4),
+            number("PAUSE", 0.02), number("BIG", 20_000),
         )
         for index in range(1, rounds + 1):
             load.check()
             run.round(index, rounds)
         transactions = load.stop()
         run.drain()
-        ledger, tables = workload.truth(run.psql)
+        ledger, tables = workload.truth(run.database.sql, run.database.client)
         limits = run.limits()
         records = run.records()
         if options.plant or options.self_test:
@@ -182,7 +172,7 @@ def prove(sink, folder, seed, options):
         say(line)
     rewinds = report.rewinds
     say(json.dumps({
-        "proof": "kill", "sink": sink, "rounds": rounds, "rounds_with_progress": run.progressed,
+        "proof": "kill", "db": os.environ.get("DB") or "postgres", "sink": sink, "rounds": rounds, "rounds_with_progress": run.progressed,
         "transactions": transactions, "events": report.events,
         "lost": report.count("lost"), "invented": report.count("invented"),
         "duplicates": report.duplicates, "order_violations": report.count("order_violations"),
@@ -199,7 +189,8 @@ def prove(sink, folder, seed, options):
     if missed:
         say(f"the checks do not see: {', '.join(missed)}")
     if report.wrong:
-        say(f"violations; replay with: SEED={seed} ROUNDS={rounds} {sys.argv[0]} {sink}")
+        chosen = f"DB={os.environ.get('DB') or 'postgres'} SEED={seed} ROUNDS={rounds}"
+        say(f"violations; replay with: {chosen} {sys.argv[0]} {sink}")
     return not report.wrong and not missed
 
 

@@ -1,4 +1,4 @@
-"""Real servers, psql and the rowtide process, for the proofs and the benchmark.
+"""Real servers, their clients and the rowtide process, for the proofs and the benchmark.
 
 Standard library only. What is started here ends with the process that started it.
 """
@@ -40,6 +40,35 @@ def lsn(text):
     """An LSN as a number, from the server's own form."""
     high, low = text.split("/")
     return int(high, 16) << 32 | int(low, 16)
+
+
+def commit_number(text):
+    """What names a transaction, as a number that grows with the order of commits: an LSN, a GTID of
+    MySQL (`uuid:7`) or MariaDB (`0-1-7`), or the place in the binlog of one that has no GTID.
+    """
+    if "/" in text:
+        return lsn(text)
+    if re.fullmatch(r"\d+-\d+-\d+", text):
+        return int(text.rsplit("-", 1)[1])
+    name, _, number = text.rpartition(":")
+    if re.fullmatch(r"[0-9a-f-]{36}", name):
+        return int(number)
+    return place_number(name, int(number))
+
+
+def place_number(file, offset):
+    """A place in the binlog as a number."""
+    return int(file.rsplit(".", 1)[1]) << 40 | offset
+
+
+def behind_gtids(gtids):
+    """The first number that no transaction of a set of GTIDs has. The set has no gaps, because one
+    server wrote it alone.
+    """
+    last = re.fullmatch(r"(?:[0-9a-f-]{36}:1(?:-(\d+))?|\d+-\d+-(\d+)|)", gtids)
+    if not last:
+        raise RuntimeError(f"GTIDs with gaps or of several servers: {gtids}")
+    return int(last[1] or last[2] or bool(gtids)) + 1
 
 
 def _start(script, arguments):
@@ -103,6 +132,84 @@ class Psql:
         self.process.wait(10)
         if self.log:
             self.log.close()
+
+
+class MysqlClient:
+    """The client of MySQL or MariaDB kept open: statements go in, rows come out, their columns apart by
+    tabs and nothing escaped.
+
+    `log` takes what the server complains about, and statements after it are run all the same; without it
+    a complaint is an error.
+    """
+
+    END = "end-of-answer-of-this-script"
+
+    def __init__(self, server, log=None, database="mysql"):
+        self.log = open(log, "ab") if log else None
+        command = [server.client, "--no-defaults", "--user=root", f"--socket={server.socket}",
+                   "--batch", "--raw", "--skip-column-names", "--unbuffered",
+                   "--default-character-set=utf8mb4", "--max-allowed-packet=64M", database]
+        if log:
+            command.insert(2, "--force")
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
+        )
+
+    def run(self, script):
+        """Runs statements and gives all rows."""
+        end = f"\nselect '{self.END}';\n"
+        try:
+            self.process.stdin.write((script + end).encode("utf-8", "surrogateescape"))
+            self.process.stdin.flush()
+        except BrokenPipeError as error:
+            raise RuntimeError(f"the client ended: {script[:200]}") from error
+        rows = []
+        for line in self.process.stdout:
+            line = line.rstrip(b"\n").decode("utf-8", "surrogateescape")
+            if line == self.END:
+                return rows
+            rows.append(line)
+        raise RuntimeError(f"the client ended: {script[:200]}")
+
+    def one(self, statement):
+        """The only value of a query; None where there is no row."""
+        rows = self.run(statement if statement.rstrip().endswith(";") else statement + ";")
+        return rows[0] if rows else None
+
+    def close(self):
+        """Ends the client."""
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
+        self.process.wait(10)
+        if self.log:
+            self.log.close()
+
+
+class Mysql:
+    """A throwaway MySQL or MariaDB."""
+
+    def __init__(self, folder, flavor, settings=()):
+        self.folder = folder
+        self.flavor = flavor
+        env = _start(f"{flavor}.sh", [str(folder), *settings])
+        self.pid = int(env["PID"])
+        self.url = env["URL"]
+        self.socket = env["SOCKET"]
+        self.client = env["CLIENT"]
+        self.binlog = env["BINLOG"]
+        self.data = Path(env["DATA"])
+        self.log = env["LOG"]
+
+    def session(self, log=None, database="mysql"):
+        """A client of its own."""
+        return MysqlClient(self, log, database)
+
+    def stop(self):
+        """Ends it and removes its data."""
+        command = [str(SERVERS / f"{self.flavor}.sh"), "stop", str(self.folder)]
+        subprocess.run(command, check=False)
 
 
 class Postgres:
@@ -204,25 +311,32 @@ def connector(url, slot, publication, tables, sink, **more):
 
 @dataclass(frozen=True)
 class Saved:
-    """A saved position."""
+    """A saved position, in numbers as `commit_number` makes them."""
 
     confirm: int
-    """The end LSN of the last whole transaction."""
+    """Above every whole transaction: the end of the last one, or the number of the next."""
     commit: int = 0
-    """Inside a transaction: its commit LSN,"""
+    """Inside a transaction: its commit,"""
     next_index: int = 0
     """and how many of its changes are delivered."""
 
     @staticmethod
     def of(position):
         """From its JSON."""
+        if "confirm" in position:
+            confirm = lsn(position["confirm"])
+        elif "gtids" in position:
+            confirm = behind_gtids(position["gtids"])
+        else:
+            confirm = place_number(position["file"], position["pos"])
         inside = position.get("in_tx")
         if not inside:
-            return Saved(lsn(position["confirm"]))
-        return Saved(lsn(position["confirm"]), lsn(inside["commit"]), inside["next_index"])
+            return Saved(confirm)
+        commit = commit_number(inside.get("commit") or inside["id"])
+        return Saved(confirm, commit, inside["next_index"])
 
     def covers(self, place):
-        """Whether an event at (commit LSN, index, part) was delivered before this was saved."""
+        """Whether an event at (commit, index, part) was delivered before this was saved."""
         commit, index = place[0], place[1]
         return commit < self.confirm or (commit == self.commit and index < self.next_index)
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Fetches and builds what the proofs need, then runs them. The host that is tried is $ROWTIDE, else
 # one built here. See the heads of the Python files for what each does and its settings.
+# DB is postgres (the default), mysql or mariadb: kill, quick and differential know all three.
 #   run.sh kill [SINK…]   kill_loop.py
 #   run.sh big [CASE…]    big.py
 #   run.sh quick          a short kill loop, and the proof that its checks see planted faults
@@ -19,7 +20,12 @@ servers="$root/tests/servers"
 what=${1:-all}
 [ $# -eq 0 ] || shift
 ensure_commands "the proofs" python3:python3
-"$servers/fetch.sh" clients "postgres-${PG:-18}" kafka
+case "${DB:-postgres}" in
+  postgres) database="postgres-${PG:-18}" ;;
+  mysql | mariadb) database=$DB ;;
+  *) die "DB is postgres, mysql or mariadb, not $DB" ;;
+esac
+"$servers/fetch.sh" clients "$database" kafka
 for name in psql kcat; do
   variable="PROOF_${name^^}"
   declare -gx "$variable=$(client "$name")"

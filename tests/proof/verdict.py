@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from kit import lsn
+from kit import commit_number
 
 KEY_OF = {"items": "k", "items_full": "k", "bulk": "id"}
 CAPTURED_AT = re.compile(rb',"ts_us":(\d+)\}$')
@@ -88,13 +88,14 @@ def parse(value):
     source = envelope["source"]
     position = source["position"]
     table = source["table"]
-    part = envelope["id"].rsplit(":", 1)[1].partition(".")[2]
+    commit, _, number = envelope["id"].partition(":")[2].rpartition(":")
+    part = number.partition(".")[2]
     before, after = envelope["before"], envelope["after"]
-    # A delete under the default identity carries the key alone.
+    # A delete carries the key alone where the log has no more of the old row.
     op_id = (after or before).get("id" if table == "bulk" else "op_id")
     previous = envelope.get("previous_key")
     event = Event(
-        place=(lsn(position["commit_lsn"]), position["index"], int(part or 0)),
+        place=(commit_number(commit), position["index"], int(part or 0)),
         table=table, key=envelope["key"][KEY_OF[table]], op=envelope["op"], op_id=op_id,
         after=after, unchanged=envelope.get("unchanged") or [],
         previous=previous[KEY_OF[table]] if previous else None,
