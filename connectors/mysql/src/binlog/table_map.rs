@@ -174,9 +174,15 @@ impl Stored {
         )
     }
 
-    /// Whether the event states a collation of it among those of strings.
-    fn is_string(self) -> bool {
-        matches!(self, Self::Char { .. } | Self::VarChar { .. } | Self::Blob(_))
+    /// Whether the event states a collation of it among those of strings. A VECTOR is a kind of BLOB to
+    /// MySQL, and a geometry is one to MariaDB: each has the collation of bytes.
+    fn is_string(self, is_mariadb: bool) -> bool {
+        match self {
+            Self::Char { .. } | Self::VarChar { .. } | Self::Blob(_) => true,
+            Self::Geometry(_) => is_mariadb,
+            Self::Vector(_) => !is_mariadb,
+            _ => false,
+        }
     }
 }
 
@@ -275,11 +281,11 @@ impl TableMap {
         Some((name()?, name()?))
     }
 
-    /// Reads the body of a TABLE_MAP event.
+    /// Reads the body of a TABLE_MAP event of MySQL or MariaDB.
     ///
     /// # Errors
     /// Where it is malformed, has a column of a type that is not known, or names that are not UTF-8.
-    pub fn parse(body: &[u8]) -> Parsed<Self> {
+    pub fn parse(body: &[u8], is_mariadb: bool) -> Parsed<Self> {
         let mut reader = Reader(body);
         let mut head = || {
             let table_id = reader.uint(6)?;
@@ -314,13 +320,14 @@ impl TableMap {
         let columns = kinds.iter().enumerate().map(column).collect::<Parsed<Vec<_>>>()?;
         metadata.end().ok_or(MALFORMED)?;
         let mut map = Self { table_id, schema, name, columns, primary_key: None };
-        map.read_optional(reader).ok_or(MALFORMED)?;
+        map.read_optional(reader, is_mariadb).ok_or(MALFORMED)?;
         Ok(map)
     }
 
     /// Reads what stands behind the bitmap of nullable columns. Unknown kinds are left out, as the
     /// server's own reader does.
-    fn read_optional(&mut self, mut reader: Reader<'_>) -> Option<()> {
+    fn read_optional(&mut self, mut reader: Reader<'_>, is_mariadb: bool) -> Option<()> {
+        let is_string = |stored: Stored| stored.is_string(is_mariadb);
         while !reader.0.is_empty() {
             let kind = reader.u8()?;
             let value = Reader(reader.lenenc_bytes()?);
@@ -333,9 +340,9 @@ impl TableMap {
                     let set = |column: &mut MappedColumn, bit| column.is_visible = Some(bit);
                     self.read_bits(value, |_| true, set)?;
                 }
-                optional::DEFAULT_CHARSET => self.read_default(value, Stored::is_string)?,
+                optional::DEFAULT_CHARSET => self.read_default(value, is_string)?,
                 optional::LABEL_DEFAULT_CHARSET => self.read_default(value, has_labels)?,
-                optional::COLUMN_CHARSET => self.read_each(value, Stored::is_string, collation)?,
+                optional::COLUMN_CHARSET => self.read_each(value, is_string, collation)?,
                 optional::LABEL_COLUMN_CHARSET => self.read_each(value, has_labels, collation)?,
                 optional::COLUMN_NAME => self.read_each(
                     value,

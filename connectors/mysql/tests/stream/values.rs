@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use rowtide_mysql::decode::decoding;
 use rowtide_sdk::JsonWriter;
 use rowtide_testkit::Flavor;
+use rowtide_testkit::host::Event;
 use serde_json::Value;
 
 use crate::common::{Owned, written};
@@ -66,6 +67,37 @@ async fn m52_every_row_of_the_type_table_comes_through_the_stream() {
             seen += 1;
         }
         assert_eq!((seen, images.next()), (3 * rows.len(), None));
+        host.stop().await;
+    }
+}
+
+/// The log states a collation for VECTOR (MySQL) and for geometries (MariaDB) too, among those of text.
+#[tokio::test]
+async fn m62_vectors_and_geometries_leave_the_text_beside_them_its_character_set() {
+    for flavor in Flavor::ALL {
+        let Some(server) = server(flavor, &[]) else { return };
+        let mut host = Setup::new(&server).ready().await;
+        let shapes = match flavor {
+            Flavor::Mysql => "v vector(2), g geometry, p point",
+            Flavor::Mariadb => "v geometry, g point, p polygon",
+        };
+        // Where most columns have one collation the log states that once, and else each.
+        server.sql(&format!(
+            "CREATE DATABASE t CHARACTER SET utf8mb4; USE t;
+             CREATE TABLE most (id int PRIMARY KEY, {shapes}, a text CHARACTER SET latin1, b text,
+               c text, d text, e text, f blob, g2 geometry, h text);
+             INSERT INTO most (id, a, b, h) VALUES (1, 'é', 'ü', 'ö');
+             CREATE TABLE few (id int PRIMARY KEY, a text CHARACTER SET latin1, {shapes},
+               b varchar(5) CHARACTER SET sjis, c varchar(5) CHARACTER SET gbk, d blob);
+             INSERT INTO few (id, a, b, c, d) VALUES (1, 'é', 'ソ', '你', 'a');"
+        ));
+        host.until(2).await;
+        let texts: Vec<String> = host.events.iter().map(Event::in_json).collect();
+        let expected = [
+            r#"c t.most none > {"id":1,"v":null,"g":null,"p":null,"a":"é","b":"ü","c":null,"d":null,"e":null,"f":null,"g2":null,"h":"ö"}"#,
+            r#"c t.few none > {"id":1,"a":"é","v":null,"g":null,"p":null,"b":"ソ","c":"你","d":"YQ=="}"#,
+        ];
+        assert_eq!(texts, expected, "{}", flavor.name());
         host.stop().await;
     }
 }

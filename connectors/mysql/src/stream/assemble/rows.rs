@@ -83,7 +83,7 @@ impl Assembler {
         if self.parsed(is_known)? {
             return Ok(None);
         }
-        let map = match TableMap::parse(body) {
+        let map = match TableMap::parse(body, self.is_mariadb) {
             Ok(map) => map,
             Err(error) => return self.unreadable_map(body, error).map(|()| None),
         };
