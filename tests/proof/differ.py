@@ -283,8 +283,8 @@ def compare(wanted, came):
         fields = event.differences(other)
         if fields:
             told = "; ".join(
-                f"{name}: {cut(getattr(event, name))} expected, {cut(getattr(other, name))} came"
-                for name in fields)
+                part for name in fields
+                for part in unlike(name, getattr(event, name), getattr(other, name)))
             differences.append(f"{show(event)}\n      {told}")
         if len(differences) == 5:
             return differences
@@ -292,6 +292,16 @@ def compare(wanted, came):
     if more is not None and not differences:
         differences.append(f"more than expected: {show(more)}")
     return differences
+
+
+def unlike(name, wanted, came):
+    """What of a field differs, in words: of two images with the same columns, those that do."""
+    if isinstance(wanted, Obj) and isinstance(came, Obj):
+        pairs = list(zip(wanted.pairs, came.pairs))
+        if len(wanted.pairs) == len(came.pairs) and all(a[0] == b[0] for a, b in pairs):
+            return [f"{name}.{a[0]}: {cut(a[1])} expected, {cut(b[1])} came"
+                    for a, b in pairs if a[1] != b[1]]
+    return [f"{name}: {cut(wanted)} expected, {cut(came)} came"]
 
 
 def cut(value, longest=400):

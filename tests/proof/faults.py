@@ -100,12 +100,12 @@ def false_null(lines, rng):
         event = json.loads(line)
         event["after"] |= dict.fromkeys(event.pop("unchanged"))
         return json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode()
-    return _change(lines, rng, lambda line: b'"unchanged":["big"]' in line and b"e+" not in line, change)
+    return _change(lines, rng, lambda line: b'"unchanged":[' in line and b"e+" not in line, change)
 
 
 def no_mention(lines, rng):
     """An event does not say what it lacks."""
-    pattern = re.compile(rb'"unchanged":\["big"\],')
+    pattern = re.compile(rb'"unchanged":\["[^\]]*"\],')
     return _change(lines, rng, pattern.search, lambda line: pattern.sub(b"", line, count=1))
 
 
@@ -117,9 +117,9 @@ def other_op(lines, rng):
 
 def other_transaction(lines, rng):
     """An event stands in another transaction."""
-    pattern = re.compile(rb'"transaction":\{"id":"(\d+)"')
+    pattern = re.compile(rb'"transaction":\{"id":"([^"]+)"')
     return _change(lines, rng, pattern.search,
-                   lambda line: pattern.sub(rb'"transaction":{"id":"1\1"', line))
+                   lambda line: pattern.sub(rb'"transaction":{"id":"\g<1>1"', line))
 
 
 def other_place(lines, rng):
@@ -136,7 +136,7 @@ def other_key(lines, rng):
 
 def wrong_before(lines, rng):
     """A delete says too little of the old row."""
-    pattern = re.compile(rb'"before":\{[^{}\[\]]*\},"after":null')
+    pattern = re.compile(rb'"before":\{[^{}\[\]]+\},"after":null')
     return _change(lines, rng, pattern.search,
                    lambda line: pattern.sub(rb'"before":{},"after":null', line))
 

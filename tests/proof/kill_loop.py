@@ -4,7 +4,8 @@ duplicates only from the in-flight window.
     kill_loop.py SINK…   SINK is jsonl or kafka
 
 ROUNDS (200), SEED (of the time), WRITERS (4), PAUSE seconds between a writer's transactions (0.02),
-BIG rows of a large transaction (20000), DB postgres (the default, of version PG, 18), mysql or mariadb.
+BIG rows of a large transaction (20000), DB postgres (the default, of version PG, 18), mysql or mariadb;
+KEEP a folder for rowtide's log and the saved positions of runs with violations.
 --plant NAME   puts a fault into what arrived; the run must then fail (exit code 1)
 --self-test    after the checks, plants every fault in turn and demands that each is seen
 Ends with one JSON line per sink. Exit code 1: a violation; 2: the harness itself failed.
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -170,6 +172,12 @@ def prove(sink, folder, seed, options):
         run.close()
     for line in report.lines():
         say(line)
+    if report.wrong and os.environ.get("KEEP"):
+        to = Path(os.environ["KEEP"]) / f"kill.{seed}.{sink}"
+        to.mkdir(parents=True, exist_ok=True)
+        shutil.copy(run.rowtide.log, to)
+        (to / "saved.txt").write_text("\n".join(map(str, run.saved)))
+        say(f"kept in {to}")
     rewinds = report.rewinds
     say(json.dumps({
         "proof": "kill", "db": os.environ.get("DB") or "postgres", "sink": sink, "rounds": rounds, "rounds_with_progress": run.progressed,
