@@ -638,8 +638,9 @@ fn shape_bit(emission: &Emission<'_>) -> u32 {
     1 << (op * 6 + before * 2 + has_previous)
 }
 
+/// Versions of a table may take turns in a batch: each names the topic by itself, and it is one.
 fn topic_index(topics: &mut Vec<Arc<str>>, topic: &Arc<str>) -> u32 {
-    let known = topics.iter().position(|known| Arc::ptr_eq(known, topic));
+    let known = topics.iter().position(|known| Arc::ptr_eq(known, topic) || known == topic);
     let index = known.unwrap_or_else(|| {
         topics.push(Arc::clone(topic));
         topics.len().saturating_sub(1)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use rowtide_sdk::{
-    BufferPool, Error, Form, Identity, ImageKind, JsonWriter, NotReselected, Op, Reselected,
+    BufferPool, Entry, Error, Form, Identity, ImageKind, JsonWriter, NotReselected, Op, Reselected,
     SourceInfo, Span, StringKind, Table, TopicInfo,
 };
 use serde_json::{Value, json};
@@ -39,6 +39,21 @@ struct Bench {
 }
 
 fn bench(table: &Arc<Table>, config: &TableConfig, validation: Validation) -> Bench {
+    let (plan, schema) = plan(table, config);
+    let mut encoder = Encoder::new(
+        "shop",
+        write_position,
+        Headers::All,
+        validation,
+        1 << 20,
+        "shop.dead_letter".into(),
+    )
+    .unwrap();
+    encoder.learn(plan);
+    Bench { encoder, row: schema.row, key_image: schema.key_image }
+}
+
+fn plan(table: &Arc<Table>, config: &TableConfig) -> (Plan, RowSchema) {
     let routing = Routing {
         topic_template: String::new(),
         headers: Headers::All,
@@ -56,18 +71,7 @@ fn bench(table: &Arc<Table>, config: &TableConfig, validation: Validation) -> Be
     let subject = super::subject("shop", table);
     let mut versions = Versions::new(HostState::default()).unwrap();
     let assigned = versions.assign(&subject, table, &projection, None).unwrap();
-    let plan = Plan::new(&cx, Arc::clone(table), &projection, &assigned, route).unwrap();
-    let mut encoder = Encoder::new(
-        "shop",
-        write_position,
-        Headers::All,
-        validation,
-        1 << 20,
-        "shop.dead_letter".into(),
-    )
-    .unwrap();
-    encoder.learn(plan);
-    Bench { encoder, row: schema.row, key_image: schema.key_image }
+    (Plan::new(&cx, Arc::clone(table), &projection, &assigned, route).unwrap(), schema)
 }
 
 /// Makes every object of the schema refuse fields it does not name: the closed twin.
@@ -336,6 +340,26 @@ fn h27_a_key_change_is_a_delete_a_tombstone_and_a_create() {
     assert_eq!(documents[1]["unchanged"], json!(["note"]));
     let values: Vec<bool> = encoded.records.iter().map(|r| r.value.is_some()).collect();
     assert_eq!(values, [true, false, true]);
+}
+
+/// A sink writes topic by topic.
+#[test]
+fn versions_of_a_table_that_take_turns_have_one_topic() {
+    let tables = [Arc::new(orders()), Arc::new(orders())];
+    let mut bench = bench(&tables[0], &TableConfig::default(), Validation::Always);
+    bench.encoder.learn(plan(&tables[1], &TableConfig::default()).0);
+    let row = [value("1"), TestCell::Null, TestCell::Null, value("x")];
+    let mut batch = BatchBuilder::new(&tables[0]);
+    for _ in 0..3 {
+        batch = batch.change(Op::Create, None, Some(&row));
+    }
+    batch.0.tables.push(Arc::clone(&tables[1]));
+    if let Entry::Change(change) = &mut batch.0.entries[1] {
+        change.table = 1;
+    }
+    let encoded = bench.encoder.encode(&batch.0, &BufferPool::default()).unwrap();
+    assert_eq!(encoded.topics.len(), 1);
+    assert_eq!(documents(&bench, &encoded).len(), 3);
 }
 
 #[test]

@@ -123,7 +123,11 @@ pub(crate) fn write_position(out: &mut JsonWriter, tx: &Tx, change: &Change, tex
     out.raw(b",\"pos\":");
     out.u64(change.offset);
     let id = tx.id.of(text);
-    let has_gtid = !id.starts_with(tx.log.of(text));
+    // What names a transaction without one begins with the name of a file, which may be another than that
+    // of its changes: an XA transaction commits later.
+    let log = tx.log.of(text);
+    let base = log.iter().rposition(|byte| *byte == b'.').and_then(|dot| log.get(..=dot));
+    let has_gtid = !id.starts_with(base.unwrap_or(log));
     if has_gtid {
         out.raw(b",\"gtid\":\"");
         out.raw(id);
@@ -169,7 +173,7 @@ mod tests {
 
     #[test]
     fn an_envelope_position_is_one_object() {
-        let text = b"b.000002u:7b.000002:99";
+        let text = b"b.000002u:7b.000002:99b.000003:9";
         let span = |start, len| Span { start, len };
         let change = Change {
             op: Op::Create,
@@ -189,6 +193,8 @@ mod tests {
         };
         assert_eq!(written(&tx), r#"{"file":"b.000002","pos":154,"gtid":"u:7","index":7}"#);
         let tx = Tx { id: span(11, 11), ..tx };
+        assert_eq!(written(&tx), r#"{"file":"b.000002","pos":154,"index":7}"#);
+        let tx = Tx { id: span(22, 10), ..tx };
         assert_eq!(written(&tx), r#"{"file":"b.000002","pos":154,"index":7}"#);
     }
 }

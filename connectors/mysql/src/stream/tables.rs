@@ -2,7 +2,7 @@
 //!
 //! A TABLE_MAP comes before the row events of each statement, and its number means nothing behind the
 //! statement. Descriptions that are the same byte for byte are the same version of a table, whatever
-//! their number.
+//! their number, and whatever the flags behind it say of the statement.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::binlog::{ParseError, Parsed};
 /// So many descriptions are kept; beyond it all are forgotten and come again.
 const MAX_KNOWN: usize = 10_000;
 
-/// How long the number is that a TABLE_MAP begins with.
-const ID: usize = 6;
+/// How long the number and the flags are that a TABLE_MAP begins with.
+const ID: usize = 8;
 
 /// A described table.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) struct Known {
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
     all: Vec<Known>,
-    /// By what follows the number in a TABLE_MAP.
+    /// By what follows the number and the flags in a TABLE_MAP.
     by_body: HashMap<Box<[u8]>, usize>,
     /// The numbers of the statement at hand.
     current: Vec<(u64, usize)>,
