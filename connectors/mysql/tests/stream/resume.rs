@@ -76,6 +76,40 @@ async fn m13_a_transaction_goes_on_where_it_was_cut() {
     }
 }
 
+/// Its changes are behind the position, and its end is not: both are read again.
+#[tokio::test]
+async fn m31_an_xa_transaction_goes_on_where_it_was_cut() {
+    for flavor in Flavor::ALL {
+        for server in servers(flavor) {
+            server.sql(TABLES);
+            let setup = Setup::new(&server).rows(70);
+            let mut host = setup.ready().await;
+            let mut sql = "XA START 'a';".to_owned();
+            for part in 0..5 {
+                sql.push_str(&insert("t", part * 100 + 1..=part * 100 + 100));
+            }
+            sql.push_str("XA END 'a'; XA PREPARE 'a';");
+            server.sql(&sql);
+            server.sql(&insert("t", 501..=510));
+            server.sql("XA COMMIT 'a'");
+            server.sql(&insert("t", 511..=520));
+            let mut seen = Vec::new();
+            while seen.len() < 520 {
+                host.batch().await;
+                seen.append(&mut host.events);
+                let position = host.kill().await;
+                host = setup.clone().from(position).run();
+            }
+            host.during(Duration::from_millis(500)).await;
+            assert_eq!(host.events, []);
+            let expected: Vec<u64> = (501..=510).chain(1..=500).chain(511..=520).collect();
+            assert_eq!(seen.iter().map(id).collect::<Vec<_>>(), expected, "{flavor:?}");
+            assert!(host.place().in_tx.is_none() && host.place().pending.is_empty());
+            host.stop().await;
+        }
+    }
+}
+
 /// With other tables the count inside a transaction means something else: it is repeated whole.
 #[tokio::test]
 async fn m13_a_transaction_is_repeated_where_the_tables_changed_meanwhile() {

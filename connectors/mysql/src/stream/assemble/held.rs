@@ -182,6 +182,8 @@ fn head_len() -> u64 {
 #[derive(Debug)]
 pub(super) struct Replay {
     held: Held,
+    /// The XID, where it was prepared: until all of it is handed over, a restart must find it again.
+    xid: Option<String>,
     /// So many bytes of the file were brought back.
     read: u64,
     /// Records; those before `taken` were taken in.
@@ -230,6 +232,7 @@ impl Assembler {
         }
         self.replay = Some(Replay {
             held,
+            xid: None,
             read: 0,
             buffer: Vec::new(),
             taken: 0,
@@ -289,6 +292,9 @@ impl Assembler {
             return Err(damaged());
         }
         self.store.done(replay.held);
+        if let Some(xid) = &replay.xid {
+            self.progress.complete(xid);
+        }
         self.finish()?;
         Ok(self.next())
     }
@@ -341,8 +347,8 @@ impl Assembler {
     /// An XA transaction that was prepared takes effect with the open one.
     pub(super) fn commit_prepared(&mut self, xid: &str) -> Result<Option<Step>> {
         let held = self.store.take_prepared(xid);
-        let was_pending = self.progress.complete(xid);
         if self.progress.is_passed() {
+            self.progress.complete(xid);
             if let Some(held) = held {
                 self.store.done(held);
             }
@@ -350,7 +356,7 @@ impl Assembler {
             return Ok(None);
         }
         let Some(held) = held else {
-            if !was_pending {
+            if !self.progress.complete(xid) {
                 tracing::warn!(
                     code = %codes::XA_UNKNOWN,
                     place = %self.progress.id(),
@@ -361,6 +367,10 @@ impl Assembler {
             self.finish()?;
             return Ok(None);
         };
-        self.begin_replay(held)
+        let step = self.begin_replay(held)?;
+        if let Some(replay) = &mut self.replay {
+            replay.xid = Some(xid.to_owned());
+        }
+        Ok(step)
     }
 }
