@@ -17,7 +17,7 @@ fetch := tests/servers/fetch.sh
 step := tests/tools/step.sh
 scripts := .ci/run $(wildcard tests/*/*.sh benches/*.sh examples/*/*.sh)
 
-.PHONY: help quickstart test fetch proof proof-pg proof-fuzz bench bench-pg fmt lint doc scripts clean-cache
+.PHONY: help quickstart test fetch proof proof-pg proof-mysql proof-fuzz bench bench-pg fmt lint doc scripts clean-cache
 
 help: ## this list
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -55,6 +55,9 @@ proof: ## the long proofs: kill loops and large loads (PROOF='quick', 'kill kafk
 
 proof-pg: ## hazards of the log by test and version, and the differential test (VERSIONS='17 18', SEEDS=n)
 	@tests/proof/run.sh pg $(VERSIONS)
+
+proof-mysql: ## the same for MySQL and MariaDB (SERVERS=mariadb, SEEDS=n each, KILL=1 with the kill loop)
+	@tests/proof/run.sh mysql $(SERVERS)
 
 proof-fuzz: ## all that reads the server's bytes, by libFuzzer (FUZZ_SECONDS=600 each, FUZZ='texts arrays')
 	@$(step) "fuzzing" tests/fuzz/run.sh $(FUZZ)

@@ -6,6 +6,7 @@
 #   run.sh big [CASE…]    big.py
 #   run.sh quick          a short kill loop, and the proof that its checks see planted faults
 #   run.sh pg [VERSION…]  hazards.py: every hazard's tests and the differential test by version
+#   run.sh mysql [SERVER…]        the same for MySQL and MariaDB
 #   run.sh differential SEED…     differential.py
 #   run.sh all            kill and big
 set -euo pipefail
@@ -35,7 +36,7 @@ if [ -z "${ROWTIDE:-}" ]; then
   profile=release
   case "$what" in
     # Those of the workspace's tests, which are built in this profile.
-    pg | differential) profile=dev ;;
+    pg | mysql | differential) profile=dev ;;
   esac
   (cd "$root" && cargo build --locked --profile "$profile" --bin rowtide)
   ROWTIDE="$CARGO_TARGET_DIR/${profile/dev/debug}/rowtide"
@@ -50,7 +51,12 @@ case "$what" in
   pg)
     [ $# -gt 0 ] || set -- 14 15 16 17 18
     "$servers/fetch.sh" "${@/#/postgres-}"
-    exec "${python[@]}" "$here/hazards.py" "$@"
+    exec "${python[@]}" "$here/hazards.py" pg "$@"
+    ;;
+  mysql)
+    [ $# -gt 0 ] || set -- mysql mariadb
+    "$servers/fetch.sh" "$@"
+    exec "${python[@]}" "$here/hazards.py" mysql "$@"
     ;;
   differential)
     exec "${python[@]}" "$here/differential.py" "$@"
@@ -65,5 +71,5 @@ case "$what" in
     "${python[@]}" "$here/big.py" || status=1
     exit "$status"
     ;;
-  *) die "run.sh kill, big, quick or all, not $what" ;;
+  *) die "run.sh kill, big, quick, pg, mysql, differential or all, not $what" ;;
 esac

@@ -22,12 +22,12 @@ use rowtide_testkit::Flavor;
 use server::Server;
 
 #[test]
-fn mysql_converts_as_we_do() {
+fn m58_mysql_converts_as_we_do() {
     converts_as_we_do(Flavor::Mysql);
 }
 
 #[test]
-fn mariadb_converts_as_we_do() {
+fn m58_mariadb_converts_as_we_do() {
     converts_as_we_do(Flavor::Mariadb);
 }
 

@@ -84,7 +84,7 @@ fn assert_same(id: i32, ours: &str, servers: &str) {
 }
 
 #[test]
-fn every_document_prints_as_the_server_prints_it() {
+fn m63_every_document_prints_as_the_server_prints_it() {
     let Some(server) = Server::start() else { return };
     let count = documents::insert(&server, "docs");
     let expected = documents_of(&server, "docs");
@@ -103,7 +103,7 @@ fn every_document_prints_as_the_server_prints_it() {
 }
 
 #[test]
-fn applied_diffs_make_the_servers_documents() {
+fn m04_m63_applied_diffs_make_the_servers_documents() {
     let Some(server) = Server::start() else { return };
     for (table, image, rounds) in [("full_image", "FULL", 3), ("minimal_image", "MINIMAL", 1)] {
         updates::run(&server, table, image, rounds);

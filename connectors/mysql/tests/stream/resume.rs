@@ -223,7 +223,7 @@ async fn m16_m18_domains_go_on_each_by_itself() {
 }
 
 #[tokio::test]
-async fn a_killed_stream_and_a_server_that_restarts_repeat_nothing() {
+async fn m70_a_killed_stream_and_a_server_that_restarts_repeat_nothing() {
     for flavor in Flavor::ALL {
         for mut server in servers(flavor) {
             server.sql(TABLES);

@@ -10,7 +10,7 @@ const TABLES: &str = "CREATE DATABASE shop; USE shop;
     CREATE TABLE unwanted (id int PRIMARY KEY);";
 
 #[tokio::test]
-async fn rows_come_with_both_images_in_the_order_of_the_log() {
+async fn m34_rows_come_with_both_images_in_the_order_of_the_log() {
     for flavor in Flavor::ALL {
         let Some(server) = server(flavor, &[]) else { return };
         server.sql(TABLES);
