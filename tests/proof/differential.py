@@ -3,10 +3,10 @@ against the tables.
 
     differential.py SEED…   each seed alone gives the same statements and restarts again
 
-Several sessions change tables of all types in transactions of all sorts while rowtide is killed, stopped
-and cut off; then each event is compared, in order and value by value, with what test_decoding (on a second
-slot) or mysqlbinlog says of the same log, and the events brought together must be the tables as SQL reads
-them. The workloads are in mixed.py and my_mixed.py, the second opinions in oracle.py and my_oracle.py,
+Several sessions change tables of all types in transactions of all sorts while rowtide is killed,
+stopped and cut off; then each event is compared, in order and value by value, with what test_decoding
+(on a second slot) or mysqlbinlog says of the same log, and the events brought together must be the
+tables as SQL reads them. The workloads are in mixed.py and my_mixed.py, the second opinions in oracle.py and my_oracle.py,
 the comparisons in differ.py and my_differ.py.
 
 DB postgres (the default, of version PG, 18), mysql or mariadb; LENGTH statements of the workload (400);

@@ -4,9 +4,10 @@
     hazards.py mysql [SERVER…]    mysql mariadb without any
 
 SEEDS of the differential test (100): dealt out over the versions of PostgreSQL, on each of the other
-servers; FIRST_SEED (1); JOBS test threads; KILL=1 with the kill loop of ROUNDS into both sinks at the end.
+servers; FIRST_SEED (1); JOBS test threads; KILL=1 with the kill loop of ROUNDS into both sinks too.
 A hazard's tests are those whose names begin with its number (h27_…, m27_…); hazards.toml and
-hazards_mysql.toml list the hazards. A test that does not apply to a version prints `not applicable: REASON`.
+hazards_mysql.toml list the hazards. A test that does not apply to a version prints
+`not applicable: REASON`.
 Ends with one JSON line. Exit code 1: a test failed, or a hazard has none; 2: the proof itself failed.
 """
 

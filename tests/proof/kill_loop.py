@@ -113,6 +113,11 @@ class Run:
             return collect.from_kafka(self.kafka, f"{NAME}.{self.database.topics}")
         return collect.from_jsonl(self.folder / "events", f"{NAME}.{self.database.topics}")
 
+    def restarts(self):
+        """How often a connector of a living process began again by itself."""
+        return sum("restarts from its saved position" in record.get("message", "")
+                   for record in self.rowtide.records())
+
     def limits(self):
         """What may come again."""
         if self.sink == "jsonl":
@@ -180,7 +185,8 @@ def prove(sink, folder, seed, options):
         say(f"kept in {to}")
     rewinds = report.rewinds
     say(json.dumps({
-        "proof": "kill", "db": os.environ.get("DB") or "postgres", "sink": sink, "rounds": rounds, "rounds_with_progress": run.progressed,
+        "proof": "kill", "db": os.environ.get("DB") or "postgres", "sink": sink, "rounds": rounds,
+        "rounds_with_progress": run.progressed,
         "transactions": transactions, "events": report.events,
         "lost": report.count("lost"), "invented": report.count("invented"),
         "duplicates": report.duplicates, "order_violations": report.count("order_violations"),
@@ -188,7 +194,7 @@ def prove(sink, folder, seed, options):
             len(found) for kind, found in report.wrong.items()
             if kind not in ("lost", "invented", "order_violations")
         ),
-        "rewinds": len(rewinds),
+        "restarts_unasked": run.restarts(), "rewinds": len(rewinds),
         "largest_rewind_events": max((rewind.events for rewind in rewinds), default=0),
         "largest_rewind_bytes": max((rewind.bytes for rewind in rewinds), default=0),
         "largest_rewind_s": round(max((rewind.span_us for rewind in rewinds), default=0) / 1e6, 3),

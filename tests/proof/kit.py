@@ -138,8 +138,8 @@ class MysqlClient:
     """The client of MySQL or MariaDB kept open: statements go in, rows come out, their columns apart by
     tabs and nothing escaped.
 
-    `log` takes what the server complains about, and statements after it are run all the same; without it
-    a complaint is an error.
+    `log` takes what the server complains about, and statements after it are run all the same; without
+    it a complaint is an error.
     """
 
     END = "end-of-answer-of-this-script"

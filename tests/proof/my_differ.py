@@ -70,7 +70,8 @@ def change(function, document, text):
 def steps(path):
     """The members and elements that a path goes through."""
     found = re.findall(r'\.("(?:[^"\\]|\\.)*"|[^.\[]+)|\[(\d+)\]', path)
-    return [int(at) if at else (forms.exact(name) if name.startswith('"') else name) for name, at in found]
+    member = lambda name: forms.exact(name) if name.startswith('"') else name
+    return [int(at) if at else member(name) for name, at in found]
 
 
 def changed(function, node, path, value):
@@ -130,8 +131,8 @@ class Scene:
     """What became of tables."""
 
     def is_captured(self, schema, table):
-        """Whether changes of a table come. Those of the copies that tools for changes of large tables make
-        do not: they are the same rows again.
+        """Whether changes of a table come. Those of the copies that tools for changes of large tables
+        make do not: they are the same rows again.
         """
         is_ours = schema == self.database and table != NOTES and not table.startswith("hidden")
         return is_ours and not re.fullmatch(r"_.*_(gho|del)", table)
@@ -344,7 +345,8 @@ class Fold(differ.Fold):
 
     def against_rows(self, table, key, columns, records):
         """Compares a table with the server's own rows, given as cells by column."""
-        found = [{name: my_forms.stored(form, record[name]) for name, form in columns} for record in records]
+        found = [{name: my_forms.stored(form, record[name]) for name, form in columns}
+                 for record in records]
         if not key:
             rows = sorted(self.text(self.plain(columns, dict(row.pairs)))
                           for row in self.keyless.get(table, []))
@@ -360,11 +362,7 @@ class Fold(differ.Fold):
                 where = "events" if name in rows else "table"
                 self.wrong.append(f"{table} {name}: only in the {where}")
             elif rows[name] != there[name]:
-                self.wrong.append("; ".join(
-                    f"{table} {name}.{c}: {differ.cut(there[name].get(c, differ.MISSING))} in the table, "
-                    f"{differ.cut(rows[name].get(c, differ.MISSING))} folded"
-                    for c in there[name].keys() | rows[name].keys()
-                    if rows[name].get(c, differ.MISSING) != there[name].get(c, differ.MISSING)))
+                self.wrong.append(f"{table} {name}" + unlike(there[name], rows[name]))
 
     def take_keyless(self, event, before, after):
         """A row that is known by all of its values alone."""
@@ -389,7 +387,16 @@ class Fold(differ.Fold):
 
     @staticmethod
     def plain(columns, row):
-        """A row of events, to be compared with one of SQL; values of columns that are not there stay."""
+        """A row of events, to be compared with one of SQL; values of columns that are not there stay.
+        """
         kinds = dict(columns)
         return {name: my_forms.folded(kinds[name], value) if name in kinds else value
                 for name, value in row.items()}
+
+
+def unlike(there, folded):
+    """The columns in which two rows differ, in words."""
+    names = sorted(there.keys() | folded.keys())
+    pairs = [(name, there.get(name, differ.MISSING), folded.get(name, differ.MISSING)) for name in names]
+    return "; ".join(f".{name}: {differ.cut(one)} in the table, {differ.cut(other)} folded"
+                     for name, one, other in pairs if one != other)

@@ -2,7 +2,8 @@
 prints of a value, and what SQL reads.
 
 Written from the servers' manuals, with nothing of the product's own code. A value is the JSON of an
-event, read exactly (forms.py). The tool's text is compared in its own form: what the JSON would be there.
+event, read exactly (forms.py). The tool's text is compared in its own form: what the JSON would be
+there.
 """
 
 import base64
@@ -14,7 +15,7 @@ import forms
 from forms import Num, Obj
 
 CODECS = {
-    "utf8mb4": "utf-8", "utf8mb3": "utf-8", "utf8": "utf-8", "ascii": "ascii", "latin1": "latin1 of mysql",
+    "utf8mb4": "utf-8", "utf8mb3": "utf-8", "utf8": "utf-8", "ascii": "ascii", "latin1": "",
     "latin2": "iso8859_2", "greek": "iso8859_7", "hebrew": "iso8859_8", "cp1250": "cp1250",
     "cp1251": "cp1251", "koi8r": "koi8_r", "cp850": "cp850", "utf16": "utf_16_be",
     "utf16le": "utf_16_le", "ucs2": "utf_16_be", "utf32": "utf_32_be", "gbk": "gbk", "big5": "big5",
@@ -117,6 +118,9 @@ def cut(text, digits):
     return f"{whole}.{fraction[:digits]}" if digits else whole
 
 
+DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
 def seconds(text):
     """Seconds since 1970 of a UTC moment without its fraction, in a calendar of one's own."""
     found = re.fullmatch(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)", text)
@@ -125,7 +129,7 @@ def seconds(text):
     for past in range(1970, year):
         days += 366 if is_leap(past) else 365
     for past in range(1, month):
-        days += 29 if past == 2 and is_leap(year) else (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)[past - 1]
+        days += 29 if past == 2 and is_leap(year) else DAYS[past - 1]
     return ((days + day - 1) * 24 + hour) * 3600 + minute * 60 + second
 
 
@@ -246,7 +250,8 @@ class Said:
     def __eq__(self, value):
         if value is None:
             # A document that is null is null too.
-            return self.text == b"NULL" or (self.form.kind == "json" and self.text.strip(b"'") == b"null")
+            is_json = self.form.kind == "json"
+            return self.text == b"NULL" or (is_json and self.text.strip(b"'") == b"null")
         if self.text == b"NULL":
             return False
         try:
@@ -267,8 +272,8 @@ class Said:
         return unquoted(self.text) == raw if self.is_mysql else quoted(raw) == self.text
 
     def is_document(self, value):
-        """Whether the document is this one. The tool prints a document that is a string as the string alone: a
-        string that is the text of another document is not told from that.
+        """Whether the document is this one. The tool prints a document that is a string as the string
+        alone: a string that is the text of another document is not told from that.
         """
         if isinstance(value, str) and self.text[:1] == b"'":
             return unquoted(self.text).decode() == value

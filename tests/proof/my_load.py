@@ -104,9 +104,9 @@ begin
 end //
 """
 
-# What the load itself provokes: two sessions that lock the same keys the other way round (1213, and 1614
-# in XA transactions), a savepoint that went with the transaction, and the end of an XA
-# transaction that is over (1397, 1399, on MariaDB 1400).
+# What the load itself provokes: two sessions that lock the same keys the other way round (1213, and
+# 1614 in XA transactions), a savepoint that went with the transaction, and the end of an XA transaction
+# that is over (1397, 1399, on MariaDB 1400).
 EXPECTED_ERRORS = re.compile(r"ERROR (1213|1614|1397|1399|1400) |SAVEPOINT s does not exist")
 IS_ERROR = re.compile(r"^ERROR ")
 

@@ -4,10 +4,10 @@ Definitions are changed outside transactions alone, as these servers end them wi
 changes a table is followed by a row in `notes`, which is not captured: the log has it in its place, and
 the checker knows what became of the rows that were there.
 
-What the log does not have is left out: foreign keys that cascade on MariaDB, partitions that are dropped.
-So is what rowtide refuses, and says so: new rows without all of their columns (RT2802), columns whose
-types the catalog alone knows in tables that change (RT2801), statements that are rolled back beside ones
-that cannot be, of tables that are gone when it reads them (RT2704).
+What the log does not have is left out: foreign keys that cascade on MariaDB, partitions that are
+dropped. So is what rowtide refuses, and says so: new rows without all of their columns (RT2802), columns
+whose types the catalog alone knows in tables that change (RT2801), statements that are rolled back
+beside ones that cannot be, of tables that are gone when it reads them (RT2704).
 """
 
 from dataclasses import dataclass, field
@@ -66,13 +66,24 @@ class Table:
         """Whether it is not transactional."""
         return "flat" in self.traits
 
+    @property
+    def found(self):
+        """The table with the index that rows are found by: the server may else look through all of a
+        small table, and wait for rows that others have changed. It may all the same where it looks for
+        several rows, so that these are changed where nobody else has changed any.
+        """
+        return f"{name(self.name)} force index ({'primary' if self.key else 'by_tag'})"
+
     def key_of(self, number):
         """The SQL of a row's key."""
         return KEY_TYPES[self.key_type](number)
 
     def where(self, numbers):
         """The condition for these rows."""
-        return f"{name(self.name)}.{name(self.address)} in ({', '.join(map(self.key_of, numbers))})"
+        column = f"{name(self.name)}.{name(self.address)}"
+        if len(numbers) == 1:
+            return f"{column} = {self.key_of(numbers[0])}"
+        return f"{column} in ({', '.join(map(self.key_of, numbers))})"
 
 
 @dataclass
@@ -95,8 +106,8 @@ class Planner(Sessions):
         super().__init__(f"{seed}/{server}", length)
         self.server = server
         self.is_mysql = server == "mysql"
-        # Where transactions have GTIDs, MySQL refuses those that are transactional in part alone. What is
-        # rolled back is in the log then, and whether it stays is asked of the table as it is later.
+        # Where transactions have GTIDs, MySQL refuses those that are transactional in part alone. What
+        # is rolled back is in the log then, and whether it stays is asked of the table as it is later.
         self.may_mix = not (self.is_mysql and has_gtids) and self.rng.random() < 0.5
         self.names = my_samples.known(server)
         self.schema = []
@@ -130,7 +141,7 @@ class Planner(Sessions):
         if table.key:
             parts.append(f"primary key ({', '.join(map(name, table.key))})")
         elif table.columns:
-            parts.append(f"index ({name(table.address)})")
+            parts.append(f"index by_tag ({name(table.address)})")
         engine = " engine=myisam" if table.is_flat else " engine=innodb"
         return f"create table {name(table.name)} ({', '.join(parts)}){engine};"
 
@@ -149,8 +160,8 @@ class Planner(Sessions):
         rng = self.rng
         traits = frozenset({"ddl", "drop", "rename", "bulk", "key", "truncate"})
         self.add(Table("plain", "plain", self.keyed() + self.columns(8), ["k"], traits))
-        every = [kind for kind in self.names]
-        self.add(Table("wide", "wide", self.keyed() + self.named(every, "t"), ["k"], frozenset({"key"})))
+        wide = self.keyed() + self.named(self.names, "t")
+        self.add(Table("wide", "wide", wide, ["k"], frozenset({"key"})))
         kind = rng.choice(sorted(KEY_TYPES))
         self.add(Table("keyed", "keyed", self.keyed(kind) + self.columns(4), ["k"],
                        frozenset({"ddl", "drop", "key", "truncate"}), kind))
@@ -253,7 +264,8 @@ class Planner(Sessions):
     def some(self, session, table, most=3):
         """Some rows of a session."""
         rows = list(table.live[session.number])
-        most = 1 if "shapes" in table.traits else most
+        is_alone = self.may_lock(session, table.group) and "shapes" not in table.traits
+        most = most if is_alone else 1
         return self.rng.sample(rows, min(len(rows), self.rng.randint(1, most)))
 
     def changes(self, table):
@@ -275,7 +287,8 @@ class Planner(Sessions):
         """A change inside a document, which the log may have as such."""
         column = name(column)
         value = self.rng.choice(["1", "'x'", "null", "json_array(1, 'é')", "1.5e0"])
-        paths = [self.rng.choice(["$.a", "$.b", "$[0]", "$.a[1]", '$."é"', "$.b.a", "$"]) for _ in range(2)]
+        known = ["$.a", "$.b", "$[0]", "$.a[1]", '$."é"', "$.b.a", "$"]
+        paths = [self.rng.choice(known) for _ in range(2)]
         return self.rng.choice([
             f"json_set({column}, '{paths[0]}', {value})",
             f"json_replace({column}, '{paths[0]}', {value})",
@@ -290,7 +303,7 @@ class Planner(Sessions):
         if not numbers:
             return self.insert(session, table)
         pairs = ", ".join(self.changes(table))
-        return self.say(session, f"update {name(table.name)} set {pairs} where {table.where(numbers)};")
+        return self.say(session, f"update {table.found} set {pairs} where {table.where(numbers)};")
 
     def rekey(self, session, table):
         """A changed key."""
@@ -303,7 +316,7 @@ class Planner(Sessions):
         change = f"{name(table.address)} = {table.key_of(new)}"
         if self.rng.random() < 0.4:
             change += f", note = {text('utf8mb4')(self.rng)}"
-        return self.say(session, f"update {name(table.name)} set {change} where {table.where([old])};")
+        return self.say(session, f"update {table.found} set {change} where {table.where([old])};")
 
     def delete(self, session, table):
         """Some rows are deleted; of a parent, with its children."""
@@ -312,7 +325,8 @@ class Planner(Sessions):
             return self.insert(session, table)
         for number in numbers:
             del table.live[session.number][number]
-        return self.say(session, f"delete from {name(table.name)} where {table.where(numbers)};")
+        gone = f"delete {name(table.name)} from {table.found}"
+        return self.say(session, f"{gone} where {table.where(numbers)};")
 
     def upsert(self, session, table):
         """An insert that becomes an update."""
@@ -346,9 +360,9 @@ class Planner(Sessions):
     def sweep(self, session, table):
         """All rows of a session are changed by one statement."""
         rows = list(table.live[session.number])
-        if rows:
+        if rows and self.may_lock(session, table.group):
             note = text("utf8mb4")(self.rng)
-            self.say(session, f"update {name(table.name)} set note = {note} where {table.where(rows)};")
+            self.say(session, f"update {table.found} set note = {note} where {table.where(rows)};")
 
     def fail(self, session, table):
         """A statement that fails at its second row."""
@@ -368,20 +382,20 @@ class Planner(Sessions):
         others = [t for t in self.tables.values() if t is not table and t.key and t.group != table.group
                   and not t.traits & {"made", "shapes", "child", "flat", "childless"}
                   and self.may_touch(session, t.group) and t.live[session.number]]
-        # By equality: a range may be looked for in the whole of a small table, which would wait.
-        rows = self.some(session, table, 1)
+        rows = self.some(session, table)
         if table.is_flat or not others or not rows or not table.key:
             return self.update(session, table)
         other = self.rng.choice(others)
         self.touch(session, other.group)
-        theirs = self.some(session, other, 1)
-        tables = f"{name(table.name)}, {name(other.name)}"
+        theirs = self.some(session, other)
+        tables = f"{table.found}, {other.found}"
         where = f"{table.where(rows)} and {other.where(theirs)}"
         if self.rng.random() < 0.4:
             for of, numbers in ((table, rows), (other, theirs)):
                 for number in numbers:
                     of.live[session.number].pop(number)
-            return self.say(session, f"delete {tables} from {tables} where {where};")
+            both = f"{name(table.name)}, {name(other.name)}"
+            return self.say(session, f"delete {both} from {tables} where {where};")
         pairs = ", ".join(self.changes(table)[:2] + self.changes(other)[:2])
         return self.say(session, f"update {tables} set {pairs} where {where};")
 
@@ -472,15 +486,15 @@ class Planner(Sessions):
         new = f"made_{self.serial}"
         if self.rng.random() < 0.4:
             # In a session that logs a part of rows too, these are whole.
-            table = Table(new, new, [Column("k", "int", "not null"), Column("note", "varchar(40)")], ["k"],
-                          frozenset({"key"}))
+            columns = [Column("k", "int", "not null"), Column("note", "varchar(40)")]
+            table = Table(new, new, columns, ["k"], frozenset({"key"}))
             numbers = self.mine(session, self.rng.choice([1, 3, 20]))
             rows = " union all ".join(
                 f"select {number} as k, 'from {number}' as note" for number in numbers)
             table.live[session.number].update(dict.fromkeys(numbers))
             self.tables[new] = table
-            return self.say(session, f"create table {new} (k int not null, note varchar(40), primary key (k))"
-                            f" {rows};")
+            return self.say(session, f"create table {new} (k int not null, note varchar(40),"
+                            f" primary key (k)) {rows};")
         kind = self.rng.choice(sorted(KEY_TYPES))
         table = Table(new, new, self.keyed(kind) + self.columns(3), ["k"],
                       frozenset({"ddl", "key", "truncate"}), kind)
@@ -510,7 +524,8 @@ class Planner(Sessions):
         choices = [f"set global binlog_checksum = {self.rng.choice(['none', 'crc32'])};",
                    "flush binary logs;", "flush binary logs;"]
         if self.is_mysql:
-            choices += [f"set binlog_transaction_compression = {self.rng.choice(['on', 'off', 'on'])};"] * 4
+            packed = self.rng.choice(["on", "off", "on"])
+            choices += [f"set binlog_transaction_compression = {packed};"] * 4
             part = self.rng.choice(["partial_json", "partial_json", ""])
             # Changes inside documents stand on the old row as it was whole.
             choices.append(f"set binlog_row_value_options = '{part}', binlog_row_image = full;"
@@ -542,7 +557,8 @@ class Planner(Sessions):
         if self.rng.random() < 0.15:
             self.make(session)
             return True
-        swaps = [t for t in self.tables.values() if "ddl" in t.traits and self.may_lock(session, t.group)]
+        swaps = [t for t in self.tables.values()
+                 if "ddl" in t.traits and self.may_lock(session, t.group)]
         if swaps and not self.may_mix and self.rng.random() < 0.08:
             self.swap(session, self.rng.choice(swaps))
             return True

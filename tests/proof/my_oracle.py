@@ -2,15 +2,15 @@
 
 Reads the tool's text with a parser that shares nothing with the product. What the text leaves out:
 
-- MySQL's tool knows no geometries: it ends the row event at the first one that is not null. The workload
+- MySQL's tool knows no geometries: it ends the row event at the first one, null or not. The workload
   changes tables that have any by one row at a time, and the rest of that row is not compared here.
-- A statement in several row events is printed as their headers first and all of its rows then: which row
-  is in which event is only known as far as order, table and operation say.
-- FLOAT and VECTOR have six digits, YEAR 0 is printed as 1900 (which no YEAR is), unsigned numbers as signed
-  ones, MariaDB's texts without escapes: my_forms.py compares these in the tool's own form.
+- A statement in several row events is printed as their headers first and all of its rows then: which
+  row is in which event is only known as far as order, table and operation say.
+- FLOAT and VECTOR have six digits, YEAR 0 is printed as 1900 (which no YEAR is), unsigned numbers as
+  signed ones, MariaDB's texts without escapes: my_forms.py compares these in the tool's own form.
 
-Values of events that are printed short are compared whole where events are brought together and compared
-with the tables.
+Values that are printed short are compared whole where events are brought together and compared with
+the tables.
 """
 
 import calendar
@@ -95,8 +95,10 @@ class Transaction:
 
 
 HEADER = re.compile(
-    rb"#(\d{6} +\d+:\d\d:\d\d) server id \d+  end_log_pos (\d+) (?:CRC32 0x[0-9a-f]+ )?\t(.*)", re.DOTALL)
-ROWS = re.compile(rb"(Write|Update|Delete)_(?:compressed_)?rows(?:_compressed)?(?:_partial)?: table id (\d+)(.*)")
+    rb"#(\d{6} +\d+:\d\d:\d\d) server id \d+  end_log_pos (\d+) (?:CRC32 0x[0-9a-f]+ )?\t(.*)",
+    re.DOTALL)
+ROWS = re.compile(
+    rb"(Write|Update|Delete)_(?:compressed_)?rows(?:_compressed)?(?:_partial)?: table id (\d+)(.*)")
 TABLE_MAP = re.compile(rb"Table_map: `(.*)`\.`(.*)` mapped to number (\d+)")
 COLUMN = re.compile(rb"`((?:[^`]|``)*)` (.*)", re.DOTALL)
 ROW = re.compile(rb"### (INSERT INTO|UPDATE|DELETE FROM) `(.*)`\.`(.*)`")
@@ -175,7 +177,7 @@ class Parser:
             # Names may hold commas: those of the table are looked for.
             while listed:
                 for column in sorted(names, key=len, reverse=True):
-                    if listed == column or listed.startswith((column + ", ", column + ",", column + "(")):
+                    if listed == column or listed.startswith((column + ",", column + "(")):
                         self.map.key.append(column)
                         listed = listed[len(column):].lstrip(", ")
                         break

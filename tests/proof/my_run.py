@@ -5,7 +5,6 @@ On MySQL odd seeds have GTIDs, and even ones places in files.
 """
 
 import json
-import os
 import random
 import re
 
@@ -19,8 +18,8 @@ import runs
 from kit import Mysql
 
 SETTINGS = ["binlog_row_metadata=FULL", "transaction_isolation=READ-COMMITTED",
-            "default_time_zone=+00:00", "sql_mode=NO_ENGINE_SUBSTITUTION", "character_set_server=utf8mb4",
-            "binlog_row_event_max_size=1024", "max_connections=50", "lock_wait_timeout=60"]
+            "default_time_zone=+00:00", "sql_mode=NO_ENGINE_SUBSTITUTION",
+            "character_set_server=utf8mb4", "binlog_row_event_max_size=1024", "max_connections=50", "lock_wait_timeout=60"]
 EXPECTED_ERRORS = ("ERROR 1062 ",)
 
 
@@ -108,7 +107,8 @@ class Run(runs.Run):
         admin = Sql(self.server, self.folder / "admin.err", "mysql")
         self.sql.append(admin)
         admin.run(f"create database {self.database} character set utf8mb4;"
-                  f" set global binlog_row_image = {self.plan.image}; set global binlog_checksum = crc32;")
+                  f" set global binlog_row_image = {self.plan.image};"
+                  " set global binlog_checksum = crc32;")
         if not self.is_mysql:
             admin.run("set global log_bin_compress = off;")
         self.main = self.session("main")

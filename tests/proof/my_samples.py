@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from typing import Callable
 
-from my_forms import encoded
+from my_forms import INTEGERS, encoded
 from samples import document
 
 BOTH = ("mysql", "mariadb")
@@ -24,8 +24,8 @@ class Type:
 
 
 WORDS = {
-    "utf8mb4": ["", "a", "NULL", "x y", "é", "😀", "'", '"', "\\", "\n", "\t", "\r", "\0", "\x1a", "\x7f",
-                "/* INT */", "###", "\\x0a", "ß", "\u2028", "%"],
+    "utf8mb4": ["", "a", "NULL", "x y", "é", "😀", "'", '"', "\\", "\n", "\t", "\r", "\0", "\x1a",
+                "\x7f", "/* INT */", "###", "\\x0a", "ß", "\u2028", "%"],
     "latin1": ["", "a", "é", "'", "\\", "\n", "\0", "€", "\x81", "\x9d", "ÿ"],
     "ascii": ["", "a", "'", "\\n", "\t", "0"],
     "latin2": ["", "a", "ł", "ő", "'"],
@@ -189,6 +189,17 @@ def shape(rng):
     ])
 
 
+def uuid(rng):
+    """A UUID, now and then one that ends in zeros."""
+    return f"'{rng.randbytes(16).hex() if rng.random() < 0.7 else '12' + '0' * 30}'"
+
+
+def inet6(rng):
+    """An address."""
+    return rng.choice(["'::1'", "'2001:db8::'", "'::ffff:1.2.3.4'", "'1:0:0:2::3'", "'fe80::1:2'",
+                       "'::'"])
+
+
 def vector(rng):
     """Three numbers."""
     numbers = [rng.choice([0, 1.5, -2.25e10, rng.uniform(-9, 9)]) for _ in range(3)]
@@ -206,7 +217,7 @@ def listed(labels):
 
 def _types():
     made = []
-    for name, size in (("tinyint", 8), ("smallint", 16), ("mediumint", 24), ("int", 32), ("bigint", 64)):
+    for name, size in INTEGERS.items():
         made += [Type(name, whole(size, False)), Type(f"{name} unsigned", whole(size, True))]
     made += [
         Type("tinyint(1)", whole(8, False)),
@@ -219,10 +230,12 @@ def _types():
         Type("enum('a', 'b c', 'é')", chosen(["a", "b c", "é"])),
         Type("enum('é', 'ü') character set latin1", chosen(["é", "ü"])),
         Type(f"enum({listed(MANY)})", lambda rng: str(rng.randint(0, 300))),
-        Type(f"set({listed(LETTERS)})", several(LETTERS)), Type("set('p', 'q', 'r')", several(list("pqr"))),
+        Type(f"set({listed(LETTERS)})", several(LETTERS)),
+        Type("set('p', 'q', 'r')", several(list("pqr"))),
         Type("char(5)", text("utf8mb4", 5)), Type("char(200)", text("utf8mb4", 60)),
         Type("varchar(20)", text("utf8mb4", 20)), Type("varchar(300)", text("utf8mb4", 40)),
-        Type("text", text("utf8mb4")), Type("tinytext", text("utf8mb4")), Type("mediumtext", text("utf8mb4")),
+        Type("text", text("utf8mb4")), Type("tinytext", text("utf8mb4")),
+        Type("mediumtext", text("utf8mb4")),
         Type("longtext", text("utf8mb4")), Type("text character set latin1", text("latin1")),
         Type("char(5) character set latin1", text("latin1", 5)),
         Type("binary(6)", raw(6)), Type("varbinary(10)", raw(10)), Type("varbinary(300)", raw(60)),
@@ -233,10 +246,7 @@ def _types():
         Type("vector(3)", vector, ("mysql",)),
         Type("geometry", shape, ("mariadb",)),
         Type("point", lambda rng: f"ST_GeomFromText('POINT({point(rng)})')", ("mariadb",)),
-        Type("uuid", lambda rng: f"'{rng.randbytes(16).hex() if rng.random() < 0.7 else '12' + '0' * 30}'",
-             ("mariadb",)),
-        Type("inet6", lambda rng: rng.choice(["'::1'", "'2001:db8::'", "'::ffff:1.2.3.4'", "'1:0:0:2::3'",
-                                              "'fe80::1:2'", "'::'"]), ("mariadb",)),
+        Type("uuid", uuid, ("mariadb",)), Type("inet6", inet6, ("mariadb",)),
         Type("inet4", lambda rng: f"'{rng.randrange(256)}.0.{rng.randrange(256)}.0'", ("mariadb",)),
     ]
     for digits in range(7):
@@ -274,7 +284,8 @@ DEFAULTS = {
 """Defaults of columns that are added: the SQL, and what stands in events for it."""
 
 RETYPES = {
-    "int": ["bigint", "varchar(20)"], "tinyint": ["smallint", "int"], "smallint unsigned": ["int unsigned"],
+    "int": ["bigint", "varchar(20)"], "tinyint": ["smallint", "int"],
+    "smallint unsigned": ["int unsigned"],
     "decimal(10,2)": ["decimal(20,6)"], "date": ["datetime"], "varchar(20)": ["varchar(300)", "text"],
     "text": ["mediumtext"], "blob": ["longblob"], "tinytext": ["text"],
     "enum('a', 'b c', 'é')": ["enum('a', 'b c', 'é', 'later')"],

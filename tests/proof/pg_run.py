@@ -252,9 +252,10 @@ class Run(runs.Run):
             for entry in transaction.entries:
                 if isinstance(entry, dict):
                     tables.learn(entry)
-        names = [name for name in tables.by_name if name != mixed.HIDDEN
-                 and (not tables.by_name[name]["root"] if self.plan.by_root else not tables.is_root(name))]
-        return {name: self.records(tables.by_name[name]) for name in names}
+        is_partition = lambda name: tables.by_name[name]["root"]
+        is_left_out = is_partition if self.plan.by_root else tables.is_root
+        return {name: self.records(tables.by_name[name]) for name in tables.by_name
+                if name != mixed.HIDDEN and not is_left_out(name)}
 
     def records(self, table):
         """A table's rows as the server prints them, by column."""
