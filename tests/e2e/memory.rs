@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rowtide_testkit::{Postgres, postgres_versions};
+use rowtide_testkit::{Flavor, Mysql, Postgres, postgres_versions};
 use serde_json::Value;
 
 use crate::host::{Options, PATIENCE, Setup, sql};
@@ -82,5 +82,59 @@ fn h12_a_large_transaction_stays_within_the_configured_memory() {
             assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
             until("the end", || process.0.try_wait().unwrap().is_some());
         }
+    }
+}
+
+/// The ceiling of the whole process.
+const CEILING_KIB: u64 = 64 * 1024;
+
+/// Hazards 5 and 26 of MySQL's log: a transaction is one packed event, whatever its size. One of a million
+/// rows that pack well, and one that cannot be packed smaller and takes several packets.
+#[test]
+fn m5_m26_a_packed_transaction_stays_within_the_ceiling() {
+    let settings =
+        ["binlog_row_metadata=FULL", "binlog_transaction_compression=ON", "max_allowed_packet=1G"];
+    let Some(server) = Mysql::start(Flavor::Mysql, &settings) else { return };
+    server.sql(
+        "CREATE DATABASE shop; USE shop; CREATE TABLE narrow (id int PRIMARY KEY, n int);
+         CREATE TABLE random (id int PRIMARY KEY, v varbinary(1000))",
+    );
+    let statement = |table: &str, rows: usize, value: &str| {
+        format!(
+            "SET SESSION cte_max_recursion_depth = {rows};
+             INSERT INTO shop.{table} WITH RECURSIVE n (i) AS
+                 (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) SELECT i, {value} FROM n;"
+        )
+    };
+    for (table, rows, value) in
+        [("narrow", 1_000_000, "i % 7"), ("random", 60_000, "RANDOM_BYTES(1000)")]
+    {
+        let setup = Setup::new();
+        let text = format!(
+            "connectors:\n  shop:\n    source:\n      type: mysql\n      url: {}\n    snapshot: never\n    sink: {{ type: stdout }}\nstate: {}\n",
+            server.url(),
+            setup.path("state").display()
+        );
+        fs::write(setup.path("rowtide.yaml"), text).unwrap();
+        let log = fs::File::create(setup.path("log")).unwrap();
+        let mut command = setup.command(&["run"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut process = Process(command.spawn().unwrap());
+        let log = || fs::read_to_string(setup.path("log")).unwrap();
+        until("the start", || log().contains("streaming"));
+        server.sql(&statement(table, rows, value));
+        let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        let last = lines
+            .map(|line| line.unwrap())
+            .filter(|line| line.contains("\"op\":\"c\""))
+            .nth(rows - 1);
+        let last: Value = serde_json::from_str(&last.unwrap()).unwrap();
+        assert_eq!(last["after"]["id"], rows, "{}", log());
+        let peak = process.peak_kib();
+        println!("{table}: {rows} rows in one packed transaction, at most {peak} KiB");
+        assert!(peak < CEILING_KIB, "{table}: {peak} KiB");
+        let pid = process.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        until("the end", || process.0.try_wait().unwrap().is_some());
     }
 }

@@ -38,7 +38,7 @@ pub struct MysqlConfig {
     #[serde(default)]
     pub tables: TableSelection,
     /// Where transactions are set aside until their end is known: XA transactions, those that are rolled
-    /// back in part, and MariaDB's.
+    /// back in part, MariaDB's, and packed ones until they are verified.
     #[serde(default)]
     pub spool: SpoolConfig,
     /// How often an idle server says that it is there, in seconds; three times without a word, and the

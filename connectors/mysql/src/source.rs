@@ -93,10 +93,9 @@ const SPOOL_REMEDIES: Remedies = Remedies {
     limit: "raise `spool.max`, or end XA transactions that are prepared in the database (`XA RECOVER` lists them)",
 };
 
-/// So large an event is held: both images of a row and what stands around them, which may be a table's
-/// description of a few thousand columns.
+/// So large an event is held: both images of a row and what stands around them.
 fn max_event(limit: usize) -> u64 {
-    u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1 << 20)
+    u64::try_from(limit.saturating_add(stream::AROUND)).unwrap_or(u64::MAX)
 }
 
 impl Source for MysqlSource {

@@ -103,6 +103,7 @@ impl Log {
                 Some(Packet::Oversized { head, size }) => {
                     return Ok(Next::Oversized(Header::parse(head).unwrap().kind, size));
                 }
+                Some(Packet::Part(_)) => panic!("nothing is packed here"),
                 Some(Packet::End) => return Ok(Next::End),
                 None => {}
             }

@@ -19,19 +19,22 @@ enum Packing {
 }
 
 /// A TRANSACTION_PAYLOAD event: the events of a transaction, without checksums, packed together. They
-/// are unpacked one by one, so that however large it is, one event and a step of the stream are held.
+/// are unpacked one by one, from bytes that are given piece by piece: however large it is, one event and
+/// a step of the stream are held.
 pub struct Payload {
     packing: Packing,
     /// The length that it says the events have.
     stated: u64,
-    /// How many of the packed bytes, and of those before them in the event's body, were taken.
-    taken: usize,
+    /// How many of the packed bytes were not taken.
+    left: u64,
     decoder: Option<Decoder<'static>>,
     /// Whether the packed stream has come to its end.
     is_ended: bool,
     /// Unpacked bytes; those before `at` were given out.
     plain: Vec<u8>,
     at: usize,
+    /// How many bytes are to be passed over before the next event.
+    skip: usize,
     /// How many bytes were unpacked.
     unpacked: u64,
 }
@@ -40,6 +43,19 @@ impl std::fmt::Debug for Payload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Payload").field("packing", &self.packing).finish_non_exhaustive()
     }
+}
+
+/// What is in a payload.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Inner<'a> {
+    /// The next event, with its header and without a checksum.
+    Event(Header, &'a [u8]),
+    /// An event above the limit: its start. The rest is unpacked and thrown away.
+    Oversized(Header, &'a [u8]),
+    /// More of the packed bytes are needed.
+    NeedsMore,
+    /// Nothing: all events were given out.
+    End,
 }
 
 /// The numbers of a payload's fields.
@@ -52,15 +68,27 @@ mod field {
 
 /// So many bytes are unpacked at once.
 const STEP: usize = 128 * 1024;
+/// How much is given of an event above the limit: room for the fixed part of a row event and the bitmaps
+/// of all columns that there can be.
+const OVERSIZED: usize = 4096;
+
+/// Whether unpacked bytes are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filled {
+    Enough,
+    NeedsMore,
+    Ended,
+}
 
 impl Payload {
-    /// Reads the head of a TRANSACTION_PAYLOAD event from its body.
+    /// Reads the head of a TRANSACTION_PAYLOAD event from the start of its body, which is `len` bytes
+    /// long. What is packed follows the head, whose length is given too.
     ///
     /// # Errors
     /// Where it is malformed, or packed in a way that is not known.
-    pub fn parse(body: &[u8]) -> Parsed<Self> {
+    pub fn parse(start: &[u8], len: u64) -> Parsed<(Self, usize)> {
         let (mut size, mut packing, mut stated) = (None, None, None);
-        let mut reader = Reader(body);
+        let mut reader = Reader(start);
         loop {
             let field = reader.lenenc().ok_or(MALFORMED)?;
             if field == field::END {
@@ -74,105 +102,125 @@ impl Payload {
                 _ => {}
             }
         }
+        let head = start.len().saturating_sub(reader.0.len());
+        let left = u64::try_from(head).ok().and_then(|head| len.checked_sub(head));
         let packing = match packing {
             Some(0) => Packing::Zstd,
             Some(255) => Packing::None,
             _ => return Err(ParseError::Unknown(format!("payload compression {packing:?}"))),
         };
-        if size.and_then(|size| usize::try_from(size).ok()) != Some(reader.0.len()) {
-            return Err(MALFORMED);
-        }
+        let left = left.filter(|left| size == Some(*left)).ok_or(MALFORMED)?;
         let decoder = match packing {
             Packing::Zstd => Some(Decoder::new().map_err(|_| MALFORMED)?),
             Packing::None => None,
         };
-        Ok(Self {
+        let payload = Self {
             packing,
             stated: stated.ok_or(MALFORMED)?,
-            taken: body.len().saturating_sub(reader.0.len()),
+            left,
             decoder,
             is_ended: false,
             plain: Vec::new(),
             at: 0,
+            skip: 0,
             unpacked: 0,
-        })
+        };
+        Ok((payload, head))
     }
 
-    /// The next event, with its header and without a checksum; `None` after the last one. An event above
-    /// `max` bytes is refused, before it is unpacked. `body` is the one that this was read from.
+    /// The next event; `packed` is advanced by what of it was taken.
     ///
     /// # Errors
     /// Where the stream is damaged, ends early, or holds another length than it says.
-    pub fn next_event(&mut self, body: &[u8], max: usize) -> Parsed<Option<(Header, &[u8])>> {
-        if !self.fill(body, super::event::HEADER)? {
-            let is_whole = self.at == self.plain.len() && self.unpacked == self.stated;
-            return if is_whole { Ok(None) } else { Err(MALFORMED) };
+    pub fn next_event(&mut self, packed: &mut &[u8], max: usize) -> Parsed<Inner<'_>> {
+        match self.fill(packed, super::event::HEADER)? {
+            Filled::Enough => {}
+            Filled::NeedsMore => return Ok(Inner::NeedsMore),
+            Filled::Ended => {
+                let is_whole = self.at == self.plain.len() && self.unpacked == self.stated;
+                return if is_whole { Ok(Inner::End) } else { Err(MALFORMED) };
+            }
         }
         let header = Header::parse(self.plain.get(self.at..).unwrap_or_default())?;
         let size = usize::try_from(header.size).map_err(|_| MALFORMED)?;
-        if size > max {
-            return Err(ParseError::Unknown(format!("an event of {size} bytes in a payload")));
-        }
-        if !self.fill(body, size)? {
-            return Err(MALFORMED);
+        let wanted = if size > max { size.min(OVERSIZED) } else { size };
+        match self.fill(packed, wanted)? {
+            Filled::Enough => {}
+            Filled::NeedsMore => return Ok(Inner::NeedsMore),
+            Filled::Ended => return Err(MALFORMED),
         }
         let start = self.at;
-        self.at = start.checked_add(size).ok_or(MALFORMED)?;
+        self.at = start.checked_add(wanted).ok_or(MALFORMED)?;
+        self.skip = size.saturating_sub(wanted);
         let event = self.plain.get(start..self.at).ok_or(MALFORMED)?;
-        Ok(Some((header, event)))
+        Ok(if size > max { Inner::Oversized(header, event) } else { Inner::Event(header, event) })
     }
 
-    /// Unpacks until so many bytes are there that were not given out; whether they are.
-    fn fill(&mut self, body: &[u8], wanted: usize) -> Parsed<bool> {
-        while self.plain.len().saturating_sub(self.at) < wanted {
+    /// Unpacks until so many bytes are there that were not given out.
+    fn fill(&mut self, packed: &mut &[u8], wanted: usize) -> Parsed<Filled> {
+        loop {
+            let there = self.plain.len().saturating_sub(self.at);
+            let passed = self.skip.min(there);
+            self.at = self.at.saturating_add(passed);
+            self.skip -= passed;
+            if self.skip == 0 && there.saturating_sub(passed) >= wanted {
+                return Ok(Filled::Enough);
+            }
+            if self.is_ended {
+                return if self.skip == 0 { Ok(Filled::Ended) } else { Err(MALFORMED) };
+            }
             if self.at > 0 {
                 self.plain.drain(..self.at.min(self.plain.len()));
                 self.at = 0;
             }
             let before = self.plain.len();
-            self.step(body)?;
-            let more = self.plain.len() - before;
+            if !self.step(packed)? {
+                return Ok(Filled::NeedsMore);
+            }
+            let more = self.plain.len().saturating_sub(before);
             self.unpacked = self.unpacked.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
             if self.unpacked > self.stated {
                 return Err(MALFORMED);
             }
-            if more == 0 && self.is_ended {
-                return Ok(false);
-            }
         }
-        Ok(true)
     }
 
-    /// Unpacks some more.
-    fn step(&mut self, body: &[u8]) -> Parsed<()> {
-        let packed = body.get(self.taken..).unwrap_or_default();
+    /// Unpacks some more; whether it came further with what is there.
+    fn step(&mut self, packed: &mut &[u8]) -> Parsed<bool> {
         let Some(decoder) = &mut self.decoder else {
             let (head, rest) = packed.split_at(packed.len().min(STEP));
             self.plain.extend_from_slice(head);
-            self.taken = self.taken.saturating_add(head.len());
-            self.is_ended = rest.is_empty();
-            return Ok(());
+            *packed = rest;
+            self.take(head.len())?;
+            self.is_ended = self.left == 0;
+            return Ok(!head.is_empty() || self.is_ended);
         };
-        if self.is_ended {
-            return Ok(());
-        }
         let start = self.plain.len();
         self.plain.resize(start.saturating_add(STEP), 0);
         let target = self.plain.get_mut(start..).ok_or(MALFORMED)?;
         let (mut input, mut output) = (InBuffer::around(packed), OutBuffer::around(target));
         let hint = decoder.run(&mut input, &mut output).map_err(|_| MALFORMED)?;
         let (read, written) = (input.pos(), output.pos());
-        self.taken = self.taken.saturating_add(read);
         self.plain.truncate(start.saturating_add(written));
-        if hint == 0 && read < packed.len() {
+        *packed = packed.get(read..).unwrap_or_default();
+        self.take(read)?;
+        if hint == 0 && self.left > 0 {
             // Another frame follows.
+            let Some(decoder) = &mut self.decoder else { return Err(MALFORMED) };
             decoder.reinit().map_err(|_| MALFORMED)?;
         } else if hint == 0 {
             self.is_ended = true;
         } else if read == 0 && written == 0 {
-            // It wants more than there is.
-            return Err(MALFORMED);
+            // It wants more than is there.
+            return if self.left > 0 && packed.is_empty() { Ok(false) } else { Err(MALFORMED) };
         }
+        Ok(true)
+    }
+
+    /// So many packed bytes were taken.
+    fn take(&mut self, count: usize) -> Parsed<()> {
+        let left = u64::try_from(count).ok().and_then(|count| self.left.checked_sub(count));
+        self.left = left.ok_or(MALFORMED)?;
         Ok(())
     }
 }
@@ -191,14 +239,23 @@ pub fn plain_kind(event: u8) -> Option<u8> {
     })
 }
 
+/// What became of an event that MariaDB packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unpacked {
+    /// It is there in its plain form.
+    Whole,
+    /// It is above the limit: so many bytes are packed in it.
+    TooLarge(usize),
+}
+
 /// Puts the body of an event that MariaDB packed into the plain form of [`plain_kind`], behind what
-/// `out` holds. One that would be above `max` bytes is refused, before it is unpacked.
+/// `out` holds. One of which more than `max` bytes are packed is not unpacked: the length is given.
 ///
 /// What is packed is the statement of a QUERY, and the images of a row event.
 ///
 /// # Errors
 /// Where it is malformed, packed in a way that is not known, or of another length than it says.
-pub fn unpack(event: u8, body: &[u8], max: usize, out: &mut Vec<u8>) -> Parsed<()> {
+pub fn unpack(event: u8, body: &[u8], max: usize, out: &mut Vec<u8>) -> Parsed<Unpacked> {
     const MALFORMED: ParseError = ParseError::Malformed("compressed");
     let plain = plain_kind(event)
         .ok_or_else(|| ParseError::Unknown(format!("packed events of type {event}")))?;
@@ -213,7 +270,7 @@ pub fn unpack(event: u8, body: &[u8], max: usize, out: &mut Vec<u8>) -> Parsed<(
     let length = reader.bytes(width).filter(|_| (1..=4).contains(&width)).ok_or(MALFORMED)?;
     let length = length.iter().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
     if length > max {
-        return Err(ParseError::Unknown(format!("a packed event of {length} bytes")));
+        return Ok(Unpacked::TooLarge(length));
     }
     out.extend_from_slice(head);
     let start = out.len();
@@ -221,7 +278,7 @@ pub fn unpack(event: u8, body: &[u8], max: usize, out: &mut Vec<u8>) -> Parsed<(
     let limit = u64::try_from(length).unwrap_or(u64::MAX).saturating_add(1);
     let unpacked = flate2::read::ZlibDecoder::new(reader.0).take(limit).read_to_end(out);
     match unpacked {
-        Ok(unpacked) if unpacked == length && out.len() - start == length => Ok(()),
+        Ok(unpacked) if unpacked == length && out.len() - start == length => Ok(Unpacked::Whole),
         _ => Err(MALFORMED),
     }
 }
@@ -249,3 +306,6 @@ fn head_len(plain: u8, body: &[u8]) -> Option<usize> {
     }
     body.len().checked_sub(reader.0.len())
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use mysql_async::prelude::Queryable;
 use rowtide_sdk::{Error, Origin, Result};
 
 use super::Name;
-use crate::binlog::compressed::{plain_kind, unpack};
+use crate::binlog::compressed::{Unpacked, plain_kind, unpack};
 use crate::binlog::event::{Format, Header, kind};
 use crate::binlog::group::{Query, Rotate};
 use crate::binlog::{ParseError, Parsed};
@@ -129,6 +129,8 @@ impl Ahead {
                         self.found.push((reader.place.clone(), Reach::Any));
                     }
                 }
+                // Of a packed transaction, in which no table is altered.
+                Some(Packet::Part(_)) => {}
                 Some(Packet::End) => return Ok(()),
                 None => {
                     if until.is_at_most(&reader.place) || stream.read().await? == 0 {
@@ -177,10 +179,14 @@ impl Look {
         let body = self.format.body(&header, event)?;
         self.plain.clear();
         let body = match plain_kind(header.kind) {
-            Some(_) => {
-                unpack(header.kind, body, STATEMENT_MAX, &mut self.plain)?;
-                &self.plain
-            }
+            Some(_) => match unpack(header.kind, body, STATEMENT_MAX, &mut self.plain)? {
+                Unpacked::Whole => &self.plain,
+                Unpacked::TooLarge(_) => {
+                    let place = self.place.clone();
+                    self.pass(&header);
+                    return Ok(vec![(place, Reach::Any)]);
+                }
+            },
             None => body,
         };
         let query = Query::parse(body)?;

@@ -4,6 +4,8 @@
 //! transaction, and back from where a transaction was held until its end was known.
 
 mod held;
+mod packed;
+mod pile;
 mod rows;
 mod statements;
 
@@ -12,11 +14,13 @@ use std::sync::Arc;
 use rowtide_sdk::{Batch, Error, Hiding, Limits, Origin, Result, Sightings, Table};
 
 use self::held::Replay;
-pub(crate) use self::held::{Fill, Store};
+use self::held::Store;
+use self::packed::Packed;
+pub(crate) use self::pile::Fill;
 use super::progress::{Begin, Name, Place, Progress};
 use super::tables::Tables;
 use crate::binlog::Parsed;
-use crate::binlog::compressed::{Payload, plain_kind, unpack};
+use crate::binlog::compressed::{Unpacked, plain_kind, unpack};
 use crate::binlog::event::{Format, Header, kind};
 use crate::binlog::group::{self, GtidEvent, MariadbGtidEvent, MariadbXa, Rotate, XaPrepare};
 use crate::binlog::table_map::TableMap;
@@ -85,8 +89,7 @@ pub(crate) struct Assembler {
     truncating: bool,
     /// Whether comments of statements are put on events.
     mark: Option<Mark>,
-    /// The packed transaction that is being taken apart: it is the connection's event at hand.
-    payload: Option<Payload>,
+    packed: Packed,
     store: Store,
     replay: Option<Replay>,
     /// A packed event in its plain form.
@@ -95,8 +98,9 @@ pub(crate) struct Assembler {
     hidden: Option<(Hiding, Sightings)>,
 }
 
-/// So large an event in a packed transaction or of MariaDB's packed rows may be, in bytes.
-const UNPACKED_MAX: usize = 1 << 30;
+/// What there is room for around the images of a row that is as large as it may be: a table's description
+/// of a few thousand columns.
+pub(crate) const AROUND: usize = 1 << 20;
 
 impl Assembler {
     /// Starts at `progress` with an empty batch.
@@ -131,7 +135,7 @@ impl Assembler {
             changed: Vec::new(),
             truncating: false,
             mark: None,
-            payload: None,
+            packed: Packed::default(),
             store: Store::new(limits.spool_memory),
             limits,
             replay: None,
@@ -164,11 +168,6 @@ impl Assembler {
     /// Whether the connection's event at hand, or what was held, has more to be taken in.
     pub(crate) fn is_replaying(&self) -> bool {
         self.replay.is_some()
-    }
-
-    /// Whether the connection's event at hand is a packed transaction that has more in it.
-    pub(crate) fn is_unpacking(&self) -> bool {
-        self.payload.is_some()
     }
 
     /// Whether entries are held in the batch.
@@ -235,8 +234,7 @@ impl Assembler {
         let body = self.parsed(self.format.body(&header, event))?;
         self.advance(&header);
         if header.kind == kind::TRANSACTION_PAYLOAD {
-            self.payload = Some(self.parsed(Payload::parse(body))?);
-            return Ok(Step::More);
+            return Ok(self.payload(body));
         }
         let step = self.taken(&header, body)?;
         Ok(self.or_next(step))
@@ -334,44 +332,24 @@ impl Assembler {
         }
     }
 
-    /// Takes in the next event of the packed transaction that is the connection's event at hand.
-    ///
-    /// # Errors
-    /// As [`Assembler::event`].
-    pub(crate) fn unpack(&mut self, event: &[u8]) -> Result<Step> {
-        let header = self.parsed(Header::parse(event))?;
-        let body = self.parsed(self.format.body(&header, event))?;
-        let Some(mut payload) = self.payload.take() else { return Ok(Step::More) };
-        let max = UNPACKED_MAX;
-        let step = match self.parsed(payload.next_event(body, max))? {
-            Some((header, inner)) => {
-                let inner = self.parsed(Format::initial(false).body(&header, inner))?;
-                let step = self.taken(&header, inner)?;
-                self.payload = Some(payload);
-                step
-            }
-            None if self.progress.is_open() => {
-                return Err(self.not_understood("a packed transaction without an end"));
-            }
-            None => None,
-        };
-        Ok(self.or_next(step))
-    }
-
     /// Takes in an event from its body.
     fn taken(&mut self, header: &Header, body: &[u8]) -> Result<Option<Step>> {
-        if let Some(plain) = plain_kind(header.kind) {
-            let mut out = std::mem::take(&mut self.plain);
-            out.clear();
-            let step = match unpack(header.kind, body, UNPACKED_MAX, &mut out) {
-                Ok(()) => self.plain_event(&Header { kind: plain, ..*header }, &out),
-                Err(error) => Err(self.not_understood(error)),
-            };
-            out.shrink_to(self.limits.batch_bytes);
-            self.plain = out;
-            return step;
-        }
-        self.plain_event(header, body)
+        let Some(plain) = plain_kind(header.kind) else { return self.plain_event(header, body) };
+        let mut out = std::mem::take(&mut self.plain);
+        out.clear();
+        let step = match unpack(header.kind, body, self.event_max(), &mut out) {
+            Ok(Unpacked::Whole) => self.plain_event(&Header { kind: plain, ..*header }, &out),
+            Ok(Unpacked::TooLarge(size)) => self.oversized_event(header, body, size as u64),
+            Err(error) => Err(self.not_understood(error)),
+        };
+        out.shrink_to(self.limits.batch_bytes);
+        self.plain = out;
+        step
+    }
+
+    /// So large an event is taken in, in bytes.
+    fn event_max(&self) -> usize {
+        self.limits.max_event.saturating_add(AROUND)
     }
 
     fn plain_event(&mut self, header: &Header, body: &[u8]) -> Result<Option<Step>> {

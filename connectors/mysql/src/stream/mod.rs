@@ -16,7 +16,7 @@ use rowtide_spool::Folder;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::assemble::Assembler;
+pub(crate) use self::assemble::{AROUND, Assembler};
 use self::assemble::{Fill, Step};
 pub(crate) use self::progress::{Passed, Place, Progress};
 use crate::catalog::Catalog;
@@ -125,10 +125,11 @@ impl Driver {
             return assembler.replay().map(Some);
         }
         if assembler.is_unpacking() {
-            return assembler.unpack(stream.current()).map(Some);
+            return assembler.unpack().map(Some);
         }
         match stream.next()? {
             Some(Packet::Event(event)) => assembler.event(event).map(Some),
+            Some(Packet::Part(part)) => assembler.part(part).map(Some),
             Some(Packet::Oversized { head, size }) => assembler.oversized(head, size).map(Some),
             Some(Packet::End) => Err(stream_ended()),
             None => Ok(None),

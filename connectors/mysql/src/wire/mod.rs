@@ -25,4 +25,4 @@ pub use connection::BinlogConnection;
 pub use dump::{Dump, Start, replica_uuid};
 pub use greeting::{Flavor, Greeting};
 pub use sql::sql_conn;
-pub use stream::{Packet, PacketStream};
+pub use stream::{Packet, PacketStream, Part};

@@ -7,7 +7,7 @@ use rowtide_sdk::{Error, Origin, Result};
 use tokio::io::AsyncReadExt;
 
 use super::session::{Session, tag};
-use crate::binlog::event::kind;
+use crate::binlog::event::{HEADER as EVENT_HEADER, kind};
 use crate::error::{ServerError, codes, lost, protocol};
 use crate::reader::Reader;
 
@@ -26,8 +26,6 @@ const HEAD: usize = 64 * 1024;
 const SIZE_AT: usize = 1 + 9;
 /// Where an event states its type.
 const KIND_AT: usize = 1 + 4;
-/// A packed transaction may have so many bytes: it is held as it came.
-const PACKED_MAX: u64 = 256 * 1024 * 1024;
 /// What is kept of the memory of a large event.
 const KEPT: usize = 1024 * 1024;
 
@@ -38,6 +36,9 @@ const DOING: &str = "reading the binary log";
 pub enum Packet<'a> {
     /// A whole event.
     Event(&'a [u8]),
+    /// A part of a packed transaction that does not fit in one read: it may be larger than anything that is
+    /// held (M-5).
+    Part(Part<'a>),
     /// An event above the limit: its start, and its length as it states it. The rest is thrown away as
     /// it arrives.
     Oversized {
@@ -47,6 +48,17 @@ pub enum Packet<'a> {
         size: u64,
     },
     /// The log's end, which a stream that [`super::Dump::ends`] has.
+    End,
+}
+
+/// The parts of an event, which is not verified before the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// Its header.
+    Head(&'a [u8]),
+    /// What follows, its checksum included.
+    Body(&'a [u8]),
+    /// It is there whole, with the length that it states.
     End,
 }
 
@@ -94,11 +106,6 @@ impl PacketStream {
         }
     }
 
-    /// The event that [`PacketStream::next`] gave last, until it is called again; empty where it gave none.
-    pub fn current(&self) -> &[u8] {
-        self.packets.current()
-    }
-
     /// The next event of what was read; `None` where [`PacketStream::read`] must bring more.
     ///
     /// # Errors
@@ -127,6 +134,8 @@ enum Holding {
     Head,
     /// Nothing is.
     Nothing,
+    /// Its parts are handed out as they come; so many bytes are still to come.
+    Parts(u64),
 }
 
 /// What a step found.
@@ -135,6 +144,9 @@ enum Step {
     GoOn,
     Small(std::ops::Range<usize>),
     Large,
+    Head(std::ops::Range<usize>),
+    Body(std::ops::Range<usize>),
+    PartsEnd,
     Oversized(u64),
     End,
 }
@@ -149,8 +161,6 @@ struct Packets {
     sequence: u8,
     state: State,
     large: Vec<u8>,
-    /// Where in the input the event lies that was given out last, where it does.
-    given: Option<std::ops::Range<usize>>,
     limits: Limits,
     has_ended: bool,
 }
@@ -158,8 +168,7 @@ struct Packets {
 impl Packets {
     fn new(input: Vec<u8>, sequence: u8, limits: Limits) -> Self {
         let large = Vec::new();
-        let given = None;
-        Self { input, at: 0, sequence, state: State::Start, large, given, limits, has_ended: false }
+        Self { input, at: 0, sequence, state: State::Start, large, limits, has_ended: false }
     }
 
     /// The buffer, with room for a read.
@@ -170,15 +179,7 @@ impl Packets {
         &mut self.input
     }
 
-    fn current(&self) -> &[u8] {
-        match &self.given {
-            Some(range) => self.input.get(range.clone()).unwrap_or_default(),
-            None => self.large.get(1..).unwrap_or_default(),
-        }
-    }
-
     fn next(&mut self) -> Result<Option<Packet<'_>>> {
-        self.given = None;
         if self.state == State::Start {
             self.large.clear();
             self.large.shrink_to(KEPT);
@@ -191,10 +192,14 @@ impl Packets {
             return Ok(Some(match found {
                 Step::GoOn => continue,
                 Step::NeedsMore => return Ok(None),
-                Step::Small(range) => {
-                    self.given = Some(range.clone());
-                    Packet::Event(self.input.get(range).unwrap_or_default())
+                Step::Small(range) => Packet::Event(self.input.get(range).unwrap_or_default()),
+                Step::Head(range) => {
+                    Packet::Part(Part::Head(self.input.get(range).unwrap_or_default()))
                 }
+                Step::Body(range) => {
+                    Packet::Part(Part::Body(self.input.get(range).unwrap_or_default()))
+                }
+                Step::PartsEnd => Packet::Part(Part::End),
                 Step::Large => Packet::Event(self.large.get(1..).unwrap_or_default()),
                 Step::Oversized(size) => {
                     Packet::Oversized { head: self.large.get(1..).unwrap_or_default(), size }
@@ -259,12 +264,10 @@ impl Packets {
         if first != Some(tag::OK) {
             return Err(protocol(format!("{DOING}: the server sent a large packet of no kind")));
         }
-        let limit = match self.input.get(body + KIND_AT) {
-            // It is taken apart event by event, of which each has the other limit.
-            Some(&kind::TRANSACTION_PAYLOAD) => self.limits.max_event.max(PACKED_MAX),
-            _ => self.limits.max_event,
-        };
-        let state = if u64::from(size) > limit {
+        if self.input.get(body + KIND_AT) == Some(&kind::TRANSACTION_PAYLOAD) {
+            return self.parts(length, size);
+        }
+        let state = if u64::from(size) > self.limits.max_event {
             Holding::Head
         } else {
             self.large.reserve_exact(usize::try_from(size).unwrap_or_default().saturating_add(1));
@@ -273,6 +276,23 @@ impl Packets {
         self.pass_header();
         self.state = State::Large { left: length, goes_on: length == PACKET_FULL, state };
         Ok(Step::GoOn)
+    }
+
+    /// At a large packet that begins a packed transaction of this size.
+    fn parts(&mut self, length: usize, size: u32) -> Result<Step> {
+        let head = self.at + HEADER + 1..self.at + HEADER + 1 + EVENT_HEADER;
+        if self.input.len() < head.end {
+            return Ok(Step::NeedsMore);
+        }
+        let left = (size as usize).checked_sub(EVENT_HEADER).ok_or_else(longer_than_stated)?;
+        self.pass_header();
+        self.at = head.end;
+        self.state = State::Large {
+            left: length.saturating_sub(1 + EVENT_HEADER),
+            goes_on: length == PACKET_FULL,
+            state: Holding::Parts(left as u64),
+        };
+        Ok(Step::Head(head))
     }
 
     fn large(&mut self, left: usize, goes_on: bool, state: Holding) -> Result<Step> {
@@ -299,6 +319,14 @@ impl Packets {
                 self.large.extend_from_slice(piece.get(..wanted).unwrap_or(piece));
             }
             Holding::Nothing => {}
+            Holding::Parts(expected) => {
+                let expected = expected.checked_sub(taken as u64).ok_or_else(longer_than_stated)?;
+                let range = self.at..self.at + taken;
+                self.at = range.end;
+                let state = Holding::Parts(expected);
+                self.state = State::Large { left: left - taken, goes_on, state };
+                return Ok(Step::Body(range));
+            }
         }
         self.at += taken;
         let is_head = state == Holding::Head && self.large.len() > HEAD;
@@ -324,8 +352,9 @@ impl Packets {
                 self.large.clear();
                 Ok(Step::GoOn)
             }
+            Holding::Parts(0) => Ok(Step::PartsEnd),
             // An event that is shorter than it states.
-            Holding::Head => Err(longer_than_stated()),
+            Holding::Head | Holding::Parts(_) => Err(longer_than_stated()),
         }
     }
 }

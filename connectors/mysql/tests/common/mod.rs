@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rowtide_mysql::binlog::compressed::{Payload, plain_kind, unpack};
+use rowtide_mysql::binlog::compressed::{Inner, Payload, Unpacked, plain_kind, unpack};
 use rowtide_mysql::binlog::event::{Format, Header, kind};
 use rowtide_mysql::binlog::rows::{Rows, RowsKind, Value};
 use rowtide_mysql::binlog::table_map::TableMap;
@@ -53,14 +53,18 @@ fn unpacked(events: Vec<(Header, Vec<u8>)>) -> Vec<(u8, Vec<u8>)> {
     let mut all = Vec::new();
     for (header, body) in events {
         if header.kind == kind::TRANSACTION_PAYLOAD {
-            let mut payload = Payload::parse(&body).unwrap();
-            while let Some((header, event)) = payload.next_event(&body, 1 << 20).unwrap() {
+            let (mut payload, head) = Payload::parse(&body, body.len() as u64).unwrap();
+            let mut packed = &body[head..];
+            while let Inner::Event(header, event) =
+                payload.next_event(&mut packed, 1 << 20).unwrap()
+            {
                 let body = Format::initial(false).body(&header, event).unwrap();
                 all.push((header.kind, body.to_vec()));
             }
         } else if let Some(plain) = plain_kind(header.kind) {
             let mut out = Vec::new();
-            unpack(header.kind, &body, 1 << 20, &mut out).unwrap();
+            let unpacked = unpack(header.kind, &body, 1 << 20, &mut out).unwrap();
+            assert_eq!(unpacked, Unpacked::Whole);
             all.push((plain, out));
         } else {
             all.push((header.kind, body));

@@ -9,32 +9,18 @@ use std::collections::HashMap;
 use rowtide_sdk::{Error, Origin, Result};
 use rowtide_spool::{Blocks, Pool};
 
+use super::pile::{More, Pile};
 use super::{Assembler, Step};
 use crate::codes;
 
 /// An event's type, the length of its body, its offset in the log.
 const RECORD_HEAD: usize = 1 + 4 + 8;
 
-/// So much of what is held is brought back at once.
-const FILL: usize = 64 * 1024;
-
-/// What of a file is wanted next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fill {
-    /// The file's key.
-    pub(crate) key: u64,
-    /// The offset in it.
-    pub(crate) at: u64,
-    /// So many bytes at most.
-    pub(crate) max: u64,
-}
-
 /// What is held of a transaction.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    key: u64,
-    memory: Blocks,
-    on_disk: u64,
+    /// The records.
+    pile: Pile,
     /// The bytes of all records.
     len: u64,
     /// Savepoints by name, with what was held at each.
@@ -51,6 +37,8 @@ pub(crate) struct Store {
     open: Option<Held>,
     /// By XID.
     prepared: HashMap<String, Held>,
+    /// What came of a packed transaction.
+    arriving: Option<Pile>,
     pool: Pool,
     memory_max: usize,
     last_key: u64,
@@ -64,6 +52,7 @@ impl Store {
         Self {
             open: None,
             prepared: HashMap::new(),
+            arriving: None,
             pool: Pool::default(),
             memory_max,
             last_key: 0,
@@ -74,8 +63,27 @@ impl Store {
     fn open(&mut self) -> &mut Held {
         self.open.get_or_insert_with(|| {
             self.last_key += 1;
-            Held { key: self.last_key, ..Held::default() }
+            Held { pile: Pile::new(self.last_key), ..Held::default() }
         })
+    }
+
+    /// Takes in bytes of a packed transaction.
+    pub(super) fn arrive(&mut self, bytes: &[u8]) {
+        let pile = self.arriving.get_or_insert_with(|| {
+            self.last_key += 1;
+            Pile::new(self.last_key)
+        });
+        pile.write(bytes, &mut self.pool);
+    }
+
+    /// What came of a packed transaction.
+    pub(super) fn take_arrived(&mut self) -> Pile {
+        self.arriving.take().unwrap_or_default()
+    }
+
+    /// Moves some more of what is set aside to the end of `out`, or says where it is.
+    pub(super) fn more(&mut self, pile: &mut Pile, out: &mut Vec<u8>) -> More {
+        pile.more(out, &mut self.pool)
     }
 
     /// Holds an event of the open transaction.
@@ -83,10 +91,10 @@ impl Store {
         let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
         self.open();
         let Some(held) = &mut self.open else { return };
-        held.memory.write(&[kind], &mut self.pool);
-        held.memory.write(&len.to_le_bytes(), &mut self.pool);
-        held.memory.write(&pos.to_le_bytes(), &mut self.pool);
-        held.memory.write(body, &mut self.pool);
+        held.pile.write(&[kind], &mut self.pool);
+        held.pile.write(&len.to_le_bytes(), &mut self.pool);
+        held.pile.write(&pos.to_le_bytes(), &mut self.pool);
+        held.pile.write(body, &mut self.pool);
         held.len = held.len.saturating_add(u64::from(len)).saturating_add(head_len());
     }
 
@@ -143,11 +151,15 @@ impl Store {
     }
 
     pub(super) fn done(&mut self, held: Held) {
-        self.pool.take(held.memory);
-        if held.on_disk > 0 {
-            self.doomed.push((held.key, held.on_disk));
-        }
-        if self.open.is_none() && self.prepared.is_empty() {
+        self.let_go(held.pile);
+    }
+
+    /// Lets go of what was set aside.
+    pub(super) fn let_go(&mut self, pile: Pile) {
+        let (memory, file) = pile.done();
+        self.pool.take(memory);
+        self.doomed.extend(file);
+        if self.open.is_none() && self.prepared.is_empty() && self.arriving.is_none() {
             self.pool.shrink();
         }
     }
@@ -163,14 +175,8 @@ impl Store {
         if !self.is_over() {
             return None;
         }
-        let all = self.prepared.values_mut().chain(&mut self.open);
-        let held = all.max_by_key(|held| held.memory.count())?;
-        if held.memory.is_empty() {
-            return None;
-        }
-        let memory = std::mem::take(&mut held.memory);
-        held.on_disk = held.on_disk.saturating_add(u64::try_from(memory.len()).unwrap_or(u64::MAX));
-        Some((held.key, memory))
+        let held = self.prepared.values_mut().chain(&mut self.open).map(|held| &mut held.pile);
+        held.chain(&mut self.arriving).max_by_key(|pile| pile.blocks())?.spill()
     }
 }
 
@@ -184,8 +190,6 @@ pub(super) struct Replay {
     held: Held,
     /// The XID, where it was prepared: until all of it is handed over, a restart must find it again.
     xid: Option<String>,
-    /// So many bytes of the file were brought back.
-    read: u64,
     /// Records; those before `taken` were taken in.
     buffer: Vec<u8>,
     taken: usize,
@@ -217,7 +221,7 @@ impl Replay {
 }
 
 /// What is held is not what was written. The server sends it again.
-fn damaged() -> Error {
+pub(super) fn damaged() -> Error {
     let message = "what was held of a transaction is torn";
     Error::transient(Origin::Host, rowtide_spool::codes::SPOOL_IO, message)
         .with_remedy("let nothing else touch the folder; the server sends the transaction again")
@@ -233,7 +237,6 @@ impl Assembler {
         self.replay = Some(Replay {
             held,
             xid: None,
-            read: 0,
             buffer: Vec::new(),
             taken: 0,
             at: 0,
@@ -276,39 +279,36 @@ impl Assembler {
     fn refill(&mut self, mut replay: Replay) -> Result<Step> {
         replay.buffer.drain(..replay.taken.min(replay.buffer.len()));
         replay.taken = 0;
-        let left = replay.held.on_disk.saturating_sub(replay.read);
-        let max = u64::try_from(FILL).unwrap_or_default().min(left);
-        if max > 0 {
-            let fill = Fill { key: replay.held.key, at: replay.read, max };
-            self.replay = Some(replay);
-            return Ok(Step::Fill(fill));
-        }
-        if !replay.held.memory.is_empty() {
-            replay.held.memory.read(&mut replay.buffer, FILL, &mut self.store.pool);
-            self.replay = Some(replay);
-            return Ok(Step::More);
-        }
-        if !replay.buffer.is_empty() {
-            return Err(damaged());
-        }
-        self.store.done(replay.held);
-        if let Some(xid) = &replay.xid {
-            self.progress.complete(xid);
-        }
-        self.finish()?;
-        Ok(self.next())
+        let step = match self.store.more(&mut replay.held.pile, &mut replay.buffer) {
+            More::Here => Step::More,
+            More::OnDisk(fill) => Step::Fill(fill),
+            More::Nothing if !replay.buffer.is_empty() => return Err(damaged()),
+            More::Nothing => {
+                self.store.done(replay.held);
+                if let Some(xid) = &replay.xid {
+                    self.progress.complete(xid);
+                }
+                self.finish()?;
+                return Ok(self.next());
+            }
+        };
+        self.replay = Some(replay);
+        Ok(step)
     }
 
     /// The buffer that a [`Step::Fill`] is appended to.
     pub(crate) fn fill_buffer(&mut self) -> Option<&mut Vec<u8>> {
+        if self.replay.is_none() {
+            return self.packed_buffer();
+        }
         self.replay.as_mut().map(|replay| &mut replay.buffer)
     }
 
     /// So many bytes were appended.
     pub(crate) fn filled(&mut self, bytes: usize) {
-        if let Some(replay) = &mut self.replay {
-            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-            replay.read = replay.read.saturating_add(bytes);
+        match &mut self.replay {
+            Some(replay) => replay.held.pile.filled(bytes),
+            None => self.packed_filled(bytes),
         }
     }
 

@@ -10,7 +10,7 @@ use rowtide_sdk::{
 use super::held::Replay;
 use super::{Assembler, Step};
 use crate::binlog::compressed::plain_kind;
-use crate::binlog::event::kind;
+use crate::binlog::event::{HEADER, Header, kind};
 use crate::binlog::rows::{Images, Rows, RowsKind, Value};
 use crate::binlog::table_map::TableMap;
 use crate::charset::Charset;
@@ -331,28 +331,38 @@ impl Assembler {
     /// # Errors
     /// As [`Assembler::event`].
     pub(crate) fn oversized(&mut self, head: &[u8], size: u64) -> Result<Step> {
-        let header = self.parsed(crate::binlog::event::Header::parse(head))?;
+        let header = self.parsed(Header::parse(head))?;
         self.advance(&header);
-        let body = head.get(crate::binlog::event::HEADER..).unwrap_or_default();
+        let step = self.oversized_event(&header, head.get(HEADER..).unwrap_or_default(), size)?;
+        Ok(self.or_next(step))
+    }
+
+    /// The same, wherever it comes from; `body` is the beginning of its body.
+    pub(super) fn oversized_event(
+        &mut self,
+        header: &Header,
+        body: &[u8],
+        size: u64,
+    ) -> Result<Option<Step>> {
         if matches!(header.kind, kind::ROWS_QUERY | kind::MARIADB_ANNOTATE_ROWS) {
             // The text of a statement, which is told beside its rows alone; its comment is not worth the
             // memory.
             self.progress.note("", &[]);
-            return Ok(self.next());
+            return Ok(None);
         }
         let plain = plain_kind(header.kind).unwrap_or(header.kind);
         let Ok(rows) = Rows::parse(plain, body) else {
             let Place { file, pos } = &self.place;
             let message = format!(
-                "the event at {file}:{pos} (type {}) is {size} bytes: a packed transaction above 256 MiB, \
-                 or a statement above max_event, which is taken in whole",
+                "the event at {file}:{pos} (type {}) is {size} bytes: a statement above max_event, which is \
+                 taken in whole",
                 header.kind
             );
             return Err(Error::fatal(Origin::Source, codes::EVENT_TOO_LARGE, message)
                 .with_remedy("raise `max_event` above it"));
         };
         if self.progress.is_passed() {
-            return Ok(Step::More);
+            return Ok(None);
         }
         if !self.progress.is_open() {
             return Err(self.not_understood("a change stands outside a transaction"));
@@ -366,7 +376,7 @@ impl Assembler {
             record.extend_from_slice(body.get(..OVERSIZED_HEAD).unwrap_or(body));
             self.store.hold(OVERSIZED, self.place.pos, &record);
         }
-        Ok(self.next())
+        Ok(None)
     }
 
     /// A row event above the limit that was held.

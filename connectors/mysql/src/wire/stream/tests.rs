@@ -44,6 +44,7 @@ fn log(events: &[Vec<u8>]) -> Vec<u8> {
 enum Seen {
     Event(Vec<u8>),
     Oversized(Vec<u8>, u64),
+    Part(Option<Vec<u8>>),
     End,
 }
 
@@ -57,6 +58,11 @@ fn seen(bytes: &[u8], piece: usize, max_event: u64) -> Result<(Vec<Seen>, usize)
             all.push(match packet {
                 Packet::Event(event) => Seen::Event(event.to_vec()),
                 Packet::Oversized { head, size } => Seen::Oversized(head.to_vec(), size),
+                Packet::Part(part) => Seen::Part(match part {
+                    Part::Head(head) => Some(head.to_vec()),
+                    Part::Body(body) => Some(body.to_vec()),
+                    Part::End => None,
+                }),
                 Packet::End => Seen::End,
             });
         }
@@ -93,8 +99,50 @@ fn m26_an_event_above_the_limit_is_told_once_and_never_held() {
     assert_eq!(all, [oversized, Seen::Event(event(100)), Seen::End]);
 }
 
+/// A packed transaction of a length.
+fn packed(length: usize) -> Vec<u8> {
+    let mut event = event(length);
+    event[4] = kind::TRANSACTION_PAYLOAD;
+    event
+}
+
+#[test]
+fn m5_m26_a_packed_transaction_comes_in_parts_and_is_never_held() {
+    for length in [READ_SIZE, PACKET_FULL - 1, PACKET_FULL, 2 * PACKET_FULL - 1] {
+        let events = [event(30), packed(length), event(31)];
+        for piece in [70_001, 200_000] {
+            let (all, most) = seen(&log(&events), piece, 300_000).unwrap();
+            let (first, rest) = all.split_first().unwrap();
+            let (last, parts) =
+                rest.split_last_chunk::<2>().map(|(parts, last)| (last, parts)).unwrap();
+            assert_eq!(
+                (first, last),
+                (&Seen::Event(event(30)), &[Seen::Event(event(31)), Seen::End])
+            );
+            let mut whole: Vec<u8> = Vec::new();
+            for (at, part) in parts.iter().enumerate() {
+                let Seen::Part(bytes) = part else { panic!("no part") };
+                assert_eq!(bytes.is_none(), at + 1 == parts.len());
+                assert!(at != 0 || bytes.as_ref().is_some_and(|head| head.len() == EVENT_HEADER));
+                whole.extend(bytes.iter().flatten());
+            }
+            assert!(whole == packed(length), "{length}");
+            assert!(most < 3 * READ_SIZE, "{most} bytes for an event of {length}");
+        }
+    }
+    // A small one is handed out where it lies.
+    let (all, _) = seen(&log(&[packed(200_000)]), 50_000, u64::MAX).unwrap();
+    assert_eq!(all, [Seen::Event(packed(200_000)), Seen::End]);
+}
+
 #[test]
 fn what_is_not_the_protocol_is_refused() {
+    for stated in [18_u32, 299_999, 300_001, 500_000] {
+        let mut other = log(&[packed(300_000)]);
+        other[4 + SIZE_AT..][..4].copy_from_slice(&stated.to_le_bytes());
+        let error = seen(&other, 50_000, u64::MAX).unwrap_err();
+        assert_eq!((error.code().0, error.class()), ("RT2615", Class::Fatal), "{stated}");
+    }
     let mut wrong_number = log(&[event(30), event(30)]);
     wrong_number[30 + 1 + 4 + 3] = 7;
     let mut longer = log(&[event(400_000)]);
