@@ -142,8 +142,48 @@ fn settings(server: &Server) -> Vec<Finding> {
             "turn it on, or point `url` at the primary",
         );
     }
+    findings.extend(memory(server));
     findings.extend(kept(server));
     findings
+}
+
+/// What takes memory here beyond the ceiling.
+fn memory(server: &Server) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut add = |message: String, remedy: &str| {
+        findings.push(say(Severity::Warning, codes::SERVER_SETTING, message, remedy).at(SYSTEM));
+    };
+    let mib = server.row_event() >> 20;
+    if mib > 0 {
+        add(
+            format!(
+                "binlog_row_event_max_size is {mib} MiB: events of so many rows are taken in whole, which takes \
+                 that much memory beyond `memory`"
+            ),
+            "start the server with a smaller binlog_row_event_max_size; 8192 is the default",
+        );
+    }
+    let level = server.setting("binlog_transaction_compression_level_zstd");
+    if let Some(window) = zstd_window_mib(level) {
+        add(
+            format!(
+                "binlog_transaction_compression_level_zstd is {level}: unpacking its transactions takes {window} MiB \
+                 beyond `memory`"
+            ),
+            "SET GLOBAL binlog_transaction_compression_level_zstd = 19 or less, and in the server's configuration",
+        );
+    }
+    findings
+}
+
+/// How much of what was unpacked last zstd looks back at, where that is much: in MiB, by level.
+fn zstd_window_mib(level: &str) -> Option<u32> {
+    match level.parse() {
+        Ok(20) => Some(32),
+        Ok(21) => Some(64),
+        Ok(22) => Some(128),
+        _ => None,
+    }
 }
 
 /// How long the log is kept, and what positions are.

@@ -16,7 +16,7 @@ use crate::table::RowImage;
 use crate::wire::{Flavor, Greeting};
 
 /// The settings that are asked for; each server has some of them.
-const VARIABLES: [&str; 20] = [
+const VARIABLES: [&str; 21] = [
     "binlog_checksum",
     "binlog_expire_logs_seconds",
     "binlog_format",
@@ -24,6 +24,7 @@ const VARIABLES: [&str; 20] = [
     "binlog_row_image",
     "binlog_row_metadata",
     "binlog_row_value_options",
+    "binlog_transaction_compression_level_zstd",
     "expire_logs_days",
     "gtid_executed",
     "gtid_mode",
@@ -112,6 +113,11 @@ impl Server {
             "MINIMAL" | "NOBLOB" => RowImage::Partial,
             _ => RowImage::Full,
         }
+    }
+
+    /// Up to so many bytes the server puts several rows into one event.
+    pub(crate) fn row_event(&self) -> usize {
+        self.setting("binlog_row_event_max_size").parse().unwrap_or_default()
     }
 
     /// Whether the log describes tables whole.

@@ -93,11 +93,6 @@ const SPOOL_REMEDIES: Remedies = Remedies {
     limit: "raise `spool.max`, or end XA transactions that are prepared in the database (`XA RECOVER` lists them)",
 };
 
-/// So large an event is held: both images of a row and what stands around them.
-fn max_event(limit: usize) -> u64 {
-    u64::try_from(limit.saturating_add(stream::AROUND)).unwrap_or(u64::MAX)
-}
-
 impl Source for MysqlSource {
     fn info(&self) -> SourceInfo {
         info()
@@ -169,9 +164,19 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session
         Box::pin(catalog.preload(&is_captured, &place)).await?;
     }
     let start = start(&position, &passed, is_there)?;
+    let progress = Progress::new(position.clone(), passed);
+    let assembler = Assembler::new(
+        progress,
+        Box::new(move |database, table| is_captured(&filter, database, table)),
+        cx.limits,
+        server.is_mariadb(),
+    )
+    .with_lower_names(server.setting("lower_case_table_names") == "1")
+    .with_row_events(server.row_event())
+    .with_hidden(cx.hiding.clone(), cx.sightings.clone());
     let dump = Dump {
         heartbeat: source.heartbeat(),
-        max_event: max_event(cx.limits.max_event),
+        max_event: u64::try_from(assembler.event_max()).unwrap_or(u64::MAX),
         ..Dump::new(server_id, start)
     };
     let stream = connection.dump(&dump).await?;
@@ -183,16 +188,7 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session
         server_id,
         "streaming"
     );
-    let progress = Progress::new(position, passed);
-    let assembler = Assembler::new(
-        progress,
-        Box::new(move |database, table| is_captured(&filter, database, table)),
-        cx.limits,
-        server.is_mariadb(),
-        stream.has_checksum(),
-    )
-    .with_lower_names(server.setting("lower_case_table_names") == "1")
-    .with_hidden(cx.hiding.clone(), cx.sightings.clone());
+    let assembler = assembler.with_checksum(stream.has_checksum());
     Ok(Session { stream, assembler, catalog, heartbeat: source.heartbeat(), folder })
 }
 

@@ -68,9 +68,8 @@ mod field {
 
 /// So many bytes are unpacked at once.
 const STEP: usize = 128 * 1024;
-/// How much is given of an event above the limit: room for the fixed part of a row event and the bitmaps
-/// of all columns that there can be.
-const OVERSIZED: usize = 4096;
+/// How much is given of an event above the limit.
+const OVERSIZED: usize = 64 * 1024;
 
 /// Whether unpacked bytes are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,19 +255,7 @@ pub enum Unpacked {
 /// # Errors
 /// Where it is malformed, packed in a way that is not known, or of another length than it says.
 pub fn unpack(event: u8, body: &[u8], max: usize, out: &mut Vec<u8>) -> Parsed<Unpacked> {
-    const MALFORMED: ParseError = ParseError::Malformed("compressed");
-    let plain = plain_kind(event)
-        .ok_or_else(|| ParseError::Unknown(format!("packed events of type {event}")))?;
-    let head = head_len(plain, body).ok_or(MALFORMED)?;
-    let (head, packed) = body.split_at_checked(head).ok_or(MALFORMED)?;
-    let mut reader = Reader(packed);
-    let first = reader.u8().ok_or(MALFORMED)?;
-    if first & 0xf0 != 0x80 {
-        return Err(ParseError::Unknown(format!("compression {:#x}", first >> 4 & 7)));
-    }
-    let width = usize::from(first & 0x0f);
-    let length = reader.bytes(width).filter(|_| (1..=4).contains(&width)).ok_or(MALFORMED)?;
-    let length = length.iter().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
+    let Split { head, length, packed } = split(event, body)?;
     if length > max {
         return Ok(Unpacked::TooLarge(length));
     }
@@ -276,11 +263,57 @@ pub fn unpack(event: u8, body: &[u8], max: usize, out: &mut Vec<u8>) -> Parsed<U
     let start = out.len();
     // One byte more tells whether there is more than it says.
     let limit = u64::try_from(length).unwrap_or(u64::MAX).saturating_add(1);
-    let unpacked = flate2::read::ZlibDecoder::new(reader.0).take(limit).read_to_end(out);
+    let unpacked = flate2::read::ZlibDecoder::new(packed).take(limit).read_to_end(out);
     match unpacked {
         Ok(unpacked) if unpacked == length && out.len() - start == length => Ok(Unpacked::Whole),
-        _ => Err(MALFORMED),
+        _ => Err(NOT_PACKED),
     }
+}
+
+/// The same of an event of which only the beginning may be there: what precedes the packed bytes, and as
+/// much of what is packed as can be read, `max` bytes at most.
+pub fn unpack_start(event: u8, body: &[u8], max: usize, out: &mut Vec<u8>) {
+    let Ok(Split { head, packed, .. }) = split(event, body) else { return };
+    out.extend_from_slice(head);
+    let start = out.len();
+    out.resize(start.saturating_add(max), 0);
+    let mut decoder = flate2::read::ZlibDecoder::new(packed);
+    let mut end = start;
+    while let Some(room) = out.get_mut(end..).filter(|room| !room.is_empty()) {
+        match decoder.read(room) {
+            Ok(count @ 1..) => end += count,
+            // It is cut off here.
+            Ok(0) | Err(_) => break,
+        }
+    }
+    out.truncate(end);
+}
+
+const NOT_PACKED: ParseError = ParseError::Malformed("compressed");
+
+/// The body of an event that MariaDB packed.
+struct Split<'a> {
+    /// What is not packed.
+    head: &'a [u8],
+    /// The length of what is.
+    length: usize,
+    packed: &'a [u8],
+}
+
+fn split(event: u8, body: &[u8]) -> Parsed<Split<'_>> {
+    let plain = plain_kind(event)
+        .ok_or_else(|| ParseError::Unknown(format!("packed events of type {event}")))?;
+    let head = head_len(plain, body).ok_or(NOT_PACKED)?;
+    let (head, packed) = body.split_at_checked(head).ok_or(NOT_PACKED)?;
+    let mut reader = Reader(packed);
+    let first = reader.u8().ok_or(NOT_PACKED)?;
+    if first & 0xf0 != 0x80 {
+        return Err(ParseError::Unknown(format!("compression {:#x}", first >> 4 & 7)));
+    }
+    let width = usize::from(first & 0x0f);
+    let length = reader.bytes(width).filter(|_| (1..=4).contains(&width)).ok_or(NOT_PACKED)?;
+    let length = length.iter().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
+    Ok(Split { head, length, packed: reader.0 })
 }
 
 /// How much of a body stands before what is packed.

@@ -81,6 +81,8 @@ pub(crate) struct Assembler {
     tables: Tables,
     filter: Filter,
     limits: Limits,
+    /// See [`Assembler::with_row_events`].
+    row_event: usize,
     /// The TABLE_MAP that [`Step::Describe`] is about.
     describing: Vec<u8>,
     /// See [`Assembler::take_changed`].
@@ -100,7 +102,7 @@ pub(crate) struct Assembler {
 
 /// What there is room for around the images of a row that is as large as it may be: a table's description
 /// of a few thousand columns.
-pub(crate) const AROUND: usize = 1 << 20;
+const AROUND: usize = 1 << 20;
 
 impl Assembler {
     /// Starts at `progress` with an empty batch.
@@ -109,7 +111,6 @@ impl Assembler {
         filter: Filter,
         limits: Limits,
         is_mariadb: bool,
-        has_checksum: bool,
     ) -> Self {
         let place = progress.place().clone();
         let limits = Limits {
@@ -121,7 +122,7 @@ impl Assembler {
         Self {
             batch: Batch::default(),
             number: 0,
-            format: Format::initial(has_checksum),
+            format: Format::initial(true),
             end: place.clone(),
             place,
             is_new_file: false,
@@ -138,6 +139,7 @@ impl Assembler {
             packed: Packed::default(),
             store: Store::new(limits.spool_memory),
             limits,
+            row_event: 0,
             replay: None,
             plain: Vec::new(),
             hidden: None,
@@ -147,6 +149,16 @@ impl Assembler {
     /// Notes new names of tables of which settings hide something.
     pub(crate) fn with_hidden(self, hiding: Option<Hiding>, sightings: Sightings) -> Self {
         Self { hidden: hiding.map(|hiding| (hiding, sightings)), ..self }
+    }
+
+    /// For a stream that begins with or without checksums.
+    pub(crate) fn with_checksum(self, has_checksum: bool) -> Self {
+        Self { format: Format::initial(has_checksum), ..self }
+    }
+
+    /// For a server that puts several rows into an event of up to so many bytes.
+    pub(crate) fn with_row_events(self, bytes: usize) -> Self {
+        Self { row_event: bytes, ..self }
     }
 
     /// For a server that keeps the names of tables in lower case.
@@ -347,9 +359,9 @@ impl Assembler {
         step
     }
 
-    /// So large an event is taken in, in bytes.
-    fn event_max(&self) -> usize {
-        self.limits.max_event.saturating_add(AROUND)
+    /// So large an event is taken in, in bytes. A larger one has a single row, which is above `max_event`.
+    pub(crate) fn event_max(&self) -> usize {
+        self.limits.max_event.max(self.row_event).saturating_add(AROUND)
     }
 
     fn plain_event(&mut self, header: &Header, body: &[u8]) -> Result<Option<Step>> {

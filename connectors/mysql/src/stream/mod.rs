@@ -16,7 +16,7 @@ use rowtide_spool::Folder;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::assemble::{AROUND, Assembler};
+pub(crate) use self::assemble::Assembler;
 use self::assemble::{Fill, Step};
 pub(crate) use self::progress::{Passed, Place, Progress};
 use crate::catalog::Catalog;

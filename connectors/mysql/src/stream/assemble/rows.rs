@@ -9,7 +9,7 @@ use rowtide_sdk::{
 
 use super::held::Replay;
 use super::{Assembler, Step};
-use crate::binlog::compressed::plain_kind;
+use crate::binlog::compressed::{plain_kind, unpack_start};
 use crate::binlog::event::{HEADER, Header, kind};
 use crate::binlog::rows::{Images, Rows, RowsKind, Value};
 use crate::binlog::table_map::TableMap;
@@ -326,7 +326,8 @@ impl Assembler {
     }
 
     /// A row event above the limit, of which only the beginning is there: the server puts one row into
-    /// an event that is larger than `binlog_row_event_max_size`.
+    /// an event that is larger than `binlog_row_event_max_size`, to which the limit is raised. Where it
+    /// does not say so (MariaDB before 11.2), an event of several rows is not taken for one.
     ///
     /// # Errors
     /// As [`Assembler::event`].
@@ -350,7 +351,14 @@ impl Assembler {
             self.progress.note("", &[]);
             return Ok(None);
         }
-        let plain = plain_kind(header.kind).unwrap_or(header.kind);
+        let mut start = Vec::new();
+        let (plain, body) = match plain_kind(header.kind) {
+            Some(plain) => {
+                unpack_start(header.kind, body, OVERSIZED_HEAD, &mut start);
+                (plain, start.as_slice())
+            }
+            None => (header.kind, body),
+        };
         let Ok(rows) = Rows::parse(plain, body) else {
             let Place { file, pos } = &self.place;
             let message = format!(
@@ -389,6 +397,9 @@ impl Assembler {
 
     fn oversized_rows(&mut self, rows: &Rows<'_>, size: u64, pos: u64) -> Result<()> {
         if let Some(known) = self.captured(rows)? {
+            if self.has_more_rows(rows, known) {
+                return Err(self.too_many_rows(size));
+            }
             let (index, due) =
                 self.progress.count_change().map_err(|what| self.not_understood(what))?;
             if due {
@@ -402,6 +413,26 @@ impl Assembler {
             self.end_statement();
         }
         Ok(())
+    }
+
+    /// Whether a row ends in the beginning of an event, and others follow.
+    fn has_more_rows(&self, rows: &Rows<'_>, known: usize) -> bool {
+        let Some(table) = self.tables.get(known) else { return false };
+        let mut images = rows.images();
+        let is_pair = matches!(rows.kind, RowsKind::Update | RowsKind::PartialUpdate);
+        let mut ends = || images.next_image(&table.map, |_, _| {}).is_ok();
+        ends() && (!is_pair || ends()) && images.has_more()
+    }
+
+    fn too_many_rows(&self, size: u64) -> Error {
+        let Place { file, pos } = &self.place;
+        let message = format!(
+            "the event at {file}:{pos} is {size} bytes, above max_event, and holds several rows"
+        );
+        Error::fatal(Origin::Source, codes::EVENT_TOO_LARGE, message).with_remedy(
+            "raise `max_event` above the server's binlog_row_event_max_size, up to which it puts rows into one \
+             event; older servers do not say what theirs is",
+        )
     }
 
     /// A held row event that was rolled back: the captured table of which it is not known yet whether
@@ -468,8 +499,9 @@ impl Assembler {
 
 /// The type under which the head of a row event above the limit is held: no event has it.
 const OVERSIZED: u8 = 0;
-/// So much of such an event is held: room for its fixed part and the bitmaps of all columns there can be.
-const OVERSIZED_HEAD: usize = 4096;
+/// So much of such an event is held: room for its fixed part, the bitmaps of all columns there can be, and a
+/// row that is not large.
+const OVERSIZED_HEAD: usize = 64 * 1024;
 
 /// The length, the type and the head of a row event above the limit that was held.
 fn oversized_record(record: &[u8]) -> Option<(u64, u8, &[u8])> {
