@@ -217,3 +217,62 @@ fn m42_a_renamed_table_does_not_shed_its_settings() {
         assert!(!format!("{:?}", setup.events()).contains("secret"));
     }
 }
+
+/// What a server leaves out of its log, and how long it keeps it, is said at the start (M-8, M-36, M-10).
+#[test]
+fn m8_m36_m10_what_is_not_in_the_log_and_what_will_not_be_is_said_at_the_start() {
+    for flavor in Flavor::ALL {
+        let settings = [
+            "binlog_row_metadata=FULL",
+            "binlog_ignore_db=hidden",
+            "binlog_expire_logs_seconds=600",
+        ];
+        let Some(server) = Mysql::start(flavor, &settings) else { return };
+        server.sql(
+            "CREATE DATABASE shop; CREATE DATABASE hidden; USE shop;
+             CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL, note varchar(40));
+             CREATE TABLE child (id int PRIMARY KEY, t int,
+               FOREIGN KEY (t) REFERENCES t (id) ON DELETE CASCADE)",
+        );
+        // As a replica that leaves something out.
+        server.sql(match flavor {
+            Flavor::Mysql => {
+                "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = 1;
+                 CHANGE REPLICATION FILTER REPLICATE_IGNORE_DB = (away)"
+            }
+            Flavor::Mariadb => {
+                "SET GLOBAL replicate_ignore_db = 'away';
+                 CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = 1"
+            }
+        });
+        let setup = Setup::new();
+        let text = format!(
+            "connectors:\n  shop:\n    source:\n      type: mysql\n      url: {}\n      tables: {{ include: [\"shop.*\"] }}\n    snapshot: never\n    sink: {}\nstate: {}\n",
+            server.url(),
+            setup.jsonl(),
+            setup.path("state").display()
+        );
+        std::fs::write(setup.path("rowtide.yaml"), text).unwrap();
+        let checked = setup.output(&["check", "--format", "json"]);
+        let checked = String::from_utf8_lossy(&checked.stdout).into_owned();
+        let mut host = setup.first_start();
+        host.until_logged("RT2722");
+        let log = host.log();
+        for text in [&checked, &log] {
+            assert!(text.contains("binlog_ignore_db is hidden"), "{}: {text}", flavor.name());
+            assert!(text.contains("Replicate_Ignore_DB"), "{}: {text}", flavor.name());
+            // From 9.6 on MySQL logs what foreign keys do.
+            assert_eq!(text.contains("RT2721"), flavor == Flavor::Mariadb, "{text}");
+        }
+        server.sql(
+            "USE shop; INSERT INTO t VALUES (1, 1, NULL); INSERT INTO child VALUES (7, 1); DELETE FROM t;
+             INSERT INTO t VALUES (2, 2, 'the end')",
+        );
+        host.until("the last row is there", || events(&setup).len() == 3);
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        let child = setup.events().remove("shop.shop.child").unwrap_or_default();
+        let ops: Vec<&str> = child.iter().map(|event| event["op"].as_str().unwrap()).collect();
+        let expected: &[&str] = if flavor == Flavor::Mysql { &["c", "d"] } else { &["c"] };
+        assert_eq!(ops, expected, "{}", flavor.name());
+    }
+}

@@ -1,11 +1,9 @@
 //! Positions made by hand, for `rowtide position show|adopt|set`.
 
 use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
 use rowtide_sdk::{Error, Origin, Position, Result};
 
 use crate::codes;
-use crate::error::from_sql;
 use crate::gtid::mariadb::GtidPosition;
 use crate::gtid::mysql::GtidSet;
 use crate::position::{History, MyPosition};
@@ -64,7 +62,7 @@ pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
     let text = text.trim();
     let position = match file_and_pos(text) {
         Some((file, pos)) => {
-            check_file(&mut conn, file, pos).await?;
+            check_file(&mut conn, &server, file, pos).await?;
             let passed = match server.is_mariadb() {
                 true => server.gtids_at(&mut conn, file, pos).await?,
                 false => Passed::Files,
@@ -114,16 +112,9 @@ fn no_place(text: &str) -> Error {
 }
 
 /// Whether the server has the file, and so much of it.
-async fn check_file(conn: &mut Conn, file: &str, pos: u64) -> Result<()> {
-    let rows: Vec<mysql_async::Row> = conn
-        .query("SHOW BINARY LOGS")
-        .await
-        .map_err(|error| from_sql(error, "asking for the binlog files"))?;
-    let size = rows.iter().find_map(|row| {
-        let name: String = row.get(0)?;
-        let size: u64 = row.get(1)?;
-        (name == file).then_some(size)
-    });
+async fn check_file(conn: &mut Conn, server: &Server, file: &str, pos: u64) -> Result<()> {
+    let files = server.files(conn).await?;
+    let size = files.iter().find_map(|(name, size)| (name == file).then_some(*size));
     match size {
         Some(size) if (4..=size).contains(&pos) => Ok(()),
         _ => Err(no_place(&format!("{file}:{pos}"))),

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 pub use rowtide_net::Roots;
 pub use tables::TableSelection;
-pub(crate) use tables::is_captured;
+pub(crate) use tables::{NameCase, captures, is_captured};
 pub use url::{ConnectOptions, SslMode, Target, TlsOptions};
 
 use crate::error::codes;
@@ -46,6 +46,10 @@ pub struct MysqlConfig {
     #[serde(default = "default_heartbeat")]
     #[schemars(range(min = 1, max = 300))]
     pub heartbeat_seconds: u16,
+    /// Warns when the server may throw away log that the saved position needs sooner than this, in seconds
+    /// (RT2722). Default: an hour.
+    #[serde(default = "default_runway_warning")]
+    pub runway_warning_seconds: u32,
     /// How long one attempt to connect may take, in seconds.
     #[serde(default = "default_connect_timeout")]
     #[schemars(range(min = 1, max = 600))]
@@ -54,6 +58,10 @@ pub struct MysqlConfig {
 
 fn default_heartbeat() -> u16 {
     10
+}
+
+fn default_runway_warning() -> u32 {
+    3600
 }
 
 fn default_connect_timeout() -> u16 {

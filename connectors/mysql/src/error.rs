@@ -173,6 +173,11 @@ pub(crate) fn from_sql(error: mysql_async::Error, doing: &str) -> Error {
     }
 }
 
+/// Whether the server refused a statement, and goes on.
+pub(crate) fn is_refusal(error: &mysql_async::Error) -> bool {
+    matches!(error, mysql_async::Error::Server(_))
+}
+
 /// Bytes from the server that are not the protocol.
 pub(crate) fn protocol(what: impl Into<Cow<'static, str>>) -> Error {
     Error::fatal(Origin::Source, codes::PROTOCOL, what)

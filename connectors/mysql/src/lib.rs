@@ -7,6 +7,7 @@
 //! [`MysqlSource`] verifies what the server says of itself (`server`) and hands the connection to
 //! `stream`: `assemble` makes batches of events, `tables` knows what the log described, `progress` where
 //! in the order of transactions the stream stands. `catalog` asks what only the server's catalog knows.
+//! `guard` looks at the server beside the stream.
 
 mod adopt;
 pub mod binlog;
@@ -17,6 +18,7 @@ pub mod config;
 pub mod decode;
 mod error;
 pub mod gtid;
+mod guard;
 mod position;
 mod preflight;
 mod reader;

@@ -79,6 +79,12 @@ pub struct History {
 }
 
 impl MyPosition {
+    /// The place from which the server's log is needed: a prepared XA transaction is read again.
+    pub(crate) fn needed(&self) -> (&str, u64) {
+        let first = self.pending.first().map(|pending| (pending.file.as_str(), pending.pos));
+        first.unwrap_or((&self.file, self.pos))
+    }
+
     /// Reads a position that this connector wrote.
     ///
     /// # Errors

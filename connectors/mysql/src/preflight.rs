@@ -6,8 +6,9 @@ use rowtide_sdk::{Code, Finding, KeyLookup, Preflight, Result, Severity};
 
 use crate::catalog::{Catalog, Scene};
 use crate::codes;
-use crate::config::is_captured;
+use crate::config::captures;
 use crate::error::from_sql;
+use crate::guard::{Kept, kept as retention};
 use crate::position::MyPosition;
 use crate::server::Server;
 use crate::source::{MysqlSource, resumed};
@@ -36,12 +37,11 @@ pub async fn check(source: &MysqlSource, known: Preflight<'_>) -> Vec<Finding> {
 /// Where the server cannot be asked.
 pub async fn tables(source: &MysqlSource) -> Result<Vec<std::sync::Arc<rowtide_sdk::Table>>> {
     let (_, server, source) = connect(source).await?;
-    catalog(&source, &server).all(&captures(&source)).await
+    catalog(&source, &server).all(&captured(&source, &server)).await
 }
 
-fn captures(source: &MysqlSource) -> impl Fn(&str, &str) -> bool + Send + Sync + use<> {
-    let filter = source.filter.clone();
-    move |database, table| is_captured(&filter, database, table)
+fn captured(source: &MysqlSource, server: &Server) -> impl Fn(&str, &str) -> bool + Send + Sync {
+    captures(source.filter.clone(), server.name_case())
 }
 
 fn catalog(source: &MysqlSource, server: &Server) -> Catalog {
@@ -80,6 +80,9 @@ async fn look(
         Ok(found) => findings.extend(rights(&found, &source)),
         Err(error) => findings.push(Finding::from(&error)),
     }
+    findings.extend(holes(&mut conn, &server).await?);
+    findings.extend(kept(retention(&mut conn, &server).await?));
+    findings.extend(positions(&server));
     if obstacles.is_empty() {
         let end = server.log_end(&mut conn).await;
         findings.extend(end.err().as_ref().map(|error| Finding::from(error).at(SYSTEM)));
@@ -92,10 +95,65 @@ async fn look(
     if known.is_first_start {
         findings.extend(prepared(&mut conn).await?);
     }
-    let captures = captures(&source);
+    let captures = captured(&source, &server);
     findings.extend(table_findings(&mut conn, &captures, known.keys).await?);
     findings.extend(cascades(&mut conn, &captures).await?);
     Ok(())
+}
+
+/// What filters keep out of the log, or off this server (M-8). A session that sets `sql_log_bin=0` leaves no
+/// sign.
+///
+/// # Errors
+/// Where the server cannot be asked.
+pub(crate) async fn holes(conn: &mut Conn, server: &Server) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut add = |message: String, remedy: &str| {
+        findings.push(say(Severity::Warning, codes::SERVER_SETTING, message, remedy).at(SYSTEM));
+    };
+    let status = server.status(conn).await?;
+    for (at, name) in [(2, "binlog_do_db"), (3, "binlog_ignore_db")] {
+        let databases: Option<String> = status.as_ref().and_then(|row| row.get(at));
+        if let Some(databases) = databases.filter(|databases| !databases.is_empty()) {
+            let what = if at == 2 { "only these databases are" } else { "these databases are not" };
+            add(
+                format!(
+                    "{name} is {databases}: {what} in the log, and nothing of the others arrives"
+                ),
+                "take the setting out of the server's configuration, or exclude what it leaves out from `tables`",
+            );
+        }
+    }
+    for row in server.replicated(conn).await? {
+        let filters: Vec<&str> = FILTERS
+            .into_iter()
+            .filter(|name| text(&row, name).is_some_and(|value| !value.is_empty()))
+            .collect();
+        if !filters.is_empty() {
+            add(
+                format!(
+                    "the server replicates with {}: what they leave out is not in its log, and does not arrive",
+                    filters.join(", ")
+                ),
+                "point `url` at the server that it replicates from, or exclude what is left out from `tables`",
+            );
+        }
+    }
+    Ok(findings)
+}
+
+/// The columns of a replica's status that leave something out.
+const FILTERS: [&str; 6] = [
+    "Replicate_Do_DB",
+    "Replicate_Ignore_DB",
+    "Replicate_Do_Table",
+    "Replicate_Ignore_Table",
+    "Replicate_Wild_Do_Table",
+    "Replicate_Wild_Ignore_Table",
+];
+
+fn text(row: &mysql_async::Row, name: &str) -> Option<String> {
+    row.get_opt::<Option<String>, _>(name)?.ok()?
 }
 
 /// Settings that work and will surprise.
@@ -142,8 +200,16 @@ fn settings(server: &Server) -> Vec<Finding> {
             "turn it on, or point `url` at the primary",
         );
     }
+    let mode = server.setting("lower_case_table_names");
+    if mode == "2" {
+        add(
+            Severity::Warning,
+            "lower_case_table_names is 2: names of databases and tables are taken in lower case, in `tables` too"
+                .to_owned(),
+            "write patterns in lower case; only macOS has this setting, and no server of production should",
+        );
+    }
     findings.extend(memory(server));
-    findings.extend(kept(server));
     findings
 }
 
@@ -186,39 +252,54 @@ fn zstd_window_mib(level: &str) -> Option<u32> {
     }
 }
 
-/// How long the log is kept, and what positions are.
-fn kept(server: &Server) -> Vec<Finding> {
+/// How long the log is kept.
+fn kept(kept: Kept) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |severity, message: String, remedy: &str| {
         findings.push(say(severity, codes::SERVER_SETTING, message, remedy).at(SYSTEM));
     };
-    let seconds = server.setting("binlog_expire_logs_seconds").parse::<u64>().unwrap_or_default();
     let day = 86_400;
-    if seconds == 0 {
-        add(
+    match kept {
+        Kept::Always => add(
             Severity::Info,
-            "binlog_expire_logs_seconds is 0: log files are kept until somebody purges them"
+            "the server keeps its log files until somebody purges them (binlog_expire_logs_seconds is 0)"
                 .to_owned(),
             "",
-        );
-    } else if seconds < day {
-        add(
+        ),
+        Kept::For(seconds) if seconds < day => add(
             Severity::Warning,
             format!(
                 "the server throws log files away after {seconds} s: a connector that stands still for longer loses its place"
             ),
             "SET GLOBAL binlog_expire_logs_seconds = 604800, and in the server's configuration",
-        );
+        ),
+        Kept::ByRds(seconds) if seconds < day => add(
+            Severity::Warning,
+            format!(
+                "RDS throws log files away after {} hours: a connector that stands still for longer loses its place",
+                seconds / 3600
+            ),
+            "CALL mysql.rds_set_configuration('binlog retention hours', 168)",
+        ),
+        Kept::For(_) | Kept::ByRds(_) => {}
+        Kept::Unknown => add(
+            Severity::Warning,
+            "how long RDS keeps its log is not known, and no forecast is made".to_owned(),
+            "GRANT SELECT ON mysql.rds_configuration TO the user in `url`, and CALL mysql.rds_show_configuration",
+        ),
     }
+    findings
+}
+
+/// What positions are.
+fn positions(server: &Server) -> Vec<Finding> {
+    let mut findings = Vec::new();
     if !server.is_mariadb() && !server.has_gtids() {
         let mode = server.setting("gtid_mode");
-        add(
-            Severity::Info,
-            format!(
-                "gtid_mode is {mode}: positions are files and offsets, good on this server alone"
-            ),
-            "",
+        let message = format!(
+            "gtid_mode is {mode}: positions are files and offsets, good on this server alone"
         );
+        findings.push(say(Severity::Info, codes::SERVER_SETTING, message, "").at(SYSTEM));
     }
     findings
 }
@@ -329,7 +410,7 @@ async fn table_findings(
 
 /// Foreign keys that change rows without events (M-36). Asked of each table itself: MariaDB's catalog
 /// shows them only to who may do more than read.
-async fn cascades(
+pub(crate) async fn cascades(
     conn: &mut Conn,
     captures: &(dyn Fn(&str, &str) -> bool + Send + Sync),
 ) -> Result<Vec<Finding>> {

@@ -7,7 +7,8 @@ use mysql_async::{Conn, Row};
 use rowtide_sdk::{Error, Origin, Result};
 
 use crate::codes;
-use crate::error::from_sql;
+use crate::config::NameCase;
+use crate::error::{from_sql, is_refusal};
 use crate::gtid::mariadb::GtidPosition;
 use crate::gtid::mysql::GtidSet;
 use crate::position::MyPosition;
@@ -16,8 +17,10 @@ use crate::table::RowImage;
 use crate::wire::{Flavor, Greeting};
 
 /// The settings that are asked for; each server has some of them.
-const VARIABLES: [&str; 21] = [
+const VARIABLES: [&str; 25] = [
+    "basedir",
     "binlog_checksum",
+    "binlog_expire_logs_auto_purge",
     "binlog_expire_logs_seconds",
     "binlog_format",
     "binlog_row_event_max_size",
@@ -25,6 +28,7 @@ const VARIABLES: [&str; 21] = [
     "binlog_row_metadata",
     "binlog_row_value_options",
     "binlog_transaction_compression_level_zstd",
+    "binlog_space_limit",
     "expire_logs_days",
     "gtid_executed",
     "gtid_mode",
@@ -35,6 +39,7 @@ const VARIABLES: [&str; 21] = [
     "log_slave_updates",
     "lower_case_table_names",
     "max_allowed_packet",
+    "max_binlog_total_size",
     "server_id",
     "server_uuid",
     "read_only",
@@ -71,16 +76,66 @@ impl Server {
     /// # Errors
     /// Where the server cannot be asked.
     pub(crate) async fn ask(conn: &mut Conn, greeting: &Greeting) -> Result<Self> {
+        let mut server = Self {
+            flavor: greeting.flavor,
+            version: greeting.version.clone(),
+            numbers: greeting.numbers,
+            variables: HashMap::new(),
+        };
+        server.renew(conn).await?;
+        Ok(server)
+    }
+
+    /// Asks for the settings again.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub(crate) async fn renew(&mut self, conn: &mut Conn) -> Result<()> {
         let names = VARIABLES.map(|name| format!("'{name}'")).join(",");
         let sql = format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})");
         let rows: Vec<(String, String)> =
             conn.query(sql).await.map_err(|error| from_sql(error, "asking for settings"))?;
-        Ok(Self {
-            flavor: greeting.flavor,
-            version: greeting.version.clone(),
-            numbers: greeting.numbers,
-            variables: rows.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect(),
-        })
+        self.variables =
+            rows.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect();
+        Ok(())
+    }
+
+    /// A MySQL with these settings.
+    #[cfg(test)]
+    pub(crate) fn with(settings: &[(&str, &str)]) -> Self {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self {
+            flavor: Flavor::MySql,
+            version: "9.7.0".to_owned(),
+            numbers: (9, 7, 0),
+            variables: settings.iter().map(own).collect(),
+        }
+    }
+
+    /// Whether it is Amazon's, which keeps its log by a setting of its own.
+    pub(crate) fn is_rds(&self) -> bool {
+        self.setting("basedir").contains("rdsdbbin")
+    }
+
+    /// The bytes of log that are kept at most: MariaDB from 11.4 on and Percona's server.
+    pub(crate) fn log_limit(&self) -> Option<u64> {
+        let limits = ["max_binlog_total_size", "binlog_space_limit"];
+        let limit = limits.iter().find_map(|name| self.setting(name).parse().ok());
+        limit.filter(|limit| *limit > 0)
+    }
+
+    /// The files of the log, the oldest first, with their lengths.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub(crate) async fn files(&self, conn: &mut Conn) -> Result<Vec<(String, u64)>> {
+        let rows: Vec<Row> = conn
+            .query("SHOW BINARY LOGS")
+            .await
+            .map_err(|error| from_sql(error, "asking for the binlog files"))?;
+        let files: Option<Vec<(String, u64)>> =
+            rows.iter().map(|row| Some((row.get(0)?, row.get(1)?))).collect();
+        files.ok_or_else(|| unexpected("its binlog files"))
     }
 
     /// A setting; empty where the server does not have it.
@@ -112,6 +167,15 @@ impl Server {
         match self.setting("binlog_row_image").to_ascii_uppercase().as_str() {
             "MINIMAL" | "NOBLOB" => RowImage::Partial,
             _ => RowImage::Full,
+        }
+    }
+
+    /// What it does with the case of names.
+    pub(crate) fn name_case(&self) -> NameCase {
+        match self.setting("lower_case_table_names") {
+            "1" => NameCase::Lower,
+            "2" => NameCase::Compared,
+            _ => NameCase::Kept,
         }
     }
 
@@ -174,13 +238,7 @@ impl Server {
         if position.history.created == 0 {
             return Ok(false);
         }
-        let rows: Vec<Row> = conn
-            .query("SHOW BINARY LOGS")
-            .await
-            .map_err(|error| from_sql(error, "asking for the binlog files"))?;
-        let files: Option<Vec<(String, u64)>> =
-            rows.iter().map(|row| Some((row.get(0)?, row.get(1)?))).collect();
-        let files = files.ok_or_else(|| unexpected("its binlog files"))?;
+        let files = self.files(conn).await?;
         let place = Place { file: position.file.clone(), pos: position.pos };
         let Some((file, size)) = files.last() else { return Ok(false) };
         let end = Place { file: file.clone(), pos: *size };
@@ -215,17 +273,48 @@ impl Server {
         Ok(Passed::Mariadb(position))
     }
 
+    /// What asks for the state of the log (M-12).
+    fn status_statement(&self) -> &'static str {
+        let is_new = !self.is_mariadb() && self.numbers >= (8, 2, 0);
+        if is_new { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" }
+    }
+
+    /// What asks what the server replicates itself, and from where.
+    fn replica_statement(&self) -> &'static str {
+        match (self.is_mariadb(), self.numbers >= (8, 0, 22)) {
+            (true, _) => "SHOW ALL SLAVES STATUS",
+            (false, true) => "SHOW REPLICA STATUS",
+            (false, false) => "SHOW SLAVE STATUS",
+        }
+    }
+
+    /// The state of the log, as the server shows it.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub(crate) async fn status(&self, conn: &mut Conn) -> Result<Option<Row>> {
+        let doing = "asking where the binlog ends";
+        conn.query_first(self.status_statement()).await.map_err(|error| from_sql(error, doing))
+    }
+
+    /// What the server replicates itself, as it shows it; nothing where the user may not see it.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub(crate) async fn replicated(&self, conn: &mut Conn) -> Result<Vec<Row>> {
+        match conn.query(self.replica_statement()).await {
+            Ok(rows) => Ok(rows),
+            Err(error) if is_refusal(&error) => Ok(Vec::new()),
+            Err(error) => Err(from_sql(error, "asking what the server replicates")),
+        }
+    }
+
     /// Where the log ends now.
     ///
     /// # Errors
     /// Where the server cannot be asked or writes no log.
     pub(crate) async fn log_end(&self, conn: &mut Conn) -> Result<LogEnd> {
-        let is_new = !self.is_mariadb() && self.numbers >= (8, 2, 0);
-        let sql = if is_new { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
-        let doing = "asking where the binlog ends";
-        let row: Option<Row> =
-            conn.query_first(sql).await.map_err(|error| from_sql(error, doing))?;
-        let row = row.ok_or_else(|| unexpected("its binlog"))?;
+        let row = self.status(conn).await?.ok_or_else(|| unexpected("its binlog"))?;
         let file: String = row.get(0).ok_or_else(|| unexpected("its binlog's file"))?;
         let pos: u64 = row.get(1).ok_or_else(|| unexpected("its binlog's position"))?;
         let passed = if self.is_mariadb() {
@@ -237,5 +326,30 @@ impl Server {
             Passed::Files
         };
         Ok(LogEnd { file, pos, passed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m12_statements_are_those_that_the_server_has() {
+        let of = |flavor, numbers| {
+            let server = Server { flavor, numbers, ..Server::with(&[]) };
+            [server.status_statement(), server.replica_statement()]
+        };
+        let old = ["SHOW MASTER STATUS", "SHOW SLAVE STATUS"];
+        let between = ["SHOW MASTER STATUS", "SHOW REPLICA STATUS"];
+        let new = ["SHOW BINARY LOG STATUS", "SHOW REPLICA STATUS"];
+        assert_eq!(of(Flavor::MySql, (8, 0, 21)), old);
+        assert_eq!(of(Flavor::MySql, (8, 0, 45)), between);
+        for numbers in [(8, 2, 0), (8, 4, 6), (9, 7, 4)] {
+            assert_eq!(of(Flavor::MySql, numbers), new);
+        }
+        let mariadb = ["SHOW MASTER STATUS", "SHOW ALL SLAVES STATUS"];
+        for numbers in [(10, 5, 0), (12, 3, 1)] {
+            assert_eq!(of(Flavor::MariaDb, numbers), mariadb);
+        }
     }
 }

@@ -4,18 +4,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use rowtide_sdk::{
-    Batch, BoxFuture, Error, Finding, Origin, Position, Result, Source, SourceContext, SourceInfo,
-    TableFilter, on_own_thread,
+    Batch, BoxFuture, Error, Finding, Limits, Origin, Position, Result, Source, SourceContext,
+    SourceInfo, TableFilter, on_own_thread,
 };
 use rowtide_spool::{Folder, Remedies};
 use tracing::Instrument as _;
 
 use crate::catalog::{Catalog, Scene};
 use crate::codes;
-use crate::config::{ConnectOptions, MysqlConfig, is_captured};
+use crate::config::{ConnectOptions, MysqlConfig, captures, is_captured};
 use crate::error::codes as refusals;
 use crate::gtid::mariadb::GtidPosition;
 use crate::gtid::mysql::GtidSet;
+use crate::guard::{FileTimes, Guard};
 use crate::position::{History, MyPosition, write_position};
 use crate::server::{LogEnd, Server};
 use crate::stream::{self, Assembler, Passed, Place, Progress, Session};
@@ -111,17 +112,21 @@ impl Source for MysqlSource {
 async fn run(source: MysqlSource, mut cx: SourceContext) -> Result<()> {
     let shutdown = cx.shutdown.clone();
     let report = cx.report.clone();
-    let session = tokio::select! {
+    let (session, guard) = tokio::select! {
         biased;
         () = shutdown.cancelled() => return Ok(()),
         opened = Box::pin(open(source, &mut cx)) => opened?,
     };
     report.streaming();
-    Box::pin(stream::run(session, cx)).await
+    tokio::select! {
+        biased;
+        ended = Box::pin(stream::run(session, cx)) => ended,
+        never = Box::pin(guard.run()) => match never {},
+    }
 }
 
 /// Connects, verifies and prepares everything, and starts the stream.
-async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session> {
+async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Session, Guard)> {
     let connection = BinlogConnection::connect(&source.options).await?;
     // Whatever is asked from here on is asked of the same server.
     let greeting = connection.greeting().clone();
@@ -160,20 +165,12 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session
     // A position of another server, or in a file that is gone, has no place that could be looked from.
     if !server.has_full_metadata() && (is_there || cx.resume.is_none()) {
         let place = Place { file: position.file.clone(), pos: position.pos };
-        let is_captured = |database: &str, table: &str| is_captured(&filter, database, table);
-        Box::pin(catalog.preload(&is_captured, &place)).await?;
+        let captures = captures(filter, server.name_case());
+        Box::pin(catalog.preload(&captures, &place)).await?;
     }
     let start = start(&position, &passed, is_there)?;
-    let progress = Progress::new(position.clone(), passed);
-    let assembler = Assembler::new(
-        progress,
-        Box::new(move |database, table| is_captured(&filter, database, table)),
-        cx.limits,
-        server.is_mariadb(),
-    )
-    .with_lower_names(server.setting("lower_case_table_names") == "1")
-    .with_row_events(server.row_event())
-    .with_hidden(cx.hiding.clone(), cx.sightings.clone());
+    let assembler = assembler(&source, &server, cx.limits, Progress::new(position.clone(), passed))
+        .with_hidden(cx.hiding.clone(), cx.sightings.clone());
     let dump = Dump {
         heartbeat: source.heartbeat(),
         max_event: u64::try_from(assembler.event_max()).unwrap_or(u64::MAX),
@@ -188,8 +185,35 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<Session
         server_id,
         "streaming"
     );
+    let times = FileTimes::default();
     let assembler = assembler.with_checksum(stream.has_checksum());
-    Ok(Session { stream, assembler, catalog, heartbeat: source.heartbeat(), folder })
+    let heartbeat = source.heartbeat();
+    let session = Session { stream, assembler, catalog, heartbeat, folder, times: times.clone() };
+    let guard = Guard {
+        threshold: Duration::from_secs(source.config.runway_warning_seconds.into()),
+        options: source.options,
+        server,
+        filter: source.filter,
+        committed: cx.committed.clone(),
+        times,
+        report: cx.report.clone(),
+        has_advised: cx.report.has_streamed(),
+    };
+    Ok((session, guard))
+}
+
+/// What takes this server's stream apart.
+fn assembler(
+    source: &MysqlSource,
+    server: &Server,
+    limits: Limits,
+    progress: Progress,
+) -> Assembler {
+    let filter = source.filter.clone();
+    let is_wanted = move |database: &str, table: &str| is_captured(&filter, database, table);
+    Assembler::new(progress, Box::new(is_wanted), limits, server.is_mariadb())
+        .with_names(server.name_case())
+        .with_row_events(server.row_event())
 }
 
 /// Where a first start begins: at the end of the log.

@@ -14,6 +14,8 @@ mod common;
 mod annotate;
 #[path = "stream/catalog.rs"]
 mod catalog;
+#[path = "stream/guard.rs"]
+mod guard;
 #[path = "stream/host.rs"]
 mod host;
 #[path = "stream/images.rs"]

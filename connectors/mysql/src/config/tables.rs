@@ -79,3 +79,39 @@ pub(crate) fn is_captured(filter: &TableFilter, database: &str, table: &str) -> 
     }
     crate::statement::shadow::shadow_of(table).is_none() || filter.names_exactly(database, table)
 }
+
+/// What a server does with the case of names (`lower_case_table_names`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum NameCase {
+    /// 0: they differ by case.
+    #[default]
+    Kept,
+    /// 1: they are in lower case, and statements may say them in any.
+    Lower,
+    /// 2: they are as they were made, and compared in lower case. So they are taken in it, wherever they come
+    /// from.
+    Compared,
+}
+
+/// What is captured by a filter, of the names that a server's catalog has.
+pub(crate) fn captures(
+    filter: TableFilter,
+    case: NameCase,
+) -> impl Fn(&str, &str) -> bool + Send + Sync {
+    move |database: &str, table: &str| match case {
+        NameCase::Kept | NameCase::Lower => is_captured(&filter, database, table),
+        NameCase::Compared => is_captured(&filter, &database.to_lowercase(), &table.to_lowercase()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m44_patterns_are_of_lower_case_where_the_server_compares_in_it() {
+        let selection = TableSelection { include: vec!["shop.*".to_owned()], exclude: Vec::new() };
+        let wanted = |case| captures(selection.filter().unwrap(), case)("Shop", "Orders");
+        assert!(!wanted(NameCase::Kept) && !wanted(NameCase::Lower) && wanted(NameCase::Compared));
+    }
+}

@@ -25,6 +25,7 @@ use crate::binlog::event::{Format, Header, kind};
 use crate::binlog::group::{self, GtidEvent, MariadbGtidEvent, MariadbXa, Rotate, XaPrepare};
 use crate::binlog::table_map::TableMap;
 use crate::codes;
+use crate::config::NameCase;
 use crate::gtid::mysql::GtidSet;
 use crate::position::MyPosition;
 
@@ -73,8 +74,7 @@ pub(crate) struct Assembler {
     is_new_file: bool,
     /// Whether the server is MariaDB.
     is_mariadb: bool,
-    /// Whether the server keeps names in lower case, and statements may say them in any.
-    has_lower_names: bool,
+    names: NameCase,
     /// Whether the open transaction has an end of its own, beyond the statement at hand.
     is_block: bool,
     progress: Progress,
@@ -85,6 +85,9 @@ pub(crate) struct Assembler {
     row_event: usize,
     /// The TABLE_MAP that [`Step::Describe`] is about.
     describing: Vec<u8>,
+    /// See [`Assembler::take_times`].
+    times: Vec<(String, u32)>,
+    newest: u32,
     /// See [`Assembler::take_changed`].
     changed: Vec<(String, String)>,
     /// A TRUNCATE that waits for its table.
@@ -127,12 +130,14 @@ impl Assembler {
             place,
             is_new_file: false,
             is_mariadb,
-            has_lower_names: false,
+            names: NameCase::Kept,
             is_block: false,
             progress,
             tables: Tables::default(),
             filter,
             describing: Vec::new(),
+            times: Vec::new(),
+            newest: 0,
             changed: Vec::new(),
             truncating: false,
             mark: None,
@@ -161,9 +166,9 @@ impl Assembler {
         Self { row_event: bytes, ..self }
     }
 
-    /// For a server that keeps the names of tables in lower case.
-    pub(crate) fn with_lower_names(self, has_lower_names: bool) -> Self {
-        Self { has_lower_names, ..self }
+    /// For a server that does this with the case of names.
+    pub(crate) fn with_names(self, names: NameCase) -> Self {
+        Self { names, ..self }
     }
 
     fn not_understood(&self, what: impl std::fmt::Display) -> Error {
@@ -201,6 +206,20 @@ impl Assembler {
     /// schema.
     pub(crate) fn take_changed(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.changed)
+    }
+
+    /// The files that were read since this was asked last, with the time of the newest event that was read of
+    /// each, in seconds since 1970.
+    pub(crate) fn take_times(&mut self) -> Vec<(String, u32)> {
+        self.end_time();
+        std::mem::take(&mut self.times)
+    }
+
+    fn end_time(&mut self) {
+        let newest = std::mem::take(&mut self.newest);
+        if newest > 0 {
+            self.times.push((self.place.file.clone(), newest));
+        }
     }
 
     /// The place in the log.
@@ -261,6 +280,7 @@ impl Assembler {
         if header.log_pos == 0 || header.is_artificial() {
             return;
         }
+        self.newest = self.newest.max(header.timestamp);
         self.end.advance(header.log_pos);
         self.place.pos = self.end.pos.saturating_sub(u64::from(header.size));
     }
@@ -299,6 +319,9 @@ impl Assembler {
         }
         let place = Place { file: file.to_owned(), pos: position };
         self.torn()?;
+        // The end of a file is the last that is written to it.
+        self.newest = self.newest.max(header.timestamp);
+        self.end_time();
         (self.place, self.end) = (place.clone(), place.clone());
         // What begins a connection says where it begins, which may be before the position.
         if !header.is_artificial() {

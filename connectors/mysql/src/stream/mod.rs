@@ -21,6 +21,7 @@ use self::assemble::{Fill, Step};
 pub(crate) use self::progress::{Passed, Place, Progress};
 use crate::catalog::Catalog;
 use crate::codes;
+use crate::guard::FileTimes;
 use crate::wire::{Packet, PacketStream};
 
 /// After a read of this many bytes the socket is asked again at once: there is a backlog.
@@ -45,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) heartbeat: Duration,
     /// Where transactions are set aside.
     pub(crate) folder: Folder,
+    /// Where it is said how old what was read is.
+    pub(crate) times: FileTimes,
 }
 
 /// What follows a wait.
@@ -256,7 +259,10 @@ impl Driver {
             () = self.shutdown.cancelled() => return Ok(Flow::Stop),
             permit = self.out.reserve() => permit.ok_or_else(host_gone)?,
         };
-        let assembler = &mut self.session.assembler;
+        let Session { assembler, times, .. } = &mut self.session;
+        for (file, seconds) in assembler.take_times() {
+            times.note(&file, seconds);
+        }
         let batch = if has_entries { assembler.take(next)? } else { assembler.progress_batch()? };
         permit.send(batch);
         self.handed_over = assembler.progress().version();

@@ -15,6 +15,7 @@ use crate::binlog::rows::{Images, Rows, RowsKind, Value};
 use crate::binlog::table_map::TableMap;
 use crate::charset::Charset;
 use crate::codes;
+use crate::config::NameCase;
 use crate::decode::json;
 use crate::statement::tags::Tags;
 use crate::statement::{Dialect, Session};
@@ -84,7 +85,7 @@ impl Assembler {
             return Ok(None);
         }
         let map = match TableMap::parse(body, self.is_mariadb) {
-            Ok(map) => map,
+            Ok(map) => self.in_its_case(map),
             Err(error) => return self.unreadable_map(body, error).map(|()| None),
         };
         if !(self.filter)(&map.schema, &map.name) {
@@ -95,11 +96,24 @@ impl Assembler {
         Ok(Some(Step::Describe(Box::new(map))))
     }
 
+    fn in_its_case(&self, map: TableMap) -> TableMap {
+        match self.names {
+            NameCase::Kept | NameCase::Lower => map,
+            NameCase::Compared => {
+                let (schema, name) = (map.schema.to_lowercase(), map.name.to_lowercase());
+                TableMap { schema, name, ..map }
+            }
+        }
+    }
+
     /// A TABLE_MAP that cannot be read matters where its table is captured.
     fn unreadable_map(&mut self, body: &[u8], error: crate::binlog::ParseError) -> Result<()> {
-        let Some((schema, name)) = TableMap::name(body) else {
+        let Some((mut schema, mut name)) = TableMap::name(body) else {
             return Err(self.not_understood(error));
         };
+        if self.names == NameCase::Compared {
+            (schema, name) = (schema.to_lowercase(), name.to_lowercase());
+        }
         if (self.filter)(&schema, &name) {
             let message = format!("table {schema}.{name} cannot be read from the log: {error}");
             let error = Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message);

@@ -9,6 +9,7 @@ use super::{Assembler, Step, micros};
 use crate::binlog::event::{Header, OF_ITS_SESSION};
 use crate::binlog::group::Query;
 use crate::codes;
+use crate::config::NameCase;
 use crate::statement::{
     Creation, Dialect, Origin, Session, Statement, TableChange, TableName, classify,
 };
@@ -26,7 +27,7 @@ impl Assembler {
                 classify(text, &Session::of(&query, dialect))
             }
         };
-        if self.has_lower_names {
+        if self.names != NameCase::Kept {
             statement.lower_names();
         }
         if !self.progress.is_open() {
