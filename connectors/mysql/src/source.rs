@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use rowtide_sdk::{
-    Batch, BoxFuture, Error, Finding, Limits, Origin, Position, Result, Source, SourceContext,
-    SourceInfo, TableFilter, on_own_thread,
+    Batch, BoxFuture, Error, Finding, Origin, Position, Result, Source, SourceContext, SourceInfo,
+    TableFilter, on_own_thread,
 };
 use rowtide_spool::{Folder, Remedies};
 use tracing::Instrument as _;
@@ -161,16 +161,14 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
         server_id: server_id ^ LOOKS_AHEAD,
     };
     let mut catalog = Catalog::new(scene, &cx.known_tables);
-    let filter = source.filter.clone();
     // A position of another server, or in a file that is gone, has no place that could be looked from.
     if !server.has_full_metadata() && (is_there || cx.resume.is_none()) {
         let place = Place { file: position.file.clone(), pos: position.pos };
-        let captures = captures(filter, server.name_case());
+        let captures = captures(source.filter.clone(), server.name_case());
         Box::pin(catalog.preload(&captures, &place)).await?;
     }
     let start = start(&position, &passed, is_there)?;
-    let assembler = assembler(&source, &server, cx.limits, Progress::new(position.clone(), passed))
-        .with_hidden(cx.hiding.clone(), cx.sightings.clone());
+    let assembler = assembler(&source, &server, cx, Progress::new(position.clone(), passed));
     let dump = Dump {
         heartbeat: source.heartbeat(),
         max_event: u64::try_from(assembler.event_max()).unwrap_or(u64::MAX),
@@ -206,14 +204,15 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
 fn assembler(
     source: &MysqlSource,
     server: &Server,
-    limits: Limits,
+    cx: &SourceContext,
     progress: Progress,
 ) -> Assembler {
     let filter = source.filter.clone();
     let is_wanted = move |database: &str, table: &str| is_captured(&filter, database, table);
-    Assembler::new(progress, Box::new(is_wanted), limits, server.is_mariadb())
+    Assembler::new(progress, Box::new(is_wanted), cx.limits, server.is_mariadb())
         .with_names(server.name_case())
         .with_row_events(server.row_event())
+        .with_hidden(cx.hiding.clone(), cx.sightings.clone())
 }
 
 /// Where a first start begins: at the end of the log.

@@ -49,6 +49,7 @@ impl Relative {
 
 /// Selects every [`Relative`] of a table: those above and below it.
 fn relatives_of(oid: u32) -> String {
+    let below = publication::partition_tree(&oid.to_string());
     format!(
         "WITH relative AS (SELECT c.oid, n.nspname, c.relname,
             ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
@@ -57,7 +58,7 @@ fn relatives_of(oid: u32) -> String {
                 WHERE relid <> c.oid) AS ancestors
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE c.oid = {oid} OR c.oid IN (SELECT relid FROM pg_partition_ancestors({oid}))
-                OR c.oid IN (SELECT relid FROM pg_partition_tree({oid})))
+                OR c.oid IN (SELECT relid FROM {below} below))
         SELECT jsonb_build_object('oid', r.oid::bigint, 'schema', r.nspname, 'name', r.relname,
             'columns', r.columns, 'ancestors', r.ancestors)
         FROM relative r ORDER BY r.nspname, r.relname"
@@ -173,8 +174,9 @@ pub(crate) async fn findings(
         let mut sent = vec![table.oid];
         if table.is_partitioned && !via_root {
             let statement = format!(
-                "SELECT to_jsonb(relid::oid::bigint) FROM pg_partition_tree({}) WHERE isleaf",
-                table.oid
+                "SELECT to_jsonb(c.oid::bigint) FROM {} below JOIN pg_class c ON c.oid = below.relid
+                WHERE c.relkind <> 'p'",
+                publication::partition_tree(&table.oid.to_string())
             );
             sent = json_rows(sql, &statement, "listing the partitions of a table").await?;
         }

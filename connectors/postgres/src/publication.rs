@@ -16,8 +16,8 @@ pub(crate) use self::review::{
     Members, Membership, Review, Wish, membership, newly_sent, on_primary, publish, sent,
 };
 use self::review::{Seen, review};
-pub(crate) use self::unlocked::sent_tables;
-use self::unlocked::{identity_index, partition_tree};
+use self::unlocked::identity_index;
+pub(crate) use self::unlocked::{partition_tree, sent_tables};
 
 /// A publication as the catalog has it.
 #[derive(Debug, Clone, Deserialize)]

@@ -18,7 +18,7 @@ pub(super) fn identity_index(table: &str) -> String {
 }
 
 /// The oids of a table and all partitions below it, as a subquery with the column `relid`.
-pub(super) fn partition_tree(oid: &str) -> String {
+pub(crate) fn partition_tree(oid: &str) -> String {
     format!(
         "(WITH RECURSIVE tree(relid) AS (SELECT {oid} UNION
             SELECT h.inhrelid FROM tree JOIN pg_inherits h ON h.inhparent = tree.relid

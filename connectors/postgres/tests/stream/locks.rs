@@ -15,21 +15,29 @@ async fn a_locked_table_holds_up_neither_the_start_nor_through_us_others() {
             "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE a_locked (id int PRIMARY KEY);
             CREATE TABLE z_locked (id int PRIMARY KEY);
             CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY LIST (id);
-            CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1)";
+            CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
+            CREATE TABLE kept (id int PRIMARY KEY, ssn text) PARTITION BY LIST (id);
+            CREATE TABLE kept_1 PARTITION OF kept FOR VALUES IN (1);
+            CREATE TABLE kept_2 PARTITION OF kept FOR VALUES IN (2)";
         let sql = database(&server, "shop", schema).await;
-        let mut host = Setup::new(&server, "shop").run();
+        // With hidden columns partitions are looked up while it streams.
+        let mut setup = Setup::new(&server, "shop");
+        setup.hides = Some("kept");
+        let mut host = setup.run();
         host.ready().await;
         let position = host.stop().await;
 
         let migration = server.client("shop").await;
         migration
-            .batch_execute("BEGIN; LOCK TABLE a_locked, z_locked IN ACCESS EXCLUSIVE MODE")
+            .batch_execute("BEGIN; LOCK TABLE a_locked, z_locked, kept_2 IN ACCESS EXCLUSIVE MODE")
             .await
             .unwrap();
-        let mut host = Setup::new(&server, "shop").from(position).run();
+        let mut host = setup.from(position).run();
         host.ready().await;
         sql.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
         assert_eq!(host.until(1).await, ["c public.t none > id=1"], "{version}");
+        sql.batch_execute("INSERT INTO kept_1 VALUES (1, 'x')").await.unwrap();
+        assert_eq!(host.until(2).await[1], "c public.kept none > id=1 ssn=x", "{version}");
         // Long enough for the publication to be looked at again.
         for id in 2..12 {
             sql.batch_execute("SET lock_timeout = '300ms'; TRUNCATE parted").await.unwrap();
