@@ -42,7 +42,7 @@ fn told(event: &Value) -> (Option<usize>, bool, &str) {
 
 #[test]
 fn h27_no_policy_loses_a_value_without_saying_so() {
-    let gone = (None, true, "changed");
+    let gone = (None, true, "gone");
     let policies = [
         ("omit", [(None, true, ""); 3]),
         ("{ placeholder: \"-\" }", [(Some(1), true, ""); 3]),
