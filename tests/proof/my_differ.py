@@ -26,6 +26,13 @@ class Changed(Said):
         super().__init__(text, form, True)
         self.before = before
 
+    def __eq__(self, value):
+        if value is None:
+            return self.document() is None
+        return super().__eq__(value)
+
+    __hash__ = None
+
     def document(self):
         """What the changes make of it."""
         made, rest = evaluate(self.text, self.before)
@@ -38,7 +45,8 @@ def evaluate(text, before):
     """The value that an expression begins with, and what follows it."""
     found = re.match(rb"@\d+", text)
     if found:
-        return before.document(), text[found.end():]
+        is_null = before.text == b"NULL"
+        return None if is_null else before.document(), text[found.end():]
     found = re.match(rb"(JSON_\w+)\( ?", text)
     if found:
         document, text = evaluate(text[found.end():], before)

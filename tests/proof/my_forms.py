@@ -52,7 +52,6 @@ class Form:
     kind: str
     size: int = 0
     """Bits of integers and BIT, digits of a fraction, bytes of BINARY."""
-    is_unsigned: bool = False
     charset: str = ""
     labels: tuple = ()
 
@@ -79,9 +78,8 @@ def form_of(name, described):
     address = name.split("_")[0]
     if address in ADDRESSES:
         return Form(address, ADDRESSES[address])
-    is_unsigned = b"unsigned" in words.lower()
     if base in INTEGERS:
-        return Form("int", INTEGERS[base], is_unsigned)
+        return Form("int", INTEGERS[base])
     if base in ("time", "datetime", "timestamp"):
         return Form(base, int(inside or 0))
     if base == "bit":
@@ -193,9 +191,11 @@ def packed_inet6(text):
 
 
 def integer(form, value):
-    """An integer: as a signed one, and if that is negative also as an unsigned one."""
+    """An integer: as a signed one, and if that is negative also as an unsigned one. Which of them it is,
+    the tool does not know for sure: MariaDB's takes the sign of another column behind a YEAR.
+    """
     number = int(value.text)
-    if form.is_unsigned and number >= 1 << (form.size - 1):
+    if number >= 1 << (form.size - 1):
         number -= 1 << form.size
     return f"{number} ({number + (1 << form.size)})" if number < 0 else str(number)
 

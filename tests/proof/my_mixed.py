@@ -7,7 +7,9 @@ the checker knows what became of the rows that were there.
 What the log does not have is left out: foreign keys that cascade on MariaDB, partitions that are
 dropped. So is what rowtide refuses, and says so: new rows without all of their columns (RT2802), columns
 whose types the catalog alone knows in tables that change (RT2801), statements that are rolled back
-beside ones that cannot be, of tables that are gone when it reads them (RT2704).
+beside ones that cannot be, of tables that are gone when it reads them (RT2704). And a table that was
+emptied is not renamed: where rowtide reads that later, and had read nothing of the table since it
+started, it says nothing of it.
 """
 
 from dataclasses import dataclass, field
@@ -404,6 +406,7 @@ class Planner(Sessions):
     def truncate(self, session, table):
         """A table is emptied."""
         table.live = [{} for _ in range(SESSIONS)]
+        table.traits -= {"rename", "drop"}
         self.say(session, f"truncate {self.rng.choice(['table ', ''])}{name(table.name)};")
 
     def alter(self, session, table):

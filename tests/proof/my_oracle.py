@@ -6,6 +6,7 @@ Reads the tool's text with a parser that shares nothing with the product. What t
   changes tables that have any by one row at a time, and the rest of that row is not compared here.
 - A statement in several row events is printed as their headers first and all of its rows then: which
   row is in which event is only known as far as order, table and operation say.
+- MariaDB's tool shows an unsigned column as a signed one where a YEAR stands before it.
 - FLOAT and VECTOR have six digits, YEAR 0 is printed as 1900 (which no YEAR is), unsigned numbers as
   signed ones, MariaDB's texts without escapes: my_forms.py compares these in the tool's own form.
 
