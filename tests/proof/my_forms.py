@@ -281,8 +281,11 @@ class Said:
 
     def document(self):
         """The JSON document that MySQL's text is of."""
-        text = unquoted(self.text) if self.text[:1] == b"'" else self.text
-        return forms.strict_json(text.decode())
+        text = (unquoted(self.text) if self.text[:1] == b"'" else self.text).decode()
+        try:
+            return forms.strict_json(text)
+        except forms.NotStrict:
+            return text
 
 
 class Anything:

@@ -281,13 +281,13 @@ class Planner(Sessions):
         for column in picked:
             value = self.value(column)
             if column.type == "json" and self.rng.random() < 0.7:
-                value = self.part(column.name)
+                value = self.part(table, column)
             pairs.append(f"{name(table.name)}.{name(column.name)} = {value}")
         return pairs
 
-    def part(self, column):
+    def part(self, table, column):
         """A change inside a document, which the log may have as such."""
-        column = name(column)
+        column = f"{name(table.name)}.{name(column.name)}"
         value = self.rng.choice(["1", "'x'", "null", "json_array(1, 'é')", "1.5e0"])
         known = ["$.a", "$.b", "$[0]", "$.a[1]", '$."é"', "$.b.a", "$"]
         paths = [self.rng.choice(known) for _ in range(2)]
