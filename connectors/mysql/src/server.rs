@@ -232,13 +232,11 @@ impl Server {
     /// where it can start; not where it was thrown away since.
     ///
     /// # Errors
-    /// Fatal `RT2702` where the log ends before the position: it was reset. And where the server cannot be
-    /// asked.
-    pub(crate) async fn has_place(&self, conn: &mut Conn, position: &MyPosition) -> Result<bool> {
+    /// Fatal `RT2702` where the log ends before the position: it was reset.
+    pub(crate) fn has_place(&self, files: &[(String, u64)], position: &MyPosition) -> Result<bool> {
         if position.history.created == 0 {
             return Ok(false);
         }
-        let files = self.files(conn).await?;
         let place = Place { file: position.file.clone(), pos: position.pos };
         let Some((file, size)) = files.last() else { return Ok(false) };
         let end = Place { file: file.clone(), pos: *size };

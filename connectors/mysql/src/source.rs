@@ -150,7 +150,8 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
             begun
         }
     };
-    let is_there = is_same && server.has_place(&mut conn, &position).await?;
+    let files = server.files(&mut conn).await?;
+    let is_there = is_same && server.has_place(&files, &position)?;
     drop(conn);
     let folder = source.folder(cx)?;
     let scene = Scene {
@@ -168,7 +169,8 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
         Box::pin(catalog.preload(&captures, &place)).await?;
     }
     let start = start(&position, &passed, is_there)?;
-    let assembler = assembler(&source, &server, cx, Progress::new(position.clone(), passed));
+    let assembler = assembler(&source, &server, cx, Progress::new(position.clone(), passed))
+        .with_leaps(leaps(&start, &files));
     let dump = Dump {
         heartbeat: source.heartbeat(),
         max_event: u64::try_from(assembler.event_max()).unwrap_or(u64::MAX),
@@ -187,7 +189,11 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
     let assembler = assembler.with_checksum(stream.has_checksum());
     let heartbeat = source.heartbeat();
     let session = Session { stream, assembler, catalog, heartbeat, folder, times: times.clone() };
-    let guard = Guard {
+    Ok((session, guard(source, server, cx, times)))
+}
+
+fn guard(source: MysqlSource, server: Server, cx: &SourceContext, times: FileTimes) -> Guard {
+    Guard {
         threshold: Duration::from_secs(source.config.runway_warning_seconds.into()),
         options: source.options,
         server,
@@ -196,8 +202,20 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
         times,
         report: cx.report.clone(),
         has_advised: cx.report.has_streamed(),
-    };
-    Ok((session, guard))
+    }
+}
+
+/// Behind GTIDs the server leaves out what was passed, without a word: the files in which it may leave out so
+/// much that the lower 32 bits of an offset do not tell where the next transaction is. `None` where it
+/// leaves nothing out.
+fn leaps(start: &Start, files: &[(String, u64)]) -> Option<Vec<String>> {
+    match start {
+        Start::File { .. } => None,
+        Start::Gtids(_) | Start::MariaDbGtids(_) => {
+            let large = files.iter().filter(|(_, size)| u32::try_from(*size).is_err());
+            Some(large.map(|(file, _)| file.clone()).collect())
+        }
+    }
 }
 
 /// What takes this server's stream apart.
@@ -294,6 +312,9 @@ pub(crate) fn resumed(
             "another server than before goes on with the same transactions"
         );
         position.history = History { server: server.identity(), created: 0 };
+        // The place is one of the other server's log: here a file of that name is another.
+        position.file.clear();
+        position.pos = 0;
     }
     Ok((position, passed))
 }

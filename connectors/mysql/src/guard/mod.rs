@@ -122,8 +122,8 @@ impl Watch {
         let position = committed.borrow().clone();
         let Some(position) = position else { return Ok(None) };
         let position = MyPosition::parse(&position)?;
-        if position.history.server != server.identity() {
-            // It names a file of the server that this one took the place of.
+        if position.history.server != server.identity() || position.file.is_empty() {
+            // It names a file of the server that this one took the place of, or none yet.
             return Ok(None);
         }
         let doing = "asking for the time";

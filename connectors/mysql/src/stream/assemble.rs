@@ -85,6 +85,8 @@ pub(crate) struct Assembler {
     row_event: usize,
     /// The TABLE_MAP that [`Step::Describe`] is about.
     describing: Vec<u8>,
+    /// See [`Assembler::with_leaps`].
+    leaps: Option<Vec<String>>,
     /// See [`Assembler::take_times`].
     times: Vec<(String, u32)>,
     newest: u32,
@@ -136,6 +138,7 @@ impl Assembler {
             tables: Tables::default(),
             filter,
             describing: Vec::new(),
+            leaps: None,
             times: Vec::new(),
             newest: 0,
             changed: Vec::new(),
@@ -159,6 +162,12 @@ impl Assembler {
     /// For a stream that begins with or without checksums.
     pub(crate) fn with_checksum(self, has_checksum: bool) -> Self {
         Self { format: Format::initial(has_checksum), ..self }
+    }
+
+    /// For a stream in which transactions may be left out; in these files so many bytes of them that where
+    /// the next one is stays unclear.
+    pub(crate) fn with_leaps(self, leaps: Option<Vec<String>>) -> Self {
+        Self { leaps, ..self }
     }
 
     /// For a server that puts several rows into an event of up to so many bytes.
@@ -281,8 +290,19 @@ impl Assembler {
             return;
         }
         self.newest = self.newest.max(header.timestamp);
+        self.leap(header);
         self.end.advance(header.log_pos);
         self.place.pos = self.end.pos.saturating_sub(u64::from(header.size));
+    }
+
+    /// Goes to where a transaction begins, before which the server may have left others out.
+    fn leap(&mut self, header: &Header) {
+        let Some(large) = &self.leaps else { return };
+        let begins = matches!(header.kind, kind::GTID | kind::GTID_TAGGED | kind::MARIADB_GTID);
+        let is_large = large.contains(&self.end.file);
+        if begins && self.end.leap(header.log_pos.wrapping_sub(header.size), is_large) {
+            self.progress.make_vague();
+        }
     }
 
     fn format_description(&mut self, header: &Header, event: &[u8]) -> Result<Step> {

@@ -31,6 +31,19 @@ impl Place {
         }
     }
 
+    /// Moves on to a transaction's start, of which the log says the lower 32 bits: in a file that `is_large`
+    /// they are not all. Whether where it is stays unclear.
+    pub(crate) fn leap(&mut self, low: u32, is_large: bool) -> bool {
+        let here = u32::try_from(self.pos & u64::from(u32::MAX)).unwrap_or_default();
+        let step = if is_large {
+            u64::from(low.wrapping_sub(here))
+        } else {
+            u64::from(low).saturating_sub(self.pos)
+        };
+        self.pos = self.pos.saturating_add(step);
+        is_large && step > 0
+    }
+
     /// The order of places. Files are numbered, with six digits or more.
     fn compare(&self, other: &Self) -> Ordering {
         let number = |file: &str| {
@@ -87,6 +100,8 @@ pub(crate) struct Progress {
     open: Option<Open>,
     /// The file that the stream is in, and when it was made.
     stream: (String, u32),
+    /// Whether offsets in that file are not certain, so that no stream may begin at one.
+    is_vague: bool,
     /// Grows with each transaction that ends.
     version: u64,
 }
@@ -127,6 +142,7 @@ impl Progress {
             shape: position.shape,
             open: None,
             stream: (String::new(), 0),
+            is_vague: false,
             version: 0,
         }
     }
@@ -310,12 +326,21 @@ impl Progress {
     /// The stream comes to a file, which was made at this time. Gives the time that the position knows of
     /// the file, where that is another: then it is another file of the same name.
     pub(crate) fn file_created(&mut self, file: &str, created: u32) -> Option<u32> {
+        if self.stream.0 != file {
+            self.is_vague = false;
+        }
         self.stream = (file.to_owned(), created);
         if self.place.file != file {
             return None;
         }
         let known = std::mem::replace(&mut self.history.created, created);
         (known != 0 && known != created).then_some(known)
+    }
+
+    /// Where in the file the stream stands is not certain from here on: a position in it is known by GTIDs
+    /// alone.
+    pub(crate) fn make_vague(&mut self) {
+        self.is_vague = true;
     }
 
     /// These are all the transactions before the file that begins here: from here on transactions are
@@ -380,6 +405,7 @@ impl Progress {
             }
             _ => self.partial.clone(),
         };
+        let is_vague = self.is_vague && self.place.file == self.stream.0;
         MyPosition {
             file: self.place.file.clone(),
             pos: self.place.pos,
@@ -390,7 +416,10 @@ impl Progress {
             },
             in_tx,
             pending: self.pending.clone(),
-            history: self.history.clone(),
+            history: History {
+                server: self.history.server.clone(),
+                created: if is_vague { 0 } else { self.history.created },
+            },
             shape: self.shape.clone(),
         }
     }
@@ -417,6 +446,43 @@ mod tests {
             place.advance(log_pos);
             assert_eq!(place.pos, pos, "{log_pos:x}");
         }
+    }
+
+    #[test]
+    fn m14_what_is_left_out_behind_gtids_may_be_longer_than_half_of_what_an_offset_says() {
+        let mut place = Place { file: "b.1".to_owned(), pos: 200 };
+        for (low, is_large, is_unclear, pos) in [
+            (200, true, false, 200),
+            (0xf000_0000, false, false, 0xf000_0000),
+            // Nothing goes back.
+            (0x100, false, false, 0xf000_0000),
+            (0x100, true, true, 0x1_0000_0100),
+            (0x100, true, false, 0x1_0000_0100),
+            (0x200, false, false, 0x1_0000_0100),
+        ] {
+            assert_eq!((place.leap(low, is_large), place.pos), (is_unclear, pos), "{low:x}");
+        }
+    }
+
+    #[test]
+    fn m14_no_stream_begins_at_an_offset_that_is_not_certain() {
+        let position = MyPosition {
+            file: "b.000002".to_owned(),
+            pos: 100,
+            gtids: Some(String::new()),
+            in_tx: None,
+            pending: Vec::new(),
+            history: History { server: "1".to_owned(), created: 7 },
+            shape: String::new(),
+        };
+        let mut progress = Progress::new(position, Passed::Mysql(GtidSet::default()));
+        assert_eq!(progress.file_created("b.000002", 7), None);
+        progress.make_vague();
+        progress.pass(Place { file: "b.000002".to_owned(), pos: 1 << 33 });
+        assert_eq!(progress.position().history.created, 0);
+        progress.pass(Place { file: "b.000003".to_owned(), pos: 4 });
+        assert_eq!(progress.file_created("b.000003", 9), None);
+        assert_eq!(progress.position().history.created, 9);
     }
 
     #[test]

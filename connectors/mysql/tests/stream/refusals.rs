@@ -6,7 +6,7 @@ use rowtide_sdk::{Class, Error, Position};
 use rowtide_testkit::{Flavor, Mysql};
 use serde_json::json;
 
-use crate::host::{Setup, server, server_without_gtids};
+use crate::host::{Place as _, Setup, server, server_without_gtids};
 
 const TABLES: &str =
     "CREATE DATABASE shop; USE shop; CREATE TABLE t (id varchar(12) PRIMARY KEY, v varchar(4));";
@@ -111,48 +111,59 @@ async fn m22_another_server_with_files_of_the_same_names() {
     }
 }
 
+/// A server and a replica of it that logs what it replicates.
+fn pair(flavor: Flavor) -> Option<(Mysql, Mysql)> {
+    let more =
+        if flavor == Flavor::Mysql { "log_replica_updates=ON" } else { "log_slave_updates=ON" };
+    let source = server(flavor, &[])?;
+    let replica = server(flavor, &["server_id=2", more])?;
+    reset(&source, flavor);
+    reset(&replica, flavor);
+    source.sql(TABLES);
+    let port = source.port();
+    replica.sql(&match flavor {
+        Flavor::Mysql => format!(
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={port},
+             SOURCE_USER='rowtide', SOURCE_PASSWORD='rowtide', SOURCE_AUTO_POSITION=1,
+             GET_SOURCE_PUBLIC_KEY=1; START REPLICA"
+        ),
+        Flavor::Mariadb => format!(
+            "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='rowtide',
+             MASTER_PASSWORD='rowtide', MASTER_USE_GTID=slave_pos; START SLAVE"
+        ),
+    });
+    Some((source, replica))
+}
+
+/// Waits until the replica has so many rows.
+async fn follows(replica: &Mysql, flavor: Flavor, rows: u32) {
+    let count = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema='shop'";
+    for attempt in 0.. {
+        let is_there = replica.sql(count).trim() == "1"
+            && replica.sql("SELECT COUNT(*) FROM shop.t").trim() == rows.to_string();
+        if is_there {
+            return;
+        }
+        let status = || {
+            replica.sql(if flavor == Flavor::Mysql {
+                "SHOW REPLICA STATUS"
+            } else {
+                "SHOW SLAVE STATUS"
+            })
+        };
+        assert!(attempt < 100, "the replica does not follow: {}", status());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// A replica goes on where GTIDs say that it has the same transactions.
 #[tokio::test]
 async fn m22_a_replica_goes_on_by_gtids() {
     for flavor in Flavor::ALL {
-        let more =
-            if flavor == Flavor::Mysql { "log_replica_updates=ON" } else { "log_slave_updates=ON" };
-        let Some(source) = server(flavor, &[]) else { return };
-        let Some(replica) = server(flavor, &["server_id=2", more]) else { return };
-        reset(&source, flavor);
-        reset(&replica, flavor);
-        source.sql(TABLES);
-        let port = source.port();
-        replica.sql(&match flavor {
-            Flavor::Mysql => format!(
-                "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={port},
-                 SOURCE_USER='rowtide', SOURCE_PASSWORD='rowtide', SOURCE_AUTO_POSITION=1,
-                 GET_SOURCE_PUBLIC_KEY=1; START REPLICA"
-            ),
-            Flavor::Mariadb => format!(
-                "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='rowtide',
-                 MASTER_PASSWORD='rowtide', MASTER_USE_GTID=slave_pos; START SLAVE"
-            ),
-        });
+        let Some((source, replica)) = pair(flavor) else { return };
         let position = captured(&Setup::new(&source), &source, 1).await;
         source.sql("INSERT INTO shop.t VALUES (2, 0)");
-        let count = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema='shop'";
-        for attempt in 0.. {
-            let is_there = replica.sql(count).trim() == "1"
-                && replica.sql("SELECT COUNT(*) FROM shop.t").trim() == "2";
-            if is_there {
-                break;
-            }
-            let status = || {
-                replica.sql(if flavor == Flavor::Mysql {
-                    "SHOW REPLICA STATUS"
-                } else {
-                    "SHOW SLAVE STATUS"
-                })
-            };
-            assert!(attempt < 100, "the replica does not follow: {}", status());
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        follows(&replica, flavor, 2).await;
         let mut host = Setup::new(&replica).from(position).run();
         assert_eq!(host.until(1).await, ["c shop.t none > id=2,v=0"], "{flavor:?}");
         source.sql("INSERT INTO shop.t VALUES (3, 0)");
@@ -197,5 +208,56 @@ async fn m13_a_place_inside_an_event() {
             Err(error) => error,
         };
         assert_eq!(error.class(), Class::Fatal, "{flavor:?}: {error}");
+    }
+}
+
+/// An XA transaction that is prepared at one server and ends at the replica that took its place, whose files
+/// have lower numbers.
+#[tokio::test]
+async fn m31_m22_a_prepared_transaction_ends_at_the_server_that_took_the_place() {
+    for flavor in Flavor::ALL {
+        let Some((source, replica)) = pair(flavor) else { return };
+        source.sql(&"FLUSH BINARY LOGS;".repeat(6));
+        let setup = Setup::new(&source);
+        let mut host = setup.ready().await;
+        source
+            .sql("USE shop; XA START 'a'; INSERT INTO t VALUES (1, 0); XA END 'a'; XA PREPARE 'a'");
+        source
+            .sql("USE shop; XA START 'b'; INSERT INTO t VALUES (2, 0); XA END 'b'; XA PREPARE 'b'");
+        source.sql("INSERT INTO shop.t VALUES (3, 0)");
+        host.until(1).await;
+        while host.place().pending.len() < 2 || host.place().in_tx.is_some() {
+            host.batch().await;
+        }
+        let position = host.stop().await;
+        follows(&replica, flavor, 1).await;
+        replica.sql(match flavor {
+            Flavor::Mysql => "STOP REPLICA; SET GLOBAL read_only = OFF",
+            Flavor::Mariadb => "STOP SLAVE",
+        });
+        let setup = Setup::new(&replica);
+        let mut host = setup.clone().from(position).run();
+        replica.sql("INSERT INTO shop.t VALUES (4, 0)");
+        host.until(1).await;
+        replica.sql("XA COMMIT 'a'");
+        assert_eq!(
+            host.until(2).await,
+            ["c shop.t none > id=4,v=0", "c shop.t none > id=1,v=0"],
+            "{flavor:?}"
+        );
+        while host.place().pending.len() > 1 || host.place().in_tx.is_some() {
+            host.batch().await;
+        }
+        // The position is one of this server's log.
+        let files = replica.sql("SHOW BINARY LOGS");
+        assert!(files.contains(&host.place().file), "{:?} {files}", host.place());
+        let position = host.stop().await;
+        let mut host = setup.clone().from(position).run();
+        replica.sql("XA COMMIT 'b'; INSERT INTO shop.t VALUES (5, 0)");
+        assert_eq!(host.until(2).await, ["c shop.t none > id=2,v=0", "c shop.t none > id=5,v=0"]);
+        while !host.place().pending.is_empty() {
+            host.batch().await;
+        }
+        host.stop().await;
     }
 }

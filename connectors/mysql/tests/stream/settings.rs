@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rowtide_mysql::binlog::event::kind;
 use rowtide_sdk::Class;
 use rowtide_testkit::{Flavor, Mysql};
 
@@ -266,16 +267,78 @@ async fn m26_a_large_event_of_many_small_rows_is_never_taken_for_one() {
     }
 }
 
+/// An event of no known type is left out where its writer says that it may be, and ends the stream else.
+#[tokio::test]
+async fn m25_unknown_events_are_left_out_only_where_the_log_says_so() {
+    for flavor in Flavor::ALL {
+        let more: &[&str] = match flavor {
+            Flavor::Mysql => &["binlog_checksum=NONE", "binlog_rows_query_log_events=ON"],
+            Flavor::Mariadb => &["binlog_checksum=NONE"],
+        };
+        let Some(server) = server(flavor, more) else { return };
+        server.sql(TABLES);
+        let proxy = Proxy::to(server.port()).await;
+        let setup = Setup::new(&server).set("url", proxy.url());
+        // A type and the id of the server behind it, as they stand in the header.
+        let event = |kind: u8| [kind, 1, 0, 0, 0];
+        let mut host = setup.ready().await;
+        if flavor == Flavor::Mysql {
+            proxy.swap(&event(kind::ROWS_QUERY), &event(99));
+            server.sql("INSERT INTO shop.t VALUES (1, 'a')");
+            assert_eq!(host.until(1).await, ["c shop.t none > id=1,v=a"]);
+            assert_eq!(host.events[0].known[1..], ["", ""]);
+        }
+        while host.place().in_tx.is_some() {
+            host.batch().await;
+        }
+        let (position, before) = (host.position.clone(), host.events.len());
+        for kind in [kind::XID, kind::WRITE_ROWS_V1, kind::WRITE_ROWS] {
+            let is_its = match flavor {
+                Flavor::Mysql => kind != kind::WRITE_ROWS_V1,
+                Flavor::Mariadb => kind != kind::WRITE_ROWS,
+            };
+            if !is_its {
+                continue;
+            }
+            proxy.swap(&event(kind), &event(199));
+            server.sql("INSERT INTO shop.t VALUES (UUID_SHORT() % 1000000000, 'b')");
+            let error = host.error().await;
+            assert_eq!((error.code().0, error.class()), ("RT2705", Class::Fatal), "{error}");
+            assert!(error.message().contains("type 199"), "{flavor:?} {kind}: {error}");
+            assert!(host.events.len() <= before + 1);
+            proxy.swap(&[], &[]);
+            host = setup.clone().from(position.clone()).run();
+            host.during(Duration::from_millis(500)).await;
+        }
+        // Nothing of them was skipped.
+        assert_eq!(host.events.len(), 2, "{flavor:?}");
+        host.stop().await;
+    }
+}
+
 /// The source is none that a commit waits for.
 #[tokio::test]
 async fn m27_no_commit_waits_for_the_source() {
-    let Some(server) = server(Flavor::Mariadb, &[]) else { return };
-    server.sql(TABLES);
-    server.sql("SET GLOBAL rpl_semi_sync_master_enabled=ON");
-    let mut host = Setup::new(&server).ready().await;
-    server.sql("INSERT INTO shop.t VALUES (1, 'a')");
-    host.until(1).await;
-    let clients = server.sql("SHOW STATUS LIKE 'Rpl_semi_sync_master_clients'");
-    assert_eq!(clients.split_whitespace().last(), Some("0"));
-    host.stop().await;
+    for flavor in Flavor::ALL {
+        let Some(server) = server(flavor, &[]) else { return };
+        server.sql(TABLES);
+        let (on, clients) = match flavor {
+            Flavor::Mysql => (
+                "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so';
+                 SET GLOBAL rpl_semi_sync_source_timeout=200; SET GLOBAL rpl_semi_sync_source_enabled=ON",
+                "SHOW STATUS LIKE 'Rpl_semi_sync_source_clients'",
+            ),
+            Flavor::Mariadb => (
+                "SET GLOBAL rpl_semi_sync_master_enabled=ON",
+                "SHOW STATUS LIKE 'Rpl_semi_sync_master_clients'",
+            ),
+        };
+        server.sql(on);
+        let mut host = Setup::new(&server).ready().await;
+        server.sql("INSERT INTO shop.t VALUES (1, 'a')");
+        host.until(1).await;
+        let clients = server.sql(clients);
+        assert_eq!(clients.split_whitespace().last(), Some("0"), "{flavor:?}");
+        host.stop().await;
+    }
 }
