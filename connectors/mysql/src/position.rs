@@ -81,8 +81,8 @@ pub struct History {
 impl MyPosition {
     /// The place from which the server's log is needed: a prepared XA transaction is read again.
     pub(crate) fn needed(&self) -> (&str, u64) {
-        let first = self.pending.first().map(|pending| (pending.file.as_str(), pending.pos));
-        first.unwrap_or((&self.file, self.pos))
+        let first = self.pending.first().filter(|pending| !pending.file.is_empty());
+        first.map_or((&self.file, self.pos), |pending| (&pending.file, pending.pos))
     }
 
     /// Reads a position that this connector wrote.

@@ -315,6 +315,10 @@ pub(crate) fn resumed(
         // The place is one of the other server's log: here a file of that name is another.
         position.file.clear();
         position.pos = 0;
+        for pending in &mut position.pending {
+            pending.file.clear();
+            pending.pos = 0;
+        }
     }
     Ok((position, passed))
 }

@@ -355,7 +355,10 @@ impl Progress {
     /// The XA transaction `xid` is prepared by the open transaction.
     pub(crate) fn prepare(&mut self, xid: String) {
         let Some(open) = &self.open else { return };
-        if self.pending.iter().any(|pending| pending.id == open.id) {
+        if let Some(known) = self.pending.iter_mut().find(|pending| pending.id == open.id) {
+            // Another server may have it elsewhere.
+            open.start.file.clone_into(&mut known.file);
+            known.pos = open.start.pos;
             return;
         }
         let after = match (&self.passed, &open.begin.name) {

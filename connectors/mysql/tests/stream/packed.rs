@@ -145,6 +145,11 @@ fn random_server(settings: &[&str]) -> Option<Mysql> {
     Some(server)
 }
 
+/// A source that waits while the server writes and reads a large event.
+fn patient(server: &Mysql) -> Setup {
+    Setup::new(server).set("heartbeat_seconds", 20.into())
+}
+
 /// One statement for rows of 1000 bytes.
 fn random_rows(from: u32, count: u32) -> String {
     let to = from + count;
@@ -162,7 +167,7 @@ async fn m5_m26_a_packed_transaction_of_several_packets_resumes_inside_and_leave
     let checksums = [&["binlog_checksum=CRC32"][..], &["binlog_checksum=NONE"]];
     for settings in checksums {
         let Some(server) = random_server(settings) else { return };
-        let setup = Setup::new(&server).rows(1000);
+        let setup = patient(&server).rows(1000);
         let mut host = setup.ready().await;
         server.sql(&(random_rows(0, ROWS) + "INSERT INTO shop.t VALUES (-1, 'end')"));
         host.until(ROWS as usize / 3).await;
@@ -190,7 +195,7 @@ async fn m5_m29_m31_a_large_packed_transaction_may_be_rolled_back_in_part() {
         return;
     };
     server.sql("CREATE TABLE shop.m (id int PRIMARY KEY) ENGINE=MyISAM");
-    let setup = Setup::new(&server).rows(1000);
+    let setup = patient(&server).rows(1000);
     let mut host = setup.ready().await;
     server.sql(&format!(
         "BEGIN; {} SAVEPOINT s; {} INSERT INTO shop.m VALUES (1); ROLLBACK TO s; {} COMMIT;
@@ -216,7 +221,7 @@ async fn m5_m7_a_damaged_packed_transaction_is_not_taken() {
     for (rows, large) in [(100, false), (20_000, true)] {
         let Some(server) = random_server(&["binlog_checksum=CRC32"]) else { return };
         let proxy = Proxy::to(server.port()).await;
-        let setup = Setup::new(&server);
+        let setup = patient(&server);
         let mut host = setup.clone().set("url", proxy.url()).ready().await;
         server.sql("INSERT INTO shop.t VALUES (-1, 'whole')");
         host.until(1).await;
@@ -248,7 +253,7 @@ async fn m5_m26_a_large_row_in_a_packed_transaction_is_poison_and_the_rest_is_no
         let gtids: &[&str] =
             if is_held { &["gtid_mode=OFF", "enforce_gtid_consistency=OFF"] } else { &[] };
         let Some(server) = random_server(gtids) else { return };
-        let setup = Setup::new(&server);
+        let setup = patient(&server);
         let mut host = setup.ready().await;
         let begin = if is_held {
             server.sql("CREATE TABLE shop.m (id int PRIMARY KEY) ENGINE=MyISAM");

@@ -250,7 +250,9 @@ async fn m31_m22_a_prepared_transaction_ends_at_the_server_that_took_the_place()
         }
         // The position is one of this server's log.
         let files = replica.sql("SHOW BINARY LOGS");
-        assert!(files.contains(&host.place().file), "{:?} {files}", host.place());
+        let place = host.place();
+        assert!(files.contains(&place.file), "{place:?} {files}");
+        assert!(files.contains(&place.pending[0].file), "{place:?} {files}");
         let position = host.stop().await;
         let mut host = setup.clone().from(position).run();
         replica.sql("XA COMMIT 'b'; INSERT INTO shop.t VALUES (5, 0)");
