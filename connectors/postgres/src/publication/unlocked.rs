@@ -20,7 +20,7 @@ pub(super) fn identity_index(table: &str) -> String {
 /// The oids of a table and all partitions below it, as a subquery with the column `relid`.
 pub(crate) fn partition_tree(oid: &str) -> String {
     format!(
-        "(WITH RECURSIVE tree(relid) AS (SELECT {oid} UNION
+        "(WITH RECURSIVE tree(relid) AS (SELECT {oid}::oid UNION
             SELECT h.inhrelid FROM tree JOIN pg_inherits h ON h.inhparent = tree.relid
             JOIN pg_class d ON d.oid = h.inhrelid
             WHERE d.relispartition AND NOT h.inhdetachpending)
