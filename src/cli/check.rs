@@ -161,11 +161,13 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
         connector.table(schema, table).exclude.iter().any(|excluded| excluded == column)
     };
     let hiding = connector.hiding();
+    let sightings = host.as_ref().map(Versions::sightings).unwrap_or_default();
     let known = Preflight {
         keys: &keys,
         reselects: &reselects,
         excludes: &excludes,
         hiding: hiding.as_ref(),
+        sightings: &sightings,
         resume,
         is_first_start,
         claims: &claims,

@@ -320,6 +320,59 @@ fn h33_what_is_hidden_stays_hidden_under_every_later_name() {
     }
 }
 
+/// Another column takes the name of a hidden one, which is still there under another name: running or
+/// stopped, by the table's exact name or a pattern, its values are not shown.
+#[test]
+fn h21_a_hidden_column_whose_name_is_taken_stays_hidden() {
+    for version in rowtide_testkit::postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        for (pattern, is_running) in [("public.t", true), ("'public.*'", false)] {
+            sql(&server, "CREATE TABLE t (id int PRIMARY KEY, email text, n int)");
+            let setup = Setup::new();
+            let write = |hidden: &str| {
+                let connector = format!(
+                    "    tables:\n      {pattern}: {{ columns: {{ exclude: [{hidden}] }} }}\n"
+                );
+                let sink = setup.jsonl();
+                let options =
+                    Options { url: server.url(), source: "", sink, connector: &connector };
+                setup.write(&options);
+            };
+            write("email");
+            let mut host = setup.first_start();
+            sql(&server, "INSERT INTO t VALUES (1, 'secret', 1)");
+            host.until("the event is there", || setup.count() == 1);
+            if !is_running {
+                assert_eq!(host.stop(), Some(0));
+            }
+            sql(
+                &server,
+                "ALTER TABLE t ADD email_new text;
+                BEGIN; ALTER TABLE t RENAME email TO email_old;
+                ALTER TABLE t RENAME email_new TO email; COMMIT;
+                INSERT INTO t VALUES (2, 'secret', 2, 'secret')",
+            );
+            if is_running {
+                assert_eq!(host.wait(), Some(2), "{version}: {}", host.log());
+            }
+            let log = refused(&setup, "RT2381", 2);
+            assert!(log.contains("email_old"), "{version}: {log}");
+            let check = setup.output(&["check"]);
+            let found = String::from_utf8_lossy(&check.stdout);
+            assert!(found.contains("error RT2381"), "{version}: {found}");
+            write("email, email_old");
+            let mut host = setup.start();
+            host.until("both are hidden", || setup.count() == 2);
+            assert_eq!(host.stop(), Some(0));
+            assert!(!format!("{:?}", setup.events()).contains("secret"), "{version}");
+            sql(
+                &server,
+                "DROP TABLE t; DROP PUBLICATION e2e; SELECT pg_drop_replication_slot('e2e')",
+            );
+        }
+    }
+}
+
 /// Hazard 21, under a mask: what was logged before the rename passes by the old setting, what came
 /// after it by the new one.
 #[test]

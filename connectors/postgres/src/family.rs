@@ -4,7 +4,8 @@
 //! detaching change that, and so does the publication's `publish_via_partition_root`. Settings go by
 //! names, so that a column which is hidden under one name would leave in plain text under the other.
 //! What is a partition now is judged here; for what was one, or had another name, the host is told by
-//! [`Sightings`].
+//! [`Sightings`]. Columns have numbers that stay with them, so that a hidden one is known under another
+//! name, whatever has taken its own.
 
 use std::collections::HashMap;
 
@@ -23,8 +24,8 @@ use crate::sql::{Sql, json_rows};
 /// Selects every table that can be published, as [`Relative`]s.
 const EVERYTHING: &str = "SELECT jsonb_build_object(
         'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname,
-        'columns', ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
-            AND a.attnum > 0 AND NOT a.attisdropped),
+        'columns', ARRAY(SELECT jsonb_build_array(a.attname, a.attnum) FROM pg_attribute a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
         'ancestors', ARRAY(SELECT relid::oid::bigint FROM pg_partition_ancestors(c.oid)
             WHERE relid <> c.oid))
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -36,7 +37,8 @@ struct Relative {
     oid: u32,
     schema: String,
     name: String,
-    columns: Vec<String>,
+    /// The columns with their numbers.
+    columns: Vec<(String, i32)>,
     /// The partitioned tables above it.
     ancestors: Vec<u32>,
 }
@@ -45,6 +47,10 @@ impl Relative {
     fn full_name(&self) -> String {
         format!("{}.{}", self.schema, self.name)
     }
+
+    fn names(&self) -> Vec<String> {
+        self.columns.iter().map(|(name, _)| name.clone()).collect()
+    }
 }
 
 /// Selects every [`Relative`] of a table: those above and below it.
@@ -52,8 +58,9 @@ fn relatives_of(oid: u32) -> String {
     let below = publication::partition_tree(&oid.to_string());
     format!(
         "WITH relative AS (SELECT c.oid, n.nspname, c.relname,
-            ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
-                AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1) AS columns,
+            ARRAY(SELECT jsonb_build_array(a.attname, a.attnum) FROM pg_attribute a
+                WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                ORDER BY a.attnum) AS columns,
             ARRAY(SELECT relid::oid::bigint FROM pg_partition_ancestors(c.oid)
                 WHERE relid <> c.oid) AS ancestors
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -85,6 +92,17 @@ impl Family {
         }
     }
 
+    /// Notes which columns of a table are hidden under its name.
+    fn note_hidden(&self, table: &Relative) {
+        let hidden = (self.hiding)(&table.schema, &table.name);
+        for (column, number) in
+            table.columns.iter().filter(|(name, _)| hidden.columns.contains(name))
+        {
+            let (schema, name) = (&table.schema, &table.name);
+            self.sightings.note_hidden(schema, name, u64::from(table.oid), (column, *number));
+        }
+    }
+
     /// Notes the tables that the filter wants, and the partitions below them, as the catalog has them
     /// now.
     ///
@@ -97,9 +115,10 @@ impl Family {
         for table in &all {
             for name in table.ancestors.iter().chain([&table.oid]).filter_map(|oid| wanted.get(oid))
             {
-                self.note((&name.schema, &name.name), &name.columns, table.oid);
+                self.note((&name.schema, &name.name), &name.names(), table.oid);
             }
         }
+        wanted.values().for_each(|table| self.note_hidden(table));
         Ok(())
     }
 
@@ -126,8 +145,43 @@ impl Family {
             under.0.clone_into(&mut this.schema);
             under.1.clone_into(&mut this.name);
         }
-        Ok(judge(oid, &relatives, &self.hiding))
+        let this = relatives.iter().find(|relative| relative.oid == oid);
+        let renamed = this.and_then(|this| renamed(this, &columns, &self.hiding, &self.sightings));
+        this.into_iter().for_each(|this| self.note_hidden(this));
+        Ok(renamed.or_else(|| judge(oid, &relatives, &self.hiding)))
     }
+}
+
+/// Whether a table shows a column that was hidden under another name of its own, which is another column's
+/// now; where no column has it any more, the settings do not fit, and the host says so. The names in the log
+/// may be older than those of the catalog: what is shown are columns of those `described`.
+fn renamed(
+    this: &Relative,
+    described: &[String],
+    hiding: &Hiding,
+    sightings: &Sightings,
+) -> Option<Finding> {
+    let own = hiding(&this.schema, &this.name);
+    let hidden = sightings.hidden_of(&this.schema, &this.name, u64::from(this.oid));
+    let is_taken = |old: &String| own.columns.contains(old) && described.contains(old);
+    hidden.into_iter().filter(|(old, _)| is_taken(old)).find_map(|(old, number)| {
+        let (new, _) = this.columns.iter().find(|(_, at)| *at == number)?;
+        let is_shown = *new != old && !own.columns.contains(new) && described.contains(new);
+        is_shown.then(|| column_renamed(this, &old, new))
+    })
+}
+
+fn column_renamed(table: &Relative, old: &str, new: &str) -> Finding {
+    let table = table.full_name();
+    let message = format!(
+        "settings hide the column {old} of {table}, and what it was is now called {new}, which they show"
+    );
+    Finding::new(Severity::Error, codes::EXPOSED, message).at(format!("table {table}")).with_remedy(
+        format!(
+            "hide {new} too, in the `columns` of {table}'s settings under `tables`; nothing of it was \
+             published"
+        ),
+    )
 }
 
 /// What [`Family::note_all`] does, where settings hide anything.
@@ -152,8 +206,16 @@ async fn relatives(sql: &mut impl Sql, oid: u32) -> Result<Vec<Relative>> {
 /// Whether a table's rows are those of another, whose settings hide columns that this one's show.
 /// Settings for its exact name are a choice, but for what its partitions hide: those settings were made
 /// for rows that it sends now.
-async fn exposed(sql: &mut impl Sql, oid: u32, hiding: &Hiding) -> Result<Option<Finding>> {
-    Ok(judge(oid, &relatives(sql, oid).await?, hiding))
+async fn exposed(
+    sql: &mut impl Sql,
+    oid: u32,
+    hiding: &Hiding,
+    sightings: &Sightings,
+) -> Result<Option<Finding>> {
+    let relatives = relatives(sql, oid).await?;
+    let this = relatives.iter().find(|relative| relative.oid == oid);
+    let renamed = this.and_then(|this| renamed(this, &this.names(), hiding, sightings));
+    Ok(renamed.or_else(|| judge(oid, &relatives, hiding)))
 }
 
 /// Tables whose rows are those of others that hide more, by the names under which they come.
@@ -165,7 +227,7 @@ pub(crate) async fn findings(
     source: &PostgresSource,
     server: &Server,
     tables: &[CatalogTable],
-    hiding: &Hiding,
+    (hiding, sightings): (&Hiding, &Sightings),
 ) -> Result<Vec<Finding>> {
     let publication = publication::find(sql, &source.config.publication, server.major()).await?;
     let via_root = publication.is_none_or(|publication| publication.via_root);
@@ -181,7 +243,7 @@ pub(crate) async fn findings(
             sent = json_rows(sql, &statement, "listing the partitions of a table").await?;
         }
         for oid in sent {
-            findings.extend(exposed(sql, oid, hiding).await?);
+            findings.extend(exposed(sql, oid, hiding, sightings).await?);
         }
     }
     Ok(findings)
@@ -216,8 +278,9 @@ fn judge(oid: u32, relatives: &[Relative], hiding: &Hiding) -> Option<Finding> {
 
 /// The columns that settings hide elsewhere and show here.
 fn shown<'a>(elsewhere: &'a Hidden, here: &Hidden, table: &Relative) -> Vec<&'a str> {
-    let is_shown =
-        |column: &&String| table.columns.contains(*column) && !here.columns.contains(*column);
+    let is_shown = |column: &&String| {
+        table.columns.iter().any(|(name, _)| name == *column) && !here.columns.contains(*column)
+    };
     elsewhere.columns.iter().filter(is_shown).map(String::as_str).collect()
 }
 
@@ -242,7 +305,7 @@ mod tests {
     use std::sync::Arc;
 
     fn relative(oid: u32, name: &str, ancestors: &[u32]) -> Relative {
-        let columns = ["id", "ssn"].map(str::to_owned).to_vec();
+        let columns = vec![("id".to_owned(), 1), ("ssn".to_owned(), 2)];
         let ancestors = ancestors.to_vec();
         let (schema, name) = ("s".to_owned(), name.to_owned());
         Relative { oid, schema, name, columns, ancestors }
@@ -257,6 +320,29 @@ mod tests {
                 is_named: *is_named,
             })
         })
+    }
+
+    #[test]
+    fn h21_a_hidden_column_is_known_under_another_name() {
+        let hides: Hiding =
+            Arc::new(|_, _| Hidden { columns: vec!["ssn".to_owned()], is_named: true });
+        let sightings = Sightings::default();
+        sightings.note_hidden("s", "t", 1, ("ssn", 2));
+        let is_shown = |columns: &[(&str, i32)], described: &[&str]| {
+            let columns = columns.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
+            let this = Relative { columns, ..relative(1, "t", &[]) };
+            let described: Vec<String> = described.iter().map(|name| (*name).to_owned()).collect();
+            renamed(&this, &described, &hides, &sightings).is_some()
+        };
+        let swapped = [("id", 1), ("ssn_old", 2), ("ssn", 3)];
+        assert!(is_shown(&swapped, &["id", "ssn_old", "ssn"]));
+        assert!(!is_shown(&swapped, &["id", "ssn"]), "as it was before");
+        assert!(!is_shown(&[("id", 1), ("ssn", 2), ("note", 3)], &["id", "ssn", "note"]));
+        assert!(
+            !is_shown(&[("id", 1), ("ssn", 3), ("note", 4)], &["id", "ssn", "note"]),
+            "dropped"
+        );
+        assert!(!is_shown(&[("id", 1)], &["id"]));
     }
 
     #[test]

@@ -144,7 +144,10 @@ async fn examine(
     keep(findings, table_findings(source, client, server, known).await);
     keep(findings, reselect_findings(&mut sql, &wanted, known.reselects).await);
     if let Some(hiding) = known.hiding {
-        keep(findings, family::findings(&mut sql, source, server, &wanted, hiding).await);
+        keep(
+            findings,
+            family::findings(&mut sql, source, server, &wanted, (hiding, known.sightings)).await,
+        );
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::error::{Code, Error};
 use crate::position::Position;
+use crate::sightings::Sightings;
 use crate::source::{Claims, Hiding};
 
 /// How much a finding matters.
@@ -123,6 +124,8 @@ pub struct Preflight<'a> {
     pub excludes: &'a (dyn Fn(&str, &str, &str) -> bool + Sync),
     /// What settings hide; `None` where they hide nothing.
     pub hiding: Option<&'a Hiding>,
+    /// Under which names tables were seen in earlier runs.
+    pub sightings: &'a Sightings,
     /// Where a run would resume; `None` on a first start, and where the position cannot be read. What a
     /// run refuses because of it, the preflight reports.
     pub resume: Option<&'a Position>,

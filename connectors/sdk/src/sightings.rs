@@ -25,6 +25,10 @@ pub struct Sighting {
     /// The server's numbers of the tables: [`crate::Table::incarnation`].
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tables: BTreeSet<u64>,
+    /// The hidden columns: of which table, what it was called, and the server's number of the column
+    /// within the table.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub hidden: BTreeSet<(u64, String, i32)>,
     /// Names, by schema and table, that tables without a number had later.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub later: BTreeSet<(String, String)>,
@@ -37,6 +41,7 @@ impl Sighting {
             name: name.to_owned(),
             columns: Vec::new(),
             tables: BTreeSet::new(),
+            hidden: BTreeSet::new(),
             later: BTreeSet::new(),
         }
     }
@@ -88,6 +93,27 @@ impl Sightings {
             sighting.columns = columns.to_vec();
             seen.is_unsaved = true;
         }
+    }
+
+    /// Notes that a column of a table is hidden, by the server's own number of the column.
+    pub fn note_hidden(&self, schema: &str, name: &str, table: u64, column: (&str, i32)) {
+        let mut seen = self.lock();
+        let entry = seen.all.entry((schema.to_owned(), name.to_owned()));
+        let sighting = entry.or_insert_with(|| Sighting::of(schema, name));
+        if sighting.hidden.insert((table, column.0.to_owned(), column.1)) {
+            seen.is_unsaved = true;
+        }
+    }
+
+    /// The columns of a table that were hidden under a name: what they were called, and their numbers.
+    pub fn hidden_of(&self, schema: &str, name: &str, table: u64) -> Vec<(String, i32)> {
+        let seen = self.lock();
+        let sighting = seen.all.get(&(schema.to_owned(), name.to_owned()));
+        let hidden = sighting.into_iter().flat_map(|sighting| &sighting.hidden);
+        hidden
+            .filter(|(of, ..)| *of == table)
+            .map(|(_, column, number)| (column.clone(), *number))
+            .collect()
     }
 
     /// Notes that a table without a number has another name, where settings hide something of the old
@@ -181,6 +207,7 @@ mod tests {
         sightings.note("s", "orders", &columns, 7);
         sightings.note("s", "orders_2014", &columns, 7);
         sightings.note("s", "orders", &columns[..1], 7);
+        sightings.note_hidden("s", "orders", 7, ("ssn", 2));
         let saved = sightings.unsaved().unwrap();
         assert_eq!(sightings.unsaved(), None);
 
@@ -189,6 +216,8 @@ mod tests {
         assert_eq!(sightings.names_of(&table("x", 8)), []);
         assert_eq!(sightings.columns_of(&table("orders", 7)).unwrap(), columns, "as first seen");
         assert_eq!(sightings.columns_of(&table("orders", 8)), None);
+        assert_eq!(sightings.hidden_of("s", "orders", 7), [("ssn".to_owned(), 2)]);
+        assert_eq!(sightings.hidden_of("s", "orders", 8), []);
         assert_eq!(sightings.unsaved(), None, "nothing new");
     }
 }

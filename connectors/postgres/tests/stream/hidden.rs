@@ -89,6 +89,7 @@ async fn h33_names_under_which_hidden_columns_come_are_noted() {
             name: "m".to_owned(),
             columns: ["id", "y", "ssn"].map(str::to_owned).to_vec(),
             tables: BTreeSet::from([oid("m").await, oid("m1").await]),
+            hidden: BTreeSet::from([(oid("m").await, "ssn".to_owned(), 3)]),
             later: BTreeSet::new(),
         }];
         let mut host = setup.run();

@@ -146,6 +146,7 @@ impl Setup {
             reselects: &reselects,
             excludes: &|_, _, column| column == HIDDEN,
             hiding: hiding.as_ref(),
+            sightings: &self.sightings,
             resume,
             is_first_start: resume.is_none(),
             claims: &ClaimsOf(CLAIMS),
