@@ -173,5 +173,12 @@ fn slots_are_listed_and_dropped_with_care() {
         assert_eq!((status, slots().as_str()), (Some(0), "0"), "{said}");
         let (status, log) = setup.run_to_end();
         assert!(status == Some(3) && log.contains("RT2204"), "{log}");
+        // One of that name that cannot be the connector's goes only where it is named.
+        sql(&server, "SELECT pg_create_logical_replication_slot('e2e', 'test_decoding')");
+        let (status, said) = drop(&["--yes"]);
+        assert!(status == Some(3) && said.contains("RT2205"), "{said}");
+        assert_eq!(slots(), "1");
+        let (status, said) = drop(&["--slot", "e2e", "--yes"]);
+        assert_eq!((status, slots().as_str()), (Some(0), "0"), "{said}");
     }
 }

@@ -334,7 +334,10 @@ fn slot_findings(
         }
     };
     let kind = slot.check_kind(server);
-    let place = resume.map_or(Ok(()), |position| slot.check_position(position));
+    // Of one that is still being created it is said elsewhere.
+    let is_there = slot.confirmed_flush_lsn.is_some();
+    let place =
+        resume.filter(|_| is_there).map_or(Ok(()), |position| slot.check_position(position));
     let refused = |result: Result<()>| Some(Finding::from(&result.err()?).at(slot_place(source)));
     [kind, place].into_iter().filter_map(refused).collect()
 }
@@ -342,22 +345,20 @@ fn slot_findings(
 /// A slot that is there before the first start, which begins at what was confirmed of it.
 fn older_slot(source: &PostgresSource, slot: &Slot, server: &Server) -> Option<Finding> {
     slot.check_kind(server).ok()?;
-    let finding = match slot.confirmed() {
-        Ok(confirmed) => say(
-            Severity::Warning,
-            stream::SLOT_WITHOUT_POSITION,
-            format!(
-                "the slot \"{}\" exists and there is no saved position: a run starts at the slot's \
-                 confirmed LSN {confirmed}; changes before it were confirmed by someone else and are \
-                 not captured",
-                slot.slot_name
-            ),
-            "nothing, where the slot was made for this connector and never read; where another \
-             program reads it, give this connector its own `slot`; where the saved position was \
-             lost, put it back before the start",
+    let confirmed = slot.confirmed_flush_lsn?;
+    let finding = say(
+        Severity::Warning,
+        stream::SLOT_WITHOUT_POSITION,
+        format!(
+            "the slot \"{}\" exists and there is no saved position: a run starts at the slot's \
+             confirmed LSN {confirmed}; changes before it were confirmed by someone else and are not \
+             captured",
+            slot.slot_name
         ),
-        Err(error) => Finding::from(&error),
-    };
+        "nothing, where the slot was made for this connector and never read; where another program \
+         reads it, give this connector its own `slot`; where the saved position was lost, put it back \
+         before the start",
+    );
     Some(finding.at(slot_place(source)))
 }
 

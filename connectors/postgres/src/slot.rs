@@ -60,18 +60,8 @@ impl Slot {
     /// # Errors
     /// Fatal: `RT2205` for another plugin, database or kind, `RT2120` for an invalidated slot.
     pub(crate) fn check_kind(&self, server: &Server) -> Result<()> {
-        let (name, database) = (&self.slot_name, server.database.as_str());
-        let mut wrong = Vec::new();
-        match (&self.plugin, &self.database) {
-            (None, _) => wrong.push("it is a physical slot".to_owned()),
-            (Some(plugin), _) if plugin != "pgoutput" => {
-                wrong.push(format!("its plugin is {plugin}, not pgoutput"));
-            }
-            (_, Some(other)) if other != database => {
-                wrong.push(format!("it belongs to database \"{other}\", not \"{database}\""));
-            }
-            _ => {}
-        }
+        let name = &self.slot_name;
+        let mut wrong = Vec::from_iter(self.foreign_to(&server.database));
         if self.temporary {
             wrong.push("it is temporary".to_owned());
         }
@@ -92,6 +82,35 @@ impl Slot {
                 .with_remedy("choose another `slot`, or drop this one if nothing needs it"));
         }
         self.check_valid(server.in_recovery)
+    }
+
+    /// Why it cannot be one of ours in this database.
+    fn foreign_to(&self, database: &str) -> Option<String> {
+        match (&self.plugin, &self.database) {
+            (None, _) => Some("it is a physical slot".to_owned()),
+            (Some(plugin), _) if plugin != "pgoutput" => {
+                Some(format!("its plugin is {plugin}, not pgoutput"))
+            }
+            (_, Some(other)) if other != database => {
+                Some(format!("it belongs to database \"{other}\", not \"{database}\""))
+            }
+            _ => None,
+        }
+    }
+
+    /// Refuses to drop one that cannot be ours without being told its name.
+    ///
+    /// # Errors
+    /// `RT2205`, fatal.
+    pub(crate) fn check_ours(&self, database: &str) -> Result<()> {
+        let Some(why) = self.foreign_to(database) else { return Ok(()) };
+        let name = &self.slot_name;
+        let message =
+            format!("the slot \"{name}\" is not this connector's, and was not dropped: {why}");
+        Err(Error::fatal(Origin::Source, codes::SLOT_UNSUITABLE, message).with_remedy(format!(
+            "choose another `slot` for this connector; to drop this one all the same, name it: `rowtide \
+             slot drop --connector NAME --slot {name}`"
+        )))
     }
 
     fn check_valid(&self, in_recovery: bool) -> Result<()> {

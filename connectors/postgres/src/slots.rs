@@ -62,7 +62,7 @@ pub async fn slots(source: &PostgresSource) -> Result<Vec<SlotInfo>> {
 /// `apply` nothing is changed.
 ///
 /// # Errors
-/// Fatal `RT2119` where there is no such slot; transient `RT2118` where somebody reads it; what the
+/// Fatal `RT2119` where there is no such slot, `RT2205` where that of the settings cannot be ours; transient `RT2118` where somebody reads it; what the
 /// server refuses.
 pub async fn drop_slot(
     source: &PostgresSource,
@@ -71,12 +71,16 @@ pub async fn drop_slot(
 ) -> Result<SlotInfo> {
     let client = sql_client(&source.options).await?;
     let mut sql = &*client;
+    let is_named = name.is_some();
     let name = name.unwrap_or(&source.config.slot);
     let Some(view) = guard::view(&mut sql, name).await? else {
         let message = format!("there is no slot \"{name}\" on {}", source.options.places());
         return Err(Error::fatal(Origin::Source, refusals::SLOT_MISSING, message)
             .with_remedy("`rowtide slot list` shows those that there are"));
     };
+    if !is_named {
+        view.slot.check_ours(&source.options.database)?;
+    }
     view.slot.check_free(&mut sql).await?;
     if apply {
         let statement = format!("SELECT pg_drop_replication_slot({})", literal(name));
