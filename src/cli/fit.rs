@@ -9,12 +9,13 @@ use serde_json::Value;
 use crate::config::{ConnectorConfig, OnViolation, TableConfig};
 use crate::envelope::Plan;
 use crate::pipeline::{
-    MESSAGES, SCHEMA_CHANGES, Topics, check_names, keyless, message_spec, schema_topic_spec,
-    topic_spec,
+    MESSAGES, SCHEMA_CHANGES, Topics, check_names, keyless, message_spec, overshadowed,
+    schema_topic_spec, topic_spec,
 };
 use crate::schema::{KEY_NOT_LOGGED, Versions, is_always_present, subject_collision};
 
-/// Looks at every table, also with what is saved of them; and gives the topics that would be written to. No I/O happens here.
+/// Looks at every table, also with what is saved of them; and gives the topics that would be written to.
+/// No I/O happens here.
 pub(super) fn check(
     connector: &ConnectorConfig,
     tables: &[Arc<Table>],
@@ -22,6 +23,7 @@ pub(super) fn check(
     max_event: usize,
 ) -> (Vec<Finding>, Vec<TopicSpec>) {
     let mut findings = unmatched(connector, tables);
+    findings.extend(overshadowed(connector));
     findings.extend(shared_subjects(connector, tables));
     let mut topics = Topics::new(&connector.name, &connector.routing.topic_template);
     let mut specs = Vec::new();

@@ -1,6 +1,6 @@
 //! Settings go by names: what they hide must not come out because a table or a column got another.
 
-use rowtide_sdk::{Code, Error, Origin, Table};
+use rowtide_sdk::{Code, Error, Finding, Origin, Severity, Table};
 
 use crate::config::{ConnectorConfig, TableConfig};
 use crate::envelope::subject;
@@ -8,6 +8,47 @@ use crate::schema::Versions;
 
 /// RT5015: a renamed table or column lost its settings.
 const SETTINGS_SHED: Code = Code("RT5015");
+
+/// RT1028: settings for an exact name show what a pattern hides.
+const OVERSHADOWED: Code = Code("RT1028");
+
+/// Settings for a table's exact name that hide less than a pattern that matches it too: they count alone.
+pub(crate) fn overshadowed(connector: &ConnectorConfig) -> Vec<Finding> {
+    let names = connector.tables.iter().filter_map(|(name, own)| {
+        let is_exact = !name.contains(['*', '?', '[', '{', '\\']);
+        is_exact.then(|| name.split_once('.').map(|(schema, table)| (name, schema, table, own)))?
+    });
+    let mut findings = Vec::new();
+    for (name, schema, table, own) in names {
+        for (pattern, general) in connector.tables.iter().filter(|(pattern, _)| pattern != name) {
+            if !connector.pattern_matches(pattern, schema, table) {
+                continue;
+            }
+            let hidden = hidden(own);
+            let shown = self::hidden(general).into_iter().filter(|column| !hidden.contains(column));
+            let shown: Vec<&str> = shown.map(String::as_str).collect();
+            if !shown.is_empty() {
+                findings.push(shows(name, pattern, &shown.join(", ")));
+            }
+        }
+    }
+    findings
+}
+
+fn shows(name: &str, pattern: &str, columns: &str) -> Finding {
+    let message = format!(
+        "the settings of {name} count alone: {columns}, which those of {pattern:?} hide, would be \
+         published there"
+    );
+    Finding::new(Severity::Warning, OVERSHADOWED, message).at(format!("tables.{name}")).with_remedy(
+        format!("where they are to stay hidden, name them in the `columns` of {name} too"),
+    )
+}
+
+/// The columns that settings leave out or mask.
+fn hidden(config: &TableConfig) -> Vec<&String> {
+    config.exclude.iter().chain(config.mask.iter().map(|(column, _)| column)).collect()
+}
 
 /// Refuses a table whose rows came under another name before, with settings that do not hold under
 /// this one, and a table of which a hidden column is gone while another is new. Settings for the exact
@@ -75,8 +116,7 @@ fn table_renamed(old: &str, table: &Table, shed: &[&str]) -> Error {
 
 /// Refuses a table of which a hidden column is gone while another is new: it may be the same one.
 fn check_columns(table: &Table, config: &TableConfig, before: &[String]) -> Result<(), Error> {
-    let masked = config.mask.iter().map(|(column, _)| column);
-    let hidden: Vec<&String> = config.exclude.iter().chain(masked).collect();
+    let hidden = hidden(config);
     let is_gone =
         |column: &&&String| before.contains(column) && table.column_index(column).is_none();
     let gone: Vec<&str> = hidden.iter().filter(is_gone).map(|column| column.as_str()).collect();

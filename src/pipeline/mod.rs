@@ -39,7 +39,7 @@ use crate::config::{Config, ConnectorConfig};
 use crate::ops::board::{Board, ConnectorBoard};
 pub use claims::ClaimRegistry;
 pub(crate) use claims::ConnectorClaims;
-pub(crate) use hidden::check_names;
+pub(crate) use hidden::{check_names, overshadowed};
 pub(crate) use plans::{
     MESSAGES, RECORD_OVERHEAD, SCHEMA_CHANGES, keyless, message_spec, schema_topic_spec, topic_spec,
 };
@@ -90,6 +90,10 @@ pub async fn run(
             board: Arc::clone(board),
             shutdown: shutdown.clone(),
         };
+        for found in overshadowed(connector) {
+            let (code, remedy) = (found.code.0, found.remedy.unwrap_or_default());
+            tracing::warn!(connector = connector.name, code, remedy, "{}", found.message);
+        }
         let report = report.clone();
         let name = connector.name.clone();
         let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
@@ -113,7 +117,7 @@ async fn collect(
     mut notify: impl FnMut(Notice<'_>),
 ) -> Vec<ConnectorEnd> {
     let mut ends: Vec<(Instant, ConnectorEnd)> = Vec::new();
-    let mut reminders = tokio::time::interval(REMIND_EVERY);
+    let mut reminders = tokio::time::interval_at(Instant::now() + REMIND_EVERY, REMIND_EVERY);
     loop {
         tokio::select! {
             end = reports.recv() => {

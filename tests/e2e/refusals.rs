@@ -320,6 +320,32 @@ fn h33_what_is_hidden_stays_hidden_under_every_later_name() {
     }
 }
 
+/// Settings for an exact name count alone; what they leave to be seen is said before and at the start.
+#[test]
+fn settings_that_show_what_a_pattern_hides_are_told_of() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    sql(&server, "CREATE TABLE users (id int PRIMARY KEY, ssn text, email text)");
+    let setup = Setup::new();
+    let write = |columns: &str| {
+        let connector = format!(
+            "    tables:\n      'public.*': {{ columns: {{ exclude: [ssn], mask: {{ email: redact }} }} }}\n\
+             \x20     public.users: {{ unchanged: reselect{columns} }}\n"
+        );
+        let sink = setup.jsonl();
+        setup.write(&Options { url: server.url(), source: "", sink, connector: &connector });
+        let check = setup.output(&["check"]);
+        assert!(check.status.success());
+        String::from_utf8_lossy(&check.stdout).into_owned()
+    };
+    let found = write(", columns: { exclude: [email] }");
+    assert!(found.contains("warning RT1028 (tables.public.users)"), "{found}");
+    assert!(found.contains("ssn, which those of \"public.*\" hide"), "{found}");
+    let mut host = setup.first_start();
+    assert!(host.log().contains("RT1028"), "{}", host.log());
+    assert_eq!(host.stop(), Some(0));
+    assert!(!write(", columns: { exclude: [email, ssn] }").contains("RT1028"));
+}
+
 /// Another column takes the name of a hidden one, which is still there under another name: running or
 /// stopped, by the table's exact name or a pattern, its values are not shown.
 #[test]

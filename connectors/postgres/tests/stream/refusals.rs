@@ -312,6 +312,9 @@ async fn h66_a_slot_creation_is_called_off_by_a_stop() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         host.kill().await;
+        let found = setup.check().await;
+        let codes: Vec<&str> = found.iter().map(|finding| finding.code.0).collect();
+        assert!(codes.contains(&"RT2206") && !codes.contains(&"RT2199"), "{version}: {found:?}");
         let words = ["still creating", &format!("pid {pid} ")];
         is(&setup.refusal().await, "RT2206", Class::Transient, &words);
         admin.batch_execute("COMMIT").await.unwrap();
