@@ -255,7 +255,9 @@ fn reasons(old: &VersionRecord, new: &VersionRecord) -> Vec<Reason> {
         found.note(true, what);
     }
     nullability(old, new, &mut found);
-    columns(&old.columns, &new.columns, is_same_table, &mut found);
+    // What the settings hide or show now was there before, and has no other name.
+    let told = old.excluded.iter().chain(&new.excluded).map(String::as_str).collect();
+    columns((&old.columns, &new.columns), is_same_table.then_some(&told), &mut found);
     if found.0.is_empty() {
         found.note(false, What::SchemaReworded {});
     }
@@ -294,7 +296,12 @@ fn nullability(old: &VersionRecord, new: &VersionRecord, found: &mut Found) {
     }
 }
 
-fn columns(old: &[ColumnRecord], new: &[ColumnRecord], is_same_table: bool, found: &mut Found) {
+/// `hidden` names the columns that the settings leave out before or now; `None` where it is another table.
+fn columns(
+    (old, new): (&[ColumnRecord], &[ColumnRecord]),
+    hidden: Option<&HashSet<&str>>,
+    found: &mut Found,
+) {
     let names = |columns: &[ColumnRecord]| -> Vec<String> {
         columns.iter().map(|column| column.name.clone()).collect()
     };
@@ -311,7 +318,13 @@ fn columns(old: &[ColumnRecord], new: &[ColumnRecord], is_same_table: bool, foun
         let new_gaps = gaps(new, &was);
         let last = old_gaps.len().saturating_sub(1);
         for (index, (gone, come)) in old_gaps.iter().zip(&new_gaps).enumerate() {
-            gap(gone, come, is_same_table.then_some(index != last), found);
+            let is_told = |column: &&ColumnRecord| {
+                hidden.is_some_and(|hidden| hidden.contains(column.name.as_str()))
+            };
+            let (told_gone, gone) = gone.iter().partition::<Vec<_>, _>(|column| is_told(column));
+            let (told_come, come) = come.iter().partition::<Vec<_>, _>(|column| is_told(column));
+            gap(&told_gone, &told_come, None, found);
+            gap(&gone, &come, hidden.is_some().then_some(index != last), found);
         }
     } else {
         found.note(false, What::ColumnsReordered { from: names(old), to: names(new) });
@@ -338,8 +351,9 @@ fn gap(gone: &[&ColumnRecord], come: &[&ColumnRecord], renames: Option<bool>, fo
     let is_same = |(old, new): (&&ColumnRecord, &&ColumnRecord)| {
         old.type_name == new.type_name && old.form == new.form
     };
+    let mut added = come;
     if let Some(certain) = renames
-        && gone.len() == come.len()
+        && (gone.len() == come.len() || !certain && gone.len() < come.len())
         && gone.iter().zip(come).all(is_same)
     {
         for (old, new) in gone.iter().zip(come) {
@@ -347,13 +361,15 @@ fn gap(gone: &[&ColumnRecord], come: &[&ColumnRecord], renames: Option<bool>, fo
             let type_name = new.type_name.clone();
             found.note(true, What::ColumnRenamed { from, to, type_name, certain });
         }
-        return;
+        // Behind all others, more may have come.
+        added = come.get(gone.len()..).unwrap_or_default();
+    } else {
+        for old in gone {
+            let (column, type_name) = (old.name.clone(), old.type_name.clone());
+            found.note(true, What::ColumnDropped { column, type_name });
+        }
     }
-    for old in gone {
-        let (column, type_name) = (old.name.clone(), old.type_name.clone());
-        found.note(true, What::ColumnDropped { column, type_name });
-    }
-    for new in come {
+    for new in added {
         let (column, type_name) = (new.name.clone(), new.type_name.clone());
         found.note(false, What::ColumnAdded { column, type_name });
     }

@@ -87,6 +87,10 @@ fn added_dropped_and_renamed_columns() {
     // A new column could stand there as well.
     let (_, reasons) = between(&old, &columns(&["id", "a", "x"]));
     assert_eq!(reasons, json!([renamed("b", "x", false)]));
+    // One that was renamed, before another was added behind it.
+    let (_, reasons) = between(&old, &columns(&["id", "a", "x", "c"]));
+    let added = json!({ "kind": "column_added", "column": "c", "type": "text" });
+    assert_eq!(reasons, json!([renamed("b", "x", false), added]));
     // Of another type, or in another table, it is not the same column.
     let mut other = columns(&["id", "x", "b"]);
     other.columns[1].type_name = "citext".to_owned();
@@ -218,6 +222,16 @@ fn what_the_configuration_hides_and_masks() {
     );
     assert_eq!(reasons[1]["kind"], "column_presence_changed");
     assert_eq!(reasons.as_array().unwrap().len(), 4, "of both columns that may be large");
+    // A column that is hidden now in the place of another has not become that one.
+    let hides = |column: &str| TableConfig { exclude: vec![column.to_owned()], ..plain.clone() };
+    let (_, reasons) = configured(&table, &table, &hides("a"), &hides("b"));
+    assert_eq!(
+        reasons,
+        json!([
+            { "kind": "column_dropped", "column": "b", "type": "text", "breaking": true },
+            { "kind": "column_added", "column": "a", "type": "text" },
+        ])
+    );
     // A hidden column changes nothing.
     let hidden = TableConfig { exclude: vec!["a".to_owned()], ..plain.clone() };
     assert_eq!(record(&table, &hidden), record(&other, &hidden));
