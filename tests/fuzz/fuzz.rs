@@ -5,17 +5,24 @@
 //! and its counters tell of one decoder; what is checked is behind it.
 #![no_main]
 
+#[path = "../../connectors/postgres/tests/types/checker.rs"]
+mod checker;
+mod frame;
+#[path = "../../connectors/mysql/tests/fuzz/targets.rs"]
+mod mysql;
 #[path = "../../connectors/postgres/tests/fuzz/targets.rs"]
-mod targets;
+mod postgres;
 
 use std::path::Path;
 use std::sync::LazyLock;
 
+use frame::Target;
 use libfuzzer_sys::fuzz_target;
-use targets::{Target, target};
 
-static TARGET: LazyLock<Target> =
-    LazyLock::new(|| target(&std::env::var("FUZZ_TARGET").expect("FUZZ_TARGET")));
+static TARGET: LazyLock<Target> = LazyLock::new(|| {
+    let name = std::env::var("FUZZ_TARGET").expect("FUZZ_TARGET");
+    if name.starts_with("mysql_") { mysql::target(&name) } else { postgres::target(&name) }
+});
 
 fn write_seeds() {
     let Some(folder) = std::env::var_os("FUZZ_SEEDS") else { return };

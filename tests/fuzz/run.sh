@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The fuzz targets under libFuzzer, guided by coverage; the targets are
-# connectors/postgres/tests/fuzz/targets.rs. What is built and found is kept in the cache, so that
+# connectors/{postgres,mysql}/tests/fuzz/targets.rs. What is built and found is kept in the cache, so that
 # each run goes on from what earlier ones have reached.
 #   run.sh [TARGET…]              runs all or some, FUZZ_SECONDS each (600)
 #   run.sh repeat TARGET FILE     gives one input to a target
@@ -33,8 +33,12 @@ build() {
 fuzz() {
   local target=$1 max_len=512
   shift
-  # A transcript is many messages; whatever else is long only takes time.
-  [ "$target" != transcripts ] || max_len=4096
+  # A transcript is many messages, and a row stands behind its table; whatever else is long only takes
+  # time.
+  case "$target" in
+    transcripts | mysql_stream) max_len=4096 ;;
+    mysql_rows | mysql_login) max_len=1024 ;;
+  esac
   FUZZ_TARGET=$target FUZZ_SEEDS="$known" "$run/fuzz" -max_len=$max_len "$@"
 }
 
@@ -62,7 +66,7 @@ run_targets() {
       "${inputs[@]}" >"$folder/log" 2>&1 || is_fine=false
     count=$(field 'number_of_executed_units:')
     executions=$((executions + count))
-    printf '%-12s %11d executions, %5d edges, %5d inputs\n' "$target" "$count" "$(field 'cov:')" \
+    printf '%-16s %11d executions, %5d edges, %5d inputs\n' "$target" "$count" "$(field 'cov:')" \
       "$(field 'corp:')"
     if ! $is_fine; then
       failed=$((failed + 1))
@@ -105,7 +109,9 @@ if [ "$what" = repeat ]; then
   fuzz "$1" "$2"
   exit
 fi
-[ $# -gt 0 ] || set -- pgoutput transcripts frames texts arrays composites ranges hstore binary
+[ $# -gt 0 ] || set -- pgoutput transcripts frames texts arrays composites ranges hstore binary \
+  mysql_events mysql_tables mysql_rows mysql_packed mysql_values mysql_json mysql_gtids \
+  mysql_statements mysql_packets mysql_login mysql_stream
 case "$what" in
   run) run_targets "$@" ;;
   corpus) renew "$@" ;;

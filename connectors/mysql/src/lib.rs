@@ -7,7 +7,8 @@
 //! [`MysqlSource`] verifies what the server says of itself (`server`) and hands the connection to
 //! `stream`: `assemble` makes batches of events, `tables` knows what the log described, `progress` where
 //! in the order of transactions the stream stands. `catalog` asks what only the server's catalog knows.
-//! `guard` looks at the server beside the stream.
+//! `guard` looks at the server beside the stream. `replay` is the same for recorded events, without a
+//! server.
 
 mod adopt;
 pub mod binlog;
@@ -22,6 +23,7 @@ mod guard;
 mod position;
 mod preflight;
 mod reader;
+pub mod replay;
 mod server;
 mod setup;
 mod source;

@@ -89,7 +89,18 @@ impl<'a> Rows<'a> {
                 images: reader.0,
             })
         };
-        read().ok_or(MALFORMED)
+        let rows = read().ok_or(MALFORMED)?;
+        if rows.is_of_nothing() { Err(MALFORMED) } else { Ok(rows) }
+    }
+
+    /// Whether there are images and none of them takes a byte: then nothing says how many they are.
+    /// Images after a partial update are never so short.
+    fn is_of_nothing(&self) -> bool {
+        let has_any = |bits| (0..self.columns).any(|at| is_set(bits, at));
+        !self.images.is_empty()
+            && self.kind != RowsKind::PartialUpdate
+            && !has_any(self.first)
+            && !has_any(self.second)
     }
 
     /// The images, one after the other; their values lie in the event's body.

@@ -90,6 +90,31 @@ fn settle(out: &mut JsonWriter, start: usize, levels: u32) -> Result<Written, Va
     Ok(Written::RawJson)
 }
 
+/// Whether bytes are JSON as [`settle`] leaves it: on one line, with no more levels than parsers accept,
+/// and with no character of more than one byte in an escape.
+fn can_stand(json: &[u8]) -> bool {
+    let is_value = std::str::from_utf8(json)
+        .is_ok_and(|json| serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok());
+    let (mut levels, mut in_string) = (0u32, false);
+    let mut rest = json;
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = behind;
+        match byte {
+            0..0x20 => return false,
+            b'\\' if rest.first() == Some(&b'u') && !rest.starts_with(b"u00") => return false,
+            b'\\' => rest = rest.get(1..).unwrap_or_default(),
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => levels = levels.saturating_add(1),
+            b']' | b'}' if !in_string => levels = levels.saturating_sub(1),
+            _ => {}
+        }
+        if levels > MAX_DEPTH {
+            return false;
+        }
+    }
+    is_value
+}
+
 /// A column of the type `JSON`; its form is [`rowtide_sdk::Form::Json`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Json;
@@ -98,8 +123,8 @@ impl Decode for Json {
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         // What the log itself holds never begins so, unless it is damaged.
         if let Some((&mark @ (AS_TEXT | AS_STRING), text)) = raw.split_first() {
-            let is_value = serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
-            if !is_value || mark == AS_STRING && text.first() != Some(&b'"') {
+            let is_text = mark == AS_TEXT || text.first() == Some(&b'"');
+            if !is_text || !can_stand(text) {
                 return Err(ValueError::Malformed(TYPE));
             }
             out.raw(text);

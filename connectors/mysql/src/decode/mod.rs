@@ -124,7 +124,7 @@ fn text(
     }
     let chars = |bytes: u16| usize::from(bytes) / charset.max_len().max(1);
     let max_chars = max_bytes.and_then(|bytes| u32::try_from(chars(bytes)).ok());
-    Ok(string(StringKind::Text { max_chars }, text::Text { charset }))
+    Ok(string(StringKind::Text { max_chars }, text::Text { charset, max_chars }))
 }
 
 fn labels(column: &MappedColumn) -> Result<Arc<[String]>, Undecodable> {

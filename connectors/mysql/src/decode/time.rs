@@ -59,6 +59,9 @@ impl Decode for Date {
         let text = || {
             let packed = Reader(raw).uint(3).filter(|_| raw.len() == 3)?;
             let (year, month, day) = (packed >> 9, packed >> 5 & 15, packed & 31);
+            if year > 9999 || month > 12 {
+                return None;
+            }
             Text::of(format_args!("{year:04}-{month:02}-{day:02}"))
         };
         write(text(), "date", out)
@@ -131,7 +134,9 @@ impl DateTime {
 type Three = (u64, u64, u64);
 
 fn moment((year, month, day): Three, (hour, minute, second): Three, micros: u64) -> Option<Text> {
-    if year > 9999 || month > 12 || hour > 23 || minute > 59 || second > 59 || micros > 999_999 {
+    let is_date = year <= 9999 && month <= 12 && day <= 31;
+    let is_time = hour <= 23 && minute <= 59 && second <= 59 && micros <= 999_999;
+    if !is_date || !is_time {
         return None;
     }
     Text::of(format_args!(

@@ -261,7 +261,7 @@ fn parse_interval(text: &str) -> Option<(u64, u64)> {
         Some((first, last)) => (number(first.trim())?, number(last.trim())?),
         None => (number(text)?, number(text)?),
     };
-    (first > 0 && first <= last && last < END).then_some((first, last + 1))
+    (first > 0 && first <= last && last < END).then(|| (first, last + 1))
 }
 
 impl FromStr for GtidSet {

@@ -16,8 +16,8 @@ use rowtide_spool::Folder;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::assemble::Assembler;
-use self::assemble::{Fill, Step};
+use self::assemble::Fill;
+pub(crate) use self::assemble::{Assembler, Step};
 pub(crate) use self::progress::{Passed, Place, Progress};
 use crate::catalog::Catalog;
 use crate::codes;

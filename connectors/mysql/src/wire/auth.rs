@@ -6,7 +6,6 @@
 //! could give his own: so it must be allowed (M-68).
 
 use mysql_common::packets::AuthPlugin;
-use rowtide_net::Transport;
 use rowtide_sdk::{Error, Origin, Result};
 
 use super::greeting::Handshake;
@@ -66,13 +65,21 @@ pub(super) enum Next {
     Send(Vec<u8>),
 }
 
+/// How far the stream of a login can be read by others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Privacy {
+    /// TLS is in use.
+    pub(super) is_encrypted: bool,
+    /// Nobody on a network can listen: TLS, or a socket of this machine.
+    pub(super) is_private: bool,
+}
+
 /// A login under way.
 pub(super) struct Login<'a> {
     password: &'a str,
     plugin: Plugin,
     nonce: Vec<u8>,
-    is_encrypted: bool,
-    is_private: bool,
+    privacy: Privacy,
     may_ask_for_key: bool,
     /// The server's public key from its file.
     key: Option<Vec<u8>>,
@@ -99,7 +106,7 @@ impl<'a> Login<'a> {
         options: &'a ConnectOptions,
         key: Option<Vec<u8>>,
         handshake: &Handshake,
-        transport: &Transport,
+        privacy: Privacy,
     ) -> Self {
         // Any of them will do: the server asks for another where the account has one.
         let plugin = match Plugin::named(&handshake.plugin) {
@@ -110,8 +117,7 @@ impl<'a> Login<'a> {
             password: options.password.as_ref().map_or("", |password| password.expose()),
             plugin,
             nonce: handshake.nonce.clone(),
-            is_encrypted: transport.is_encrypted(),
-            is_private: transport.is_private(),
+            privacy,
             may_ask_for_key: options.get_server_public_key,
             key,
             has_asked_for_key: false,
@@ -134,10 +140,12 @@ impl<'a> Login<'a> {
             Plugin::Native => Ok(scrambled(&AuthPlugin::MysqlNativePassword)),
             Plugin::CachingSha2 => Ok(scrambled(&AuthPlugin::CachingSha2Password)),
             Plugin::Ed25519 => Ok(scrambled(&AuthPlugin::Ed25519)),
-            Plugin::Sha256 if self.password.is_empty() || self.is_encrypted => Ok(self.clear()),
+            Plugin::Sha256 if self.password.is_empty() || self.privacy.is_encrypted => {
+                Ok(self.clear())
+            }
             // The server takes it in clear over TLS alone, not over a unix socket.
             Plugin::Sha256 => self.under_key(0x01),
-            Plugin::Clear if self.is_encrypted => Ok(self.clear()),
+            Plugin::Clear if self.privacy.is_encrypted => Ok(self.clear()),
             Plugin::Clear => Err(Error::fatal(
                 Origin::Source,
                 codes::AUTHENTICATION,
@@ -193,7 +201,7 @@ impl<'a> Login<'a> {
                 encrypted.map(Next::Send).ok_or_else(|| unusable_key("the server's public key"))
             }
             (Plugin::CachingSha2, FAST_OK) => Ok(Next::Wait),
-            (Plugin::CachingSha2, FULL) if self.is_private => Ok(Next::Send(self.clear())),
+            (Plugin::CachingSha2, FULL) if self.privacy.is_private => Ok(Next::Send(self.clear())),
             (Plugin::CachingSha2, FULL) => self.under_key(0x02).map(Next::Send),
             _ => Err(out_of_order()),
         }
@@ -206,7 +214,7 @@ impl<'a> Login<'a> {
             return encrypted.ok_or_else(|| unusable_key("the file of server-public-key"));
         }
         // Nobody stands in between on this machine.
-        if self.may_ask_for_key || self.is_private {
+        if self.may_ask_for_key || self.privacy.is_private {
             self.has_asked_for_key = true;
             return Ok(vec![ask]);
         }

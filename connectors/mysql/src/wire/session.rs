@@ -9,7 +9,7 @@ use rowtide_net::Transport;
 use rowtide_sdk::{Error, Origin, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::auth::{self, Login};
+use super::auth::{self, Login, Privacy};
 use super::greeting::{Greeting, Handshake, null_terminated};
 use super::transport::{connect_error, handshake_error, open, settings};
 use crate::config::{ConnectOptions, SslMode, Target};
@@ -88,7 +88,7 @@ impl Session {
             place: options.places(),
         };
         let packet = session.receive("logging in").await?;
-        session.refuse(&packet, options)?;
+        refuse(&packet, options)?;
         let handshake = Handshake::parse(&packet)?;
         let offered = CapabilityFlags::from_bits_truncate(handshake.capabilities);
         let needed = CapabilityFlags::CLIENT_PROTOCOL_41 | CapabilityFlags::CLIENT_PLUGIN_AUTH;
@@ -168,7 +168,11 @@ impl Session {
         capabilities: CapabilityFlags,
     ) -> Result<()> {
         let key = auth::read_key(options).await?;
-        let mut login = Login::new(options, key, handshake, &self.transport);
+        let privacy = Privacy {
+            is_encrypted: self.transport.is_encrypted(),
+            is_private: self.transport.is_private(),
+        };
+        let mut login = Login::new(options, key, handshake, privacy);
         let first = login.first_answer()?;
         let attributes = [("program_name", "rowtide"), ("_client_name", "rowtide")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -190,29 +194,13 @@ impl Session {
         self.send(&response, "logging in").await?;
         loop {
             let packet = self.receive("logging in").await?;
-            self.refuse(&packet, options)?;
+            refuse(&packet, options)?;
             match login.next_answer(&packet)? {
                 auth::Next::Done => return Ok(()),
                 auth::Next::Wait => {}
                 auth::Next::Send(answer) => self.send(&answer, "logging in").await?,
             }
         }
-    }
-
-    /// An ERR packet of the login is an error.
-    fn refuse(&self, packet: &[u8], options: &ConnectOptions) -> Result<()> {
-        if packet.first() != Some(&tag::ERR) {
-            return Ok(());
-        }
-        let doing = format!("logging in to {}", options.describe());
-        let error = ServerError::parse(packet).into_error(&doing);
-        if error.code() == codes::LOGIN && options.password.is_none() {
-            return Err(error.with_remedy(
-                "there is no password: set `password`, for example \
-                ${file:/run/secrets/mysql}, or check the user",
-            ));
-        }
-        Err(error)
     }
 
     /// The next packet, joined where it is in pieces ("MySQL Packets").
@@ -317,6 +305,22 @@ impl Session {
             rows.push(row.ok_or_else(unreadable)?);
         }
     }
+}
+
+/// An ERR packet of the login is an error.
+pub(super) fn refuse(packet: &[u8], options: &ConnectOptions) -> Result<()> {
+    if packet.first() != Some(&tag::ERR) {
+        return Ok(());
+    }
+    let doing = format!("logging in to {}", options.describe());
+    let error = ServerError::parse(packet).into_error(&doing);
+    if error.code() == codes::LOGIN && options.password.is_none() {
+        return Err(error.with_remedy(
+            "there is no password: set `password`, for example \
+            ${file:/run/secrets/mysql}, or check the user",
+        ));
+    }
+    Err(error)
 }
 
 /// A row's fields; `None` is NULL.

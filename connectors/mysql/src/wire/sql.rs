@@ -115,7 +115,7 @@ async fn enter(listener: UnixListener, handshake: &Handshake) -> Result<UnixStre
 
 /// A greeting ("Protocol::HandshakeV10") that offers what was agreed on with the server, and asks for no
 /// password.
-fn greeting(handshake: &Handshake) -> Vec<u8> {
+pub(super) fn greeting(handshake: &Handshake) -> Vec<u8> {
     let only_ours = CapabilityFlags::CLIENT_CONNECT_ATTRS
         | CapabilityFlags::CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA;
     let offered = CapabilityFlags::from_bits_truncate(handshake.capabilities);
@@ -132,9 +132,9 @@ fn greeting(handshake: &Handshake) -> Vec<u8> {
     packet.extend([a, b, 45, 2, 0, c, d, 21]);
     packet.extend([0; 10]);
     packet.extend(b"............\0mysql_native_password\0");
-    // A version is shorter than 64 KiB, as the whole login is.
-    let [low, middle, ..] = packet.len().to_le_bytes();
-    [&[low, middle, 0, 0], packet.as_slice()].concat()
+    // What of a version of the login's length is no UTF-8 may have become three times as long.
+    let [low, middle, high, ..] = packet.len().to_le_bytes();
+    [&[low, middle, high, 0], packet.as_slice()].concat()
 }
 
 #[cfg(test)]

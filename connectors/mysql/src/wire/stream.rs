@@ -64,11 +64,11 @@ pub enum Part<'a> {
 
 /// What bounds a stream.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub struct Limits {
     /// Events above this are not held.
-    pub(super) max_event: u64,
+    pub max_event: u64,
     /// Whether it ends where the log does.
-    pub(super) ends: bool,
+    pub ends: bool,
 }
 
 /// The stream of the log.
@@ -154,7 +154,7 @@ enum Step {
 /// Takes bytes apart into events. Memory: one read's room, and of an event that does not fit in it as much
 /// as it states, but no more than the limit.
 #[derive(Debug)]
-struct Packets {
+pub struct Packets {
     input: Vec<u8>,
     /// What of the input was taken.
     at: usize,
@@ -166,20 +166,31 @@ struct Packets {
 }
 
 impl Packets {
-    fn new(input: Vec<u8>, sequence: u8, limits: Limits) -> Self {
+    /// Begins with what was read already, where the packet of that number is next.
+    pub fn new(input: Vec<u8>, sequence: u8, limits: Limits) -> Self {
         let large = Vec::new();
         Self { input, at: 0, sequence, state: State::Start, large, limits, has_ended: false }
     }
 
     /// The buffer, with room for a read.
-    fn room(&mut self) -> &mut Vec<u8> {
+    pub fn room(&mut self) -> &mut Vec<u8> {
         self.input.drain(..self.at);
         self.at = 0;
         self.input.reserve_exact(READ_SIZE.saturating_sub(self.input.len()).max(HEADER));
         &mut self.input
     }
 
-    fn next(&mut self) -> Result<Option<Packet<'_>>> {
+    /// How much memory is held.
+    pub fn held(&self) -> usize {
+        self.input.capacity().saturating_add(self.large.capacity())
+    }
+
+    /// As [`PacketStream::next`].
+    ///
+    /// # Errors
+    /// As [`PacketStream::next`].
+    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend what it holds")]
+    pub fn next(&mut self) -> Result<Option<Packet<'_>>> {
         if self.state == State::Start {
             self.large.clear();
             self.large.shrink_to(KEPT);

@@ -1,8 +1,6 @@
 //! What is fuzzed: all that reads the server's bytes, what holds whatever the bytes, and inputs to
 //! begin with, made of the recorded transcripts (`golden/`) and the type table (`data/`).
 
-#[path = "../types/checker.rs"]
-mod checker;
 #[allow(dead_code, reason = "other tests use the other types")]
 #[path = "../types/user_types.rs"]
 mod user_types;
@@ -18,25 +16,8 @@ use rowtide_postgres::wire::{Frame, frame_at, server_error, stream_notice};
 use rowtide_postgres::{Lsn, MessageSelection};
 use rowtide_sdk::{Cell, JsonWriter, Limits, Written};
 
-/// The root of the repository, from either crate that uses this file.
-pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-
-/// Takes any bytes; panics where they show a defect.
-pub(crate) type Check = Box<dyn Fn(&[u8]) + Send + Sync>;
-
-/// One thing to fuzz.
-pub(crate) struct Target {
-    /// What holds; for values, by each decoder.
-    pub(crate) checks: Vec<Check>,
-    /// Inputs to begin with.
-    pub(crate) seeds: Vec<Vec<u8>>,
-}
-
-impl Target {
-    fn new(check: fn(&[u8]), seeds: Vec<Vec<u8>>) -> Self {
-        Self { checks: vec![Box::new(check)], seeds }
-    }
-}
+use crate::checker;
+use crate::frame::{Check, ROOT, Target, lines, unhex};
 
 /// The target of a name. `tests/fuzz/run.sh` lists them, `fuzz.rs` has a test of each.
 pub(crate) fn target(name: &str) -> Target {
@@ -172,11 +153,7 @@ fn data(folder: &str) -> Vec<Vec<serde_json::Value>> {
     let folder = Path::new(ROOT).join("connectors/postgres/tests").join(folder);
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let files = files.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
-    let lines = |path| -> Vec<_> {
-        let text = std::fs::read_to_string(path).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    };
-    files.map(lines).collect()
+    files.map(|path| lines(&path)).collect()
 }
 
 /// The server's text of every value of the type table, and some more.
@@ -230,12 +207,6 @@ fn transcripts() -> impl Iterator<Item = Vec<Vec<u8>>> {
         lines.into_iter().map(bytes).filter(|message| message.len() < 700).collect()
     });
     recorded.flat_map(|transcript| [streamed(&transcript), transcript])
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    (0..text.len() / 2)
-        .map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
-        .collect()
 }
 
 /// Each transaction as one streamed segment and its commit.

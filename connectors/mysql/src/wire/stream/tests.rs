@@ -66,7 +66,7 @@ fn seen(bytes: &[u8], piece: usize, max_event: u64) -> Result<(Vec<Seen>, usize)
                 Packet::End => Seen::End,
             });
         }
-        most = most.max(packets.input.capacity() + packets.large.capacity());
+        most = most.max(packets.held());
     }
     Ok((all, most))
 }
