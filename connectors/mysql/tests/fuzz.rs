@@ -24,15 +24,21 @@ mod record;
 #[path = "fuzz/targets.rs"]
 mod targets;
 
+use rowtide_mysql::binlog::event::Header;
+
 fn fuzz(name: &str) {
     mutate::fuzz(name, targets::target(name));
 }
 
 #[test]
-fn recordings() {
+fn recordings_are_of_whole_events() {
     if std::env::var_os("BLESS").is_some() {
         record::record();
     }
+    let recorded = targets::recorded();
+    let size = |event: &[u8]| Header::parse(event).map(|header| header.size as usize);
+    assert!(recorded.iter().all(|event| size(event) == Ok(event.len())));
+    assert!(recorded.len() > 100, "{}", recorded.len());
 }
 
 #[test]

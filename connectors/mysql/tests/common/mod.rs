@@ -82,8 +82,8 @@ pub(crate) fn bodies(server: &Mysql, kinds: &[u8]) -> Vec<Vec<u8>> {
 
 /// Every image of a row in a server's binlogs, in order: what the event does, and the table.
 pub(crate) fn written(server: &Mysql) -> Vec<(RowsKind, Arc<TableMap>, Vec<Owned>)> {
-    let is_mariadb = server.sql("SELECT VERSION()").contains("MariaDB");
     let mut all = Vec::new();
+    let is_mariadb = server.sql("SELECT VERSION()").contains("MariaDB");
     for file in server.binlogs() {
         let mut tables = HashMap::new();
         for (event, body) in unpacked(events(&std::fs::read(file).unwrap())) {

@@ -60,7 +60,7 @@ fn recorded_of(server: &str) -> Vec<Vec<u8>> {
 }
 
 /// The recorded events of all servers, each body once.
-fn recorded() -> Vec<Vec<u8>> {
+pub(crate) fn recorded() -> Vec<Vec<u8>> {
     let mut events = [recorded_of("mysql"), recorded_of("mariadb")].concat();
     let mut bodies = HashSet::new();
     events.retain(|event| bodies.insert((event[4], event[HEADER..].to_vec())));
