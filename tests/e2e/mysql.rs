@@ -15,6 +15,12 @@ fn started(flavor: Flavor) -> Option<(Mysql, Setup)> {
         "CREATE DATABASE shop; USE shop;
          CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL, note varchar(40));",
     );
+    let setup = configured(&server);
+    Some((server, setup))
+}
+
+/// A configuration from the database `shop` to files.
+fn configured(server: &Mysql) -> Setup {
     let setup = Setup::new();
     let text = format!(
         "connectors:\n  shop:\n    source:\n      type: mysql\n      url: {}\n      tables: {{ include: [\"shop.*\"] }}\n    snapshot: never\n    sink: {}\nstate: {}\n",
@@ -23,7 +29,7 @@ fn started(flavor: Flavor) -> Option<(Mysql, Setup)> {
         setup.path("state").display()
     );
     std::fs::write(setup.path("rowtide.yaml"), text).unwrap();
-    Some((server, setup))
+    setup
 }
 
 fn events(setup: &Setup) -> Vec<Value> {
@@ -245,14 +251,7 @@ fn m8_m36_m10_what_is_not_in_the_log_and_what_will_not_be_is_said_at_the_start()
                  CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = 1"
             }
         });
-        let setup = Setup::new();
-        let text = format!(
-            "connectors:\n  shop:\n    source:\n      type: mysql\n      url: {}\n      tables: {{ include: [\"shop.*\"] }}\n    snapshot: never\n    sink: {}\nstate: {}\n",
-            server.url(),
-            setup.jsonl(),
-            setup.path("state").display()
-        );
-        std::fs::write(setup.path("rowtide.yaml"), text).unwrap();
+        let setup = configured(&server);
         let checked = setup.output(&["check", "--format", "json"]);
         let checked = String::from_utf8_lossy(&checked.stdout).into_owned();
         let mut host = setup.first_start();

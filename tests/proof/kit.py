@@ -79,80 +79,16 @@ def _start(script, arguments):
     return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
 
 
-class Psql:
-    """One psql kept open: statements go in, rows come out.
-
-    `log` takes what the server complains about; without it a complaint is an error.
-    """
+class Client:
+    """A server's own client, kept open: statements go in, rows come out."""
 
     END = "end-of-answer-of-this-script"
 
-    def __init__(self, url, log=None):
-        self.is_strict = log is None
+    def __init__(self, command, log, environment=None):
         self.log = open(log, "ab") if log else None
-        command = [tool("psql"), "-X", "-q", "-A", "-t", "-d", url]
-        if self.is_strict:
-            command += ["-v", "ON_ERROR_STOP=1"]
-        environment = dict(os.environ, PGOPTIONS="-c client_min_messages=warning")
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
-            text=True, bufsize=1, env=environment,
-        )
-
-    def run(self, script):
-        """Runs statements, with psql's own commands and inline COPY data, and gives all rows.
-
-        It must not end inside a transaction that failed.
-        """
-        end = f"\nselect '{self.END}';\n"
-        try:
-            self.process.stdin.write(script + end)
-            self.process.stdin.flush()
-        except BrokenPipeError as error:
-            raise RuntimeError(f"psql ended: {script[:200]}") from error
-        rows = []
-        for line in self.process.stdout:
-            line = line.rstrip("\n")
-            if line == self.END:
-                return rows
-            rows.append(line)
-        raise RuntimeError(f"psql ended: {script[:200]}")
-
-    def one(self, statement):
-        """The only value of a query; None where there is no row."""
-        rows = self.run(statement if statement.rstrip().endswith(";") else statement + ";")
-        return rows[0] if rows else None
-
-    def close(self):
-        """Ends psql."""
-        try:
-            self.process.stdin.close()
-        except BrokenPipeError:
-            pass
-        self.process.wait(10)
-        if self.log:
-            self.log.close()
-
-
-class MysqlClient:
-    """The client of MySQL or MariaDB kept open: statements go in, rows come out, their columns apart by
-    tabs and nothing escaped.
-
-    `log` takes what the server complains about, and statements after it are run all the same; without
-    it a complaint is an error.
-    """
-
-    END = "end-of-answer-of-this-script"
-
-    def __init__(self, server, log=None, database="mysql"):
-        self.log = open(log, "ab") if log else None
-        command = [server.client, "--no-defaults", "--user=root", f"--socket={server.socket}",
-                   "--batch", "--raw", "--skip-column-names", "--unbuffered",
-                   "--default-character-set=utf8mb4", "--max-allowed-packet=64M", database]
-        if log:
-            command.insert(2, "--force")
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
+            env=environment,
         )
 
     def run(self, script):
@@ -185,6 +121,36 @@ class MysqlClient:
         self.process.wait(10)
         if self.log:
             self.log.close()
+
+
+class Psql(Client):
+    """One psql. Statements may be psql's own commands, with inline COPY data, and must not end inside a
+    transaction that failed.
+
+    `log` takes what the server complains about; without it a complaint is an error.
+    """
+
+    def __init__(self, url, log=None):
+        command = [tool("psql"), "-X", "-q", "-A", "-t", "-d", url]
+        if not log:
+            command += ["-v", "ON_ERROR_STOP=1"]
+        super().__init__(command, log, dict(os.environ, PGOPTIONS="-c client_min_messages=warning"))
+
+
+class MysqlClient(Client):
+    """The client of MySQL or MariaDB; the columns of its rows are apart by tabs and nothing is escaped.
+
+    `log` takes what the server complains about, and statements after it are run all the same; without
+    it a complaint is an error.
+    """
+
+    def __init__(self, server, log=None, database="mysql"):
+        command = [server.client, "--no-defaults", "--user=root", f"--socket={server.socket}",
+                   "--batch", "--raw", "--skip-column-names", "--unbuffered",
+                   "--default-character-set=utf8mb4", "--max-allowed-packet=64M", database]
+        if log:
+            command.insert(2, "--force")
+        super().__init__(command, log)
 
 
 class Mysql:
