@@ -87,14 +87,19 @@ proc_start() {
   fi
 }
 
-# alive PID START: true while exactly that process runs (a zombie does not).
+# alive PID START: true while exactly that process runs. A zombie does not, unless threads of it are
+# still ending: they hold its files and ports.
 alive() {
-  local pid=$1 start=$2
+  local pid=$1 start=$2 tasks
   [ -n "$pid" ] || return 1
   kill -0 "$pid" 2>/dev/null || return 1
   if [ -r "/proc/$pid/stat" ]; then
     case "$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -c1)" in
-      Z | X | '') return 1 ;;
+      X | '') return 1 ;;
+      Z)
+        tasks=("/proc/$pid/task/"*)
+        [ ${#tasks[@]} -gt 1 ] || return 1
+        ;;
     esac
   fi
   [ "$(proc_start "$pid")" = "$start" ]
