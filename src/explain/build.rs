@@ -15,13 +15,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         let path = entry?.path();
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
         if stem.starts_with("RT") && path.extension().is_some_and(|extension| extension == "md") {
-            pages.push((stem, path));
+            pages.push(stem);
         }
     }
     pages.sort();
     let mut source = String::from("&[\n");
-    for (code, path) in pages {
-        writeln!(source, "    ({code:?}, include_str!({path:?})),")?;
+    for code in pages {
+        // Not the folder's own path: a clone that has moved keeps what was built.
+        let path = format!("concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/src/explain/{code}.md\")");
+        writeln!(source, "    ({code:?}, include_str!({path})),")?;
     }
     source.push_str("]\n");
     fs::write(Path::new(&env::var("OUT_DIR")?).join("pages.rs"), source)?;

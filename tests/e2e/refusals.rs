@@ -320,6 +320,61 @@ fn h33_what_is_hidden_stays_hidden_under_every_later_name() {
     }
 }
 
+/// A partition that comes and goes while nobody looks: the log itself tells under which name its rows
+/// came.
+#[test]
+fn h33_a_partition_that_was_one_only_for_a_moment_stays_hidden() {
+    const SCHEMA: &str = "CREATE TABLE m (id int, y int, ssn text) PARTITION BY LIST (y);
+        CREATE TABLE own (id int, y int, ssn text);
+        CREATE TABLE m1 PARTITION OF m FOR VALUES IN (1);
+        CREATE TABLE other (id int, y int, ssn text);
+        CREATE PUBLICATION e2e FOR ALL TABLES WITH (publish_via_partition_root);";
+    const CHANGES: &str = "BEGIN; CREATE TABLE m2 PARTITION OF m FOR VALUES IN (2);
+        INSERT INTO m VALUES (1, 2, 'secret'); ALTER TABLE m DETACH PARTITION m2; COMMIT;
+        INSERT INTO other VALUES (1, 2, 'shown')";
+    for version in rowtide_testkit::postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        for (stopped, streamed) in [(true, false), (false, false), (false, true)] {
+            sql(&server, SCHEMA);
+            let setup = Setup::new();
+            let source = format!(
+                "      publication_management: external\n      streaming: \"{}\"\n",
+                if streamed { "on" } else { "off" }
+            );
+            let connector = "    tables:\n      public.m: { columns: { mask: { ssn: redact } } }\n";
+            let options =
+                Options { url: server.url(), source: &source, sink: setup.jsonl(), connector };
+            setup.write(&options);
+            let mut host = setup.first_start();
+            if stopped {
+                assert_eq!(host.stop(), Some(0));
+                sql(&server, CHANGES);
+                host = setup.start();
+            } else {
+                sql(&server, CHANGES);
+            }
+            host.until("the rows so far are there", || setup.count() == 2);
+            if version == "14" {
+                // It keeps the name under which it sent a table's rows as long as the session lasts.
+                assert_eq!(host.stop(), Some(0));
+                host = setup.start();
+                host.until_logged("streaming lsn=");
+            }
+            sql(&server, "INSERT INTO m2 VALUES (2, 2, 'secret')");
+            assert_eq!(host.wait(), Some(2), "{version} {stopped}: {}", host.log());
+            let log = refused(&setup, "RT5015", 2);
+            assert!(log.contains("public.m2"), "{version} {stopped}: {log}");
+            assert_eq!(setup.count(), 2);
+            assert!(!format!("{:?}", setup.events()).contains("secret"));
+            sql(
+                &server,
+                "DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP PUBLICATION e2e;
+                SELECT pg_drop_replication_slot('e2e')",
+            );
+        }
+    }
+}
+
 /// Settings for an exact name count alone; what they leave to be seen is said before and at the start.
 #[test]
 fn settings_that_show_what_a_pattern_hides_are_told_of() {

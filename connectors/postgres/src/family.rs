@@ -73,6 +73,7 @@ fn relatives_of(oid: u32) -> String {
 }
 
 /// What a run does about tables under names whose settings hide columns.
+#[derive(Clone)]
 pub(crate) struct Family {
     pub(crate) hiding: Hiding,
     pub(crate) sightings: Sightings,
@@ -83,6 +84,12 @@ impl Family {
     pub(crate) fn new(cx: &SourceContext) -> Option<Self> {
         let sightings = cx.sightings.clone();
         cx.hiding.clone().map(|hiding| Self { hiding, sightings })
+    }
+
+    /// Notes that the rows of a table came under the name of one above it.
+    pub(crate) fn note_under(&self, above: &RelationMessage, oid: u32) {
+        let columns: Vec<String> = above.columns.iter().map(|column| column.name.clone()).collect();
+        self.note((&above.schema, &above.name), &columns, oid);
     }
 
     fn note(&self, under: (&str, &str), columns: &[String], oid: u32) {
@@ -132,18 +139,18 @@ impl Family {
         sql: &mut impl Sql,
         described: &RelationMessage,
     ) -> Result<Option<Finding>> {
-        let (oid, under) = (described.oid, (described.schema.as_str(), described.name.as_str()));
+        let oid = described.oid;
         let columns: Vec<String> =
             described.columns.iter().map(|column| column.name.clone()).collect();
-        self.note(under, &columns, oid);
+        self.note_under(described, oid);
         let mut relatives = relatives(sql, oid).await?;
         for below in relatives.iter().filter(|relative| relative.ancestors.contains(&oid)) {
-            self.note(under, &columns, below.oid);
+            self.note_under(described, below.oid);
         }
         for this in relatives.iter_mut().filter(|relative| relative.oid == oid) {
             // The catalog may have moved on; rows come under the name that the log gives.
-            under.0.clone_into(&mut this.schema);
-            under.1.clone_into(&mut this.name);
+            this.schema.clone_from(&described.schema);
+            this.name.clone_from(&described.name);
         }
         let this = relatives.iter().find(|relative| relative.oid == oid);
         let renamed = this.and_then(|this| renamed(this, &columns, &self.hiding, &self.sightings));

@@ -28,6 +28,7 @@ use crate::lsn::Lsn;
 use crate::message::MessageRules;
 use crate::pgoutput::{self, IN_TEXT, Message, NOT_TEXT, ParseError, RowChange, Truncate};
 use crate::position::{InTx, Renderer};
+use crate::family::Family;
 use crate::relation::{Described, RelationMessage};
 use crate::wire::{server_error, stream_notice, tag};
 
@@ -364,6 +365,7 @@ impl Assembler {
 
     /// Takes a description in; the server had sent `number` others before it.
     fn relation(&mut self, message: RelationMessage, number: u64) -> Option<Step> {
+        self.relations.describes(message.oid);
         if self.relations.is_known(&message, number) {
             return None;
         }
@@ -409,6 +411,7 @@ impl Assembler {
     #[inline]
     fn count(&mut self, oid: u32, at: Lsn) -> Result<Option<(u64, usize, usize)>> {
         let (index, due) = self.progress.count_change().map_err(|what| not_understood(what, at))?;
+        self.relations.row_of(oid);
         match self.relations.find(oid) {
             Some(Wanted::Yes { number, columns }) => Ok(due.then_some((index, number, columns))),
             Some(Wanted::Exposed(number)) if due => Err(self.exposed(number, at)),
@@ -422,9 +425,9 @@ impl Assembler {
         refusal.unwrap_or_else(|| not_understood("a table that is hidden for no reason", at))
     }
 
-    /// Has every description of a table looked at anew.
-    pub(crate) fn look_always(&mut self) {
-        self.relations.look_always();
+    /// Has hidden columns looked after.
+    pub(crate) fn watch(&mut self, family: Family) {
+        self.relations.watch(family);
     }
 
     /// A change without images.
@@ -442,6 +445,7 @@ impl Assembler {
     /// One event per table, all in this batch and all with one index.
     fn truncate(&mut self, truncate: &Truncate<'_>, at: Lsn) -> Result<()> {
         let (index, due) = self.progress.count_change().map_err(|what| not_understood(what, at))?;
+        self.relations.forget_described();
         let several = truncate.len() > 1;
         for (part, oid) in (0_u32..).zip(truncate.oids()) {
             let number = match self.relations.find(oid) {

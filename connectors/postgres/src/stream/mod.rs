@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::feedback::Feedback;
+use crate::family::Family;
 use crate::lsn::Lsn;
 use crate::message::MessageRules;
 use crate::position::{InTx, Renderer};
@@ -143,8 +144,8 @@ pub(crate) async fn run(session: Session, cx: SourceContext) -> Result<()> {
     let spool = folder.as_ref().map(|_| Spool::new(cx.limits.spool_memory));
     let assembler = Assembler::new(progress, renderer, filter, cx.limits, spool);
     let mut assembler = assembler.with_messages(messages);
-    if cx.hiding.is_some() {
-        assembler.look_always();
+    if let Some(family) = Family::new(&cx) {
+        assembler.watch(family);
     }
     let handed_over = assembler.place();
     let interval = feedback::interval(wal_sender_timeout);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rowtide_sdk::{Error, Table};
 
 use crate::decode::binary::Binary;
-use crate::family::refusal;
+use crate::family::{Family, refusal};
 use crate::relation::{Described, RelationMessage, needs_catalog};
 
 /// A table in force.
@@ -29,7 +29,7 @@ pub(crate) struct Relation {
 }
 
 /// The cache. Entries are replaced whole, because a later description may differ in anything.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Relations {
     by_oid: HashMap<u32, usize>,
     all: Vec<Relation>,
@@ -41,8 +41,21 @@ pub(crate) struct Relations {
     newer: HashMap<u32, Relation>,
     /// Whether a transaction is being replayed.
     is_replaying: bool,
-    /// Whether more than the server's description decides about a table.
-    looks_always: bool,
+    /// Looks after hidden columns, where settings hide any: then more than the server's description
+    /// decides about a table.
+    family: Option<Family>,
+    /// The tables that were described right before what comes next.
+    just_described: JustDescribed,
+}
+
+/// What was described since the last change.
+#[derive(Debug, Default)]
+enum JustDescribed {
+    #[default]
+    Nothing,
+    One(u32),
+    /// The last two.
+    Two(u32, u32),
 }
 
 /// The place of a table that is in no batch.
@@ -83,7 +96,7 @@ impl Relations {
     pub(crate) fn is_known(&mut self, message: &RelationMessage, number: u64) -> bool {
         let known = self.by_oid.get(&message.oid).and_then(|&at| self.all.get_mut(at));
         let Some(known) = known.filter(|known| known.message == *message) else { return false };
-        let is_known = !needs_catalog(message) && !self.looks_always;
+        let is_known = !needs_catalog(message) && self.family.is_none();
         if is_known {
             known.number = known.number.max(number);
         }
@@ -139,9 +152,48 @@ impl Relations {
         described.exposed.as_deref().map(refusal)
     }
 
-    /// Has every description looked at anew, also those that say nothing new of the table itself.
-    pub(crate) fn look_always(&mut self) {
-        self.looks_always = true;
+    /// Has every description looked at anew, also those that say nothing new of the table itself, and
+    /// notes whose rows come under which name.
+    pub(crate) fn watch(&mut self, family: Family) {
+        self.family = Some(family);
+    }
+
+    /// Notes that the server describes a table.
+    pub(crate) fn describes(&mut self, oid: u32) {
+        self.just_described = match self.just_described {
+            JustDescribed::Nothing => JustDescribed::One(oid),
+            JustDescribed::One(before) | JustDescribed::Two(_, before) => {
+                JustDescribed::Two(before, oid)
+            }
+        };
+    }
+
+    /// Notes that a row of a table comes. Before a partition's row that comes under the name of a table
+    /// above it, the server describes that one and then the partition (`maybe_send_schema` in its
+    /// pgoutput.c). So the log tells of a partition that nobody saw attached.
+    #[inline]
+    pub(crate) fn row_of(&mut self, oid: u32) {
+        if !matches!(self.just_described, JustDescribed::Nothing) {
+            self.note_partition(oid);
+        }
+    }
+
+    fn note_partition(&mut self, oid: u32) {
+        let JustDescribed::Two(above, partition) = std::mem::take(&mut self.just_described) else {
+            return;
+        };
+        if above != oid || above == partition {
+            return;
+        }
+        let above = self.by_oid.get(&above).and_then(|&at| self.all.get(at));
+        if let (Some(above), Some(family)) = (above, &self.family) {
+            family.note_under(&above.message, partition);
+        }
+    }
+
+    /// What comes next is no row.
+    pub(crate) fn forget_described(&mut self) {
+        self.just_described = JustDescribed::Nothing;
     }
 
     /// The version of a wanted table that is in force.
