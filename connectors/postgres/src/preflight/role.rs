@@ -13,14 +13,14 @@ const CONNECTIONS: i64 = 3;
 /// A password that ends within so many days is worth a warning.
 const SOON: i64 = 14;
 
-/// Settings that end sessions and statements, and whether Rowtide's sessions set their own value.
+/// Settings that end sessions and statements: Rowtide's sessions set their own value.
 /// `wal_sender_timeout` is read as it is in force.
-const TIMEOUTS: [(&str, bool); 5] = [
-    ("statement_timeout", true),
-    ("lock_timeout", true),
-    ("idle_session_timeout", true),
-    ("idle_in_transaction_session_timeout", true),
-    ("transaction_timeout", false),
+const TIMEOUTS: [&str; 5] = [
+    "statement_timeout",
+    "lock_timeout",
+    "idle_session_timeout",
+    "idle_in_transaction_session_timeout",
+    "transaction_timeout",
 ];
 
 /// The role that we are.
@@ -88,9 +88,13 @@ impl Role {
                 &format!("ALTER ROLE {role} VALID UNTIL '…'"),
             );
         }
-        for setting in &self.settings {
-            if let Some((name, value)) = setting.split_once('=') {
-                note_timeout(name, value, &role, &mut note);
+        for (name, value) in self.settings.iter().filter_map(|setting| setting.split_once('=')) {
+            let is_off = value.trim_start_matches('0').is_empty();
+            if TIMEOUTS.contains(&name) && !is_off {
+                let message = format!(
+                    "{name} = {value} is set for the role or database; Rowtide's sessions have none"
+                );
+                note(Severity::Info, message, "");
             }
         }
         if self.is_read_only && changes_publication {
@@ -103,34 +107,6 @@ impl Role {
         }
         let place = format!("role {}", self.name);
         findings.into_iter().map(|finding| finding.at(place.clone())).collect()
-    }
-}
-
-fn note_timeout(
-    name: &str,
-    value: &str,
-    role: &str,
-    note: &mut impl FnMut(Severity, String, &str),
-) {
-    let is_off = value.trim_start_matches('0').is_empty();
-    let Some((_, is_ours)) = TIMEOUTS.iter().find(|(known, _)| *known == name) else { return };
-    match (is_off, is_ours) {
-        (true, _) => {}
-        (false, true) => note(
-            Severity::Info,
-            format!(
-                "{name} = {value} is set for the role or database; Rowtide's sessions have none"
-            ),
-            "",
-        ),
-        (false, false) => note(
-            Severity::Warning,
-            format!(
-                "{name} = {value} is set for the role or database: it may end the decoding of a \
-                 large transaction"
-            ),
-            &format!("ALTER ROLE {role} SET {name} = 0"),
-        ),
     }
 }
 
@@ -165,11 +141,11 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_are_named_by_what_they_do_to_us() {
+    fn timeouts_are_named() {
         let settings =
             ["statement_timeout=5s", "transaction_timeout=1s", "lock_timeout=0", "work_mem=1GB"];
         let found = words(&Role { settings: settings.map(str::to_owned).to_vec(), ..role() });
         let severities: Vec<Severity> = found.iter().map(|(severity, _)| *severity).collect();
-        assert_eq!(severities, [Severity::Info, Severity::Warning]);
+        assert_eq!(severities, [Severity::Info, Severity::Info]);
     }
 }

@@ -41,9 +41,17 @@ const PINNED: &[(&str, &str)] = &[
     ("lock_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
+    // It would quote the names of types and the values of reg* types.
+    ("quote_all_identifiers", "off"),
     // A warning of the server may mean that it leaves changes out.
     ("client_min_messages", "warning"),
 ];
+
+/// Takes off `transaction_timeout`, which would end the decoding of a large transaction; an expression
+/// that does nothing before PostgreSQL 17, which refuses a start-up option that it does not know.
+pub(super) const NO_TRANSACTION_TIMEOUT: &str =
+    "CASE WHEN pg_catalog.current_setting('transaction_timeout', true) <> '0' \
+    THEN pg_catalog.set_config('transaction_timeout', '0', false) END";
 
 /// The pinned settings that the server reports by itself, and what it must report.
 const REPORTED: &[(&str, &str)] = &[

@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::auth;
 use super::hosts::{Role, Search};
-use super::session::{check_reported, session_options};
+use super::session::{NO_TRANSACTION_TIMEOUT, check_reported, session_options};
 use super::tls::connect_error;
 use super::transport::{Transport, connect_stream, within};
 use crate::config::{self, ConnectOptions, describe};
@@ -132,6 +132,10 @@ async fn open(options: &ConnectOptions, is_pinned: bool) -> Result<(SqlClient, R
         }
     });
     let client = SqlClient { client, options: options.clone(), _task: gone.drop_guard() };
+    if is_pinned {
+        let statement = format!("SELECT {NO_TRANSACTION_TIMEOUT}");
+        (&*client).rows(&statement, "setting up the session").await?;
+    }
     Ok((client, role))
 }
 

@@ -244,6 +244,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("search_path", "'public'"),
     ("xmloption", "'document'"),
     ("standard_conforming_strings", "off"),
+    ("quote_all_identifiers", "on"),
     ("client_encoding", "'LATIN1'"),
 ];
 
