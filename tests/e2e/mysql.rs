@@ -275,3 +275,74 @@ fn m8_m36_m10_what_is_not_in_the_log_and_what_will_not_be_is_said_at_the_start()
         assert_eq!(ops, expected, "{}", flavor.name());
     }
 }
+
+/// A session may log less than the server as a whole: the table has a version that promises no more, once
+/// and for good.
+#[test]
+fn m2_a_session_that_logs_less_gives_a_version_that_promises_less() {
+    for flavor in Flavor::ALL {
+        let Some((server, setup)) = started(flavor) else { return };
+        server.sql(
+            "USE shop; CREATE TABLE k (code int NOT NULL UNIQUE, n int, note text);
+             CREATE TABLE gone (id int PRIMARY KEY)",
+        );
+        let mut host = setup.first_start();
+        let round = |image: &str, id: i64| {
+            server.sql(&format!(
+                "USE shop; INSERT INTO t VALUES ({id}, 1, 'a'); INSERT INTO k VALUES ({id}, 1, 'a');
+                 SET SESSION binlog_row_image = '{image}';
+                 UPDATE t SET n = 2 WHERE id = {id}; UPDATE k SET n = 2 WHERE code = {id};
+                 DELETE FROM t WHERE id = {id}; DELETE FROM k WHERE code = {id}"
+            ));
+        };
+        let mut expected = 0;
+        let rounds = ["FULL", "NOBLOB", "MINIMAL", "FULL", "MINIMAL"];
+        for (id, image) in (1..).zip(rounds) {
+            round(image, id);
+            expected += 6;
+            host.until(image, || setup.count() == expected);
+            if id == 3 {
+                assert_eq!(host.stop(), Some(0), "{}", host.log());
+                server.sql("USE shop; TRUNCATE gone; RENAME TABLE gone TO elsewhere");
+                host = setup.start();
+            }
+        }
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        assert!(host.log().contains("RT2804"), "{}", host.log());
+
+        let events = setup.events();
+        let versions = |table: &str| -> Vec<String> {
+            let events = &events[&format!("shop.shop.{table}")];
+            let version = |event: &Value| event["schema"]["version"].as_str().unwrap().to_owned();
+            let mut versions: Vec<String> = events.iter().map(version).collect();
+            versions.dedup();
+            versions
+        };
+        assert_eq!(versions("t"), ["1.0", "2.0"], "{flavor:?}");
+        let of_k = versions("k");
+        assert!((2..=3).contains(&of_k.len()), "{flavor:?}: {of_k:?}");
+        let shape = |event: &Value| {
+            let mut shape = event.clone();
+            for name in ["id", "schema", "source", "transaction", "ts_us", "v"] {
+                shape.as_object_mut().unwrap().remove(name);
+            }
+            shape
+        };
+        let of_round = |table: &str, id: i64| -> Vec<Value> {
+            let is_it = |event: &&Value| {
+                let image = if event["op"] == "d" { &event["before"] } else { &event["after"] };
+                image["id"] == id || image["code"] == id
+            };
+            events[&format!("shop.shop.{table}")].iter().filter(is_it).map(shape).collect()
+        };
+        let minimal = of_round("t", 3);
+        assert_eq!(minimal[1]["after"], serde_json::json!({ "id": 3, "n": 2 }), "{flavor:?}");
+        assert_eq!(minimal[1]["unchanged"], serde_json::json!(["note"]));
+        assert_eq!(minimal[2]["before"], serde_json::json!({ "id": 3 }));
+        let keyless = of_round("k", 5);
+        assert_eq!(keyless[1]["after"], serde_json::json!({ "code": 5, "n": 2 }), "{flavor:?}");
+        assert_eq!(keyless[2]["before"], serde_json::json!({ "code": 5 }));
+        let whole = of_round("k", 4);
+        assert_eq!(whole[1]["after"], serde_json::json!({ "code": 4, "n": 2, "note": "a" }));
+    }
+}

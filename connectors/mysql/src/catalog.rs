@@ -23,7 +23,7 @@ use crate::binlog::table_map::{MappedColumn, Stored, TableMap};
 use crate::codes;
 use crate::config::ConnectOptions;
 use crate::error::from_sql;
-use crate::stream::Place;
+use crate::stream::{Place, catalog_facts};
 use crate::table::{RowImage, Unreadable, build_table};
 use crate::wire::sql_conn;
 
@@ -60,7 +60,7 @@ impl Catalog {
     pub(crate) fn new(scene: Scene, known: &[KnownTable]) -> Self {
         let Scene { options, image, is_mariadb, server_id } = scene;
         let saved = |table: &KnownTable| {
-            let facts = serde_json::from_str(&table.facts).ok()?;
+            let facts = serde_json::from_value(catalog_facts(&table.facts)).ok()?;
             Some(((table.schema.clone(), table.name.clone()), facts))
         };
         Self {

@@ -231,6 +231,7 @@ fn assembler(
         .with_names(server.name_case())
         .with_row_events(server.row_event())
         .with_hidden(cx.hiding.clone(), cx.sightings.clone())
+        .with_known(&cx.known_tables)
 }
 
 /// Where a first start begins: at the end of the log.

@@ -103,6 +103,11 @@ impl<'a> Rows<'a> {
             && !has_any(self.second)
     }
 
+    /// Whether images of old rows have a column; true where the event has none.
+    pub fn old_rows_have(&self, at: usize) -> bool {
+        self.kind == RowsKind::Write || is_set(self.first, at)
+    }
+
     /// The images, one after the other; their values lie in the event's body.
     pub fn images(&self) -> Images<'a> {
         Images { rows: *self, rest: Reader(self.images), is_after: false }

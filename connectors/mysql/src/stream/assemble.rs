@@ -11,7 +11,7 @@ mod statements;
 
 use std::sync::Arc;
 
-use rowtide_sdk::{Batch, Error, Hiding, Limits, Origin, Result, Sightings, Table};
+use rowtide_sdk::{Batch, Error, Hiding, KnownTable, Limits, Origin, Result, Sightings, Table};
 
 use self::held::Replay;
 use self::held::Store;
@@ -93,7 +93,7 @@ pub(crate) struct Assembler {
     /// See [`Assembler::take_changed`].
     changed: Vec<(String, String)>,
     /// A TRUNCATE that waits for its table.
-    truncating: bool,
+    truncating: Option<String>,
     /// Whether comments of statements are put on events.
     mark: Option<Mark>,
     packed: Packed,
@@ -142,7 +142,7 @@ impl Assembler {
             times: Vec::new(),
             newest: 0,
             changed: Vec::new(),
-            truncating: false,
+            truncating: None,
             mark: None,
             packed: Packed::default(),
             store: Store::new(limits.spool_memory),
@@ -157,6 +157,16 @@ impl Assembler {
     /// Notes new names of tables of which settings hide something.
     pub(crate) fn with_hidden(self, hiding: Option<Hiding>, sightings: Sightings) -> Self {
         Self { hidden: hiding.map(|hiding| (hiding, sightings)), ..self }
+    }
+
+    /// Begins with what was saved of tables.
+    pub(crate) fn with_known(self, known: &[KnownTable]) -> Self {
+        Self { tables: Tables::new(known), ..self }
+    }
+
+    /// A table as the log has it.
+    pub(crate) fn as_logged(&self, table: Arc<Table>) -> Arc<Table> {
+        self.tables.as_logged(table)
     }
 
     /// For a stream that begins with or without checksums.

@@ -6,6 +6,7 @@
 
 mod assemble;
 mod progress;
+mod short;
 mod tables;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::assemble::Fill;
 pub(crate) use self::assemble::{Assembler, Step};
 pub(crate) use self::progress::{Passed, Place, Progress};
+pub(crate) use self::short::catalog_facts;
 use crate::catalog::Catalog;
 use crate::codes;
 use crate::guard::FileTimes;
@@ -147,6 +149,7 @@ impl Driver {
                 self.forget_changed();
                 let Session { assembler, catalog, .. } = &mut self.session;
                 let table = catalog.table(&map, assembler.place()).await?;
+                let table = self.session.assembler.as_logged(table);
                 let is_new = !self.session.assembler.is_in_force(&table);
                 // The host may refuse a version, and must then be able to save a position right before
                 // its first change.

@@ -7,13 +7,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rowtide_sdk::Table;
+use rowtide_sdk::{KnownTable, Table};
 
+use super::short::Shortened;
+use crate::binlog::rows::Rows;
 use crate::binlog::table_map::TableMap;
 use crate::binlog::{ParseError, Parsed};
 
 /// So many descriptions are kept; beyond it all are forgotten and come again.
 const MAX_KNOWN: usize = 10_000;
+
+/// The place of a table that is in no batch.
+const UNSEEN: (u64, u32) = (u64::MAX, 0);
 
 /// How long the number and the flags are that a TABLE_MAP begins with.
 const ID: usize = 8;
@@ -42,9 +47,34 @@ pub(crate) struct Tables {
     last: Option<(Box<[u8]>, usize)>,
     /// The number of the batch at hand.
     batch: u64,
+    /// The tables of whose old rows the log does not have all.
+    shortened: Shortened,
 }
 
 impl Tables {
+    /// Begins with what was saved of tables.
+    pub(crate) fn new(known: &[KnownTable]) -> Self {
+        Self { shortened: Shortened::new(known), ..Self::default() }
+    }
+
+    /// A table as the log has it.
+    pub(crate) fn as_logged(&self, table: Arc<Table>) -> Arc<Table> {
+        self.shortened.as_logged(table)
+    }
+
+    /// Sees to it that a table promises no more of old rows than an event has of them.
+    pub(crate) fn shorten(&mut self, known: usize, rows: &Rows<'_>) {
+        if (0..rows.columns).all(|at| rows.old_rows_have(at)) {
+            return;
+        }
+        let Some(known) = self.all.get_mut(known) else { return };
+        let Some(table) = known.table.as_deref() else { return };
+        if let Some(made) = self.shortened.note(table, |at| rows.old_rows_have(at)) {
+            known.table = Some(made);
+            known.slot = UNSEEN;
+        }
+    }
+
     /// A TABLE_MAP came: whether its table is known. Else it is to be learned.
     pub(crate) fn map(&mut self, body: &[u8]) -> Parsed<bool> {
         let id = TableMap::id(body)?;
@@ -78,7 +108,7 @@ impl Tables {
             }
         }
         let (id, at) = (map.table_id, self.all.len());
-        self.all.push(Known { map, table, slot: (u64::MAX, 0), is_stale: false });
+        self.all.push(Known { map, table, slot: UNSEEN, is_stale: false });
         let rest: Box<[u8]> = body.get(ID..).unwrap_or_default().into();
         self.by_body.insert(rest, at);
         self.last = None;

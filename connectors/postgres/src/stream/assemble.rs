@@ -24,11 +24,11 @@ use super::codes;
 use super::relations::{Relations, Wanted};
 use super::spool::Spool;
 use super::transaction::Progress;
+use crate::family::Family;
 use crate::lsn::Lsn;
 use crate::message::MessageRules;
 use crate::pgoutput::{self, IN_TEXT, Message, NOT_TEXT, ParseError, RowChange, Truncate};
 use crate::position::{InTx, Renderer};
-use crate::family::Family;
 use crate::relation::{Described, RelationMessage};
 use crate::wire::{server_error, stream_notice, tag};
 

@@ -5,9 +5,7 @@ use rowtide_sdk::{Error, Origin, Result};
 use super::cancel::Cancel;
 use super::frame::{Body, tag};
 use super::hosts::Search;
-use super::session::{
-    Message, NO_TRANSACTION_TIMEOUT, Session, setting_error, unexpected,
-};
+use super::session::{Message, NO_TRANSACTION_TIMEOUT, Session, setting_error, unexpected};
 use super::stream::{Reader, Writer};
 use super::transport::within;
 use crate::config::{ConnectOptions, describe};
@@ -97,7 +95,10 @@ impl ReplicationConnection {
             // Where the parameter `replication` was dropped on the way, this is ordinary SQL.
             if refusal.sqlstate == "42601" { pooled(options) } else { identifying(refusal) }
         })?;
-        let settings = connection.query(&format!("{SETTINGS}, {NO_TRANSACTION_TIMEOUT}")).await?.map_err(identifying)?;
+        let settings = connection
+            .query(&format!("{SETTINGS}, {NO_TRANSACTION_TIMEOUT}"))
+            .await?
+            .map_err(identifying)?;
         connection.identity = identity(&identified, &settings)?;
         let pid = settings.first().and_then(|row| row.get(4)?.as_deref()?.parse::<i32>().ok());
         let announced = connection.session.announced;

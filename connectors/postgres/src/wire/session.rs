@@ -49,8 +49,7 @@ const PINNED: &[(&str, &str)] = &[
 
 /// Takes off `transaction_timeout`, which would end the decoding of a large transaction; an expression
 /// that does nothing before PostgreSQL 17, which refuses a start-up option that it does not know.
-pub(super) const NO_TRANSACTION_TIMEOUT: &str =
-    "CASE WHEN pg_catalog.current_setting('transaction_timeout', true) <> '0' \
+pub(super) const NO_TRANSACTION_TIMEOUT: &str = "CASE WHEN pg_catalog.current_setting('transaction_timeout', true) <> '0' \
     THEN pg_catalog.set_config('transaction_timeout', '0', false) END";
 
 /// The pinned settings that the server reports by itself, and what it must report.

@@ -154,6 +154,7 @@ impl Assembler {
     fn rows(&mut self, event: u8, body: &[u8], pos: u64) -> Result<()> {
         let rows = self.parsed(Rows::parse(event, body))?;
         if let Some(known) = self.captured(&rows)? {
+            self.tables.shorten(known, &rows);
             self.images(&rows, known, body, pos)?;
         }
         if rows.ends_statement {

@@ -164,7 +164,7 @@ impl Assembler {
                 Ok(None)
             }
             None => {
-                self.truncating = true;
+                self.truncating = Some(name.to_string());
                 Ok(Some(Step::DescribeNamed(name.schema.clone(), name.name.clone())))
             }
         }
@@ -175,9 +175,16 @@ impl Assembler {
     /// # Errors
     /// As [`Assembler::event`].
     pub(crate) fn learn_named(&mut self, table: Option<Arc<Table>>) -> Result<Step> {
-        if std::mem::take(&mut self.truncating) {
-            if let Some(table) = table {
-                self.truncated(&table)?;
+        if let Some(name) = self.truncating.take() {
+            match table {
+                Some(table) => self.truncated(&self.as_logged(table))?,
+                None => tracing::warn!(
+                    code = %codes::ROWS_UNSEEN,
+                    table = name,
+                    how = "a TRUNCATE of a table that is gone since",
+                    place = %self.progress.id(),
+                    "rows of a table came or went without events"
+                ),
             }
             if self.progress.is_open() && !self.is_block {
                 self.finish()?;
