@@ -119,7 +119,7 @@ unpack_mysql() {
 }
 
 fetch_mariadb() {
-  fetch_one mariadb debian-machine-1 "MariaDB (about 40 MB, 150 MB unpacked)" unpack_mariadb
+  fetch_one mariadb debian-machine-2 "MariaDB (about 40 MB, 150 MB unpacked)" unpack_mariadb
 }
 
 unpack_mariadb() {

@@ -24,7 +24,9 @@ mod record;
 #[path = "fuzz/targets.rs"]
 mod targets;
 
-use rowtide_mysql::binlog::event::Header;
+use rowtide_mysql::binlog::event::{HEADER, Header};
+use rowtide_mysql::replay::replay;
+use rowtide_sdk::Limits;
 
 fn fuzz(name: &str) {
     mutate::fuzz(name, targets::target(name));
@@ -39,6 +41,35 @@ fn recordings_are_of_whole_events() {
     let size = |event: &[u8]| Header::parse(event).map(|header| header.size as usize);
     assert!(recorded.iter().all(|event| size(event) == Ok(event.len())));
     assert!(recorded.len() > 100, "{}", recorded.len());
+}
+
+/// An event that is shorter than it says ends the stream, and what is handed over is what came before it.
+#[test]
+fn m69_an_event_that_is_cut_off_is_refused() {
+    for (server, is_mariadb) in [("mysql", false), ("mariadb", true)] {
+        let events = targets::recorded_of(server);
+        let changes_of = |events: &[&[u8]]| {
+            let mut batches = Vec::new();
+            let taken = replay(events.iter().copied(), is_mariadb, Limits::default(), &mut batches);
+            let changes: usize = batches.iter().map(|batch| batch.entries.len()).sum();
+            (changes, taken.err().map(|error| error.code().0))
+        };
+        // Up to the statement that is refused in any case.
+        let all: Vec<&[u8]> = events.iter().map(Vec::as_slice).collect();
+        let whole = (0..all.len()).find(|&len| changes_of(&all[..=len]).1.is_some());
+        let whole = whole.unwrap_or(all.len());
+        assert!(whole > 50, "{server}: {whole}");
+        for at in 0..whole {
+            let (before, _) = changes_of(&all[..at]);
+            for len in [1, HEADER - 1, HEADER, all[at].len() / 2, all[at].len() - 1] {
+                let mut cut = all[..at].to_vec();
+                cut.push(&all[at][..len.min(all[at].len() - 1)]);
+                let (changes, code) = changes_of(&cut);
+                assert_eq!(code, Some("RT2705"), "{server} {at} {len}");
+                assert!(changes <= before, "{server} {at} {len}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -141,6 +141,9 @@ impl Format {
     /// lengths that events of this version cannot have.
     pub fn parse(event: &[u8]) -> Parsed<Self> {
         const MALFORMED: ParseError = ParseError::Malformed("FORMAT_DESCRIPTION");
+        if usize::try_from(Header::parse(event)?.size) != Ok(event.len()) {
+            return Err(MALFORMED);
+        }
         let body = event.get(HEADER..).ok_or(MALFORMED)?;
         let mut reader = Reader(body);
         let mut head = || Some((reader.u16()?, reader.array::<50>()?, reader.u32()?, reader.u8()?));

@@ -53,7 +53,7 @@ fn checks(all: &[fn(&[u8])]) -> Vec<Check> {
 }
 
 /// The recorded events of servers of a name, whole but without a checksum.
-fn recorded_of(server: &str) -> Vec<Vec<u8>> {
+pub(crate) fn recorded_of(server: &str) -> Vec<Vec<u8>> {
     let lines = lines(&Path::new(ROOT).join("connectors/mysql/tests/data/events.jsonl"));
     let of_it = lines.iter().filter(|line| line["server"] == server);
     of_it.map(|line| unhex(line["event"].as_str().unwrap())).collect()

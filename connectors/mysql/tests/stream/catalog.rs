@@ -65,7 +65,7 @@ async fn m3_names_keys_and_labels_come_from_the_catalog() {
 
 /// Each row is read by the names that were in force when it was logged.
 #[tokio::test]
-async fn m39_a_table_that_is_altered_after_its_rows_were_read_has_its_old_names_in_them() {
+async fn m39_m40_a_table_that_is_altered_after_its_rows_were_read_has_its_old_names_in_them() {
     for flavor in Flavor::ALL {
         let Some(server) = bare(flavor) else { return };
         server.sql(TABLE);

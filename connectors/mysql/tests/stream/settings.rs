@@ -342,3 +342,44 @@ async fn m27_no_commit_waits_for_the_source() {
         host.stop().await;
     }
 }
+
+/// Where MariaDB encrypts its log, files begin with an event that no connection gets; files begin with the
+/// GTIDs before them, and checkpoints stand between transactions.
+#[tokio::test]
+async fn m24_events_that_mariadb_alone_has_are_passed_over() {
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(keys.path(), format!("1;{}\n", "0123456789ABCDEF".repeat(2))).unwrap();
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(keys.path(), permissions).unwrap();
+    let settings = [
+        "plugin_load_add=file_key_management",
+        &format!("loose_file_key_management_filename={}", keys.path().display()),
+        "encrypt_binlog=ON",
+        "binlog_annotate_row_events=ON",
+    ];
+    let Some(server) = server(Flavor::Mariadb, &settings) else { return };
+    server.sql(TABLES);
+    let setup = Setup::new(&server);
+    let mut host = setup.ready().await;
+    let mut expected = Vec::new();
+    for round in 1..=3 {
+        server.sql(&format!(
+            "USE shop; INSERT INTO t VALUES ({round}, 'a') /*app='shop'*/; FLUSH BINARY LOGS;
+             UPDATE t SET v = 'b' WHERE id = {round}"
+        ));
+        expected.push(format!("c shop.t none > id={round},v=a"));
+        expected.push(format!("u shop.t id={round},v=a > id={round},v=b"));
+        assert_eq!(host.until(expected.len()).await, expected);
+        in_newest_file(&mut host, &server).await;
+        let position = host.stop().await;
+        host = setup.clone().from(position).run();
+        expected.clear();
+    }
+    host.stop().await;
+    let shown = server.sql("SHOW BINLOG EVENTS");
+    for kind in
+        ["Format_desc", "Start_encryption", "Gtid_list", "Binlog_checkpoint", "Annotate_rows"]
+    {
+        assert!(shown.contains(kind), "{kind}: {shown}");
+    }
+}
