@@ -61,6 +61,10 @@ impl Scene<'_> {
             out.raw(b",\"annotation\":");
             out.raw(tx.annotation.of(&batch.text));
         }
+        if tx.statement.len > 0 {
+            out.raw(b",\"statement\":");
+            out.string(&String::from_utf8_lossy(tx.statement.of(&batch.text)));
+        }
         out.byte(b'}');
     }
 }

@@ -346,3 +346,53 @@ fn m2_a_session_that_logs_less_gives_a_version_that_promises_less() {
         assert_eq!(whole[1]["after"], serde_json::json!({ "code": 4, "n": 2, "note": "a" }));
     }
 }
+
+/// The text of statements is on events where the settings ask for it, and nowhere where columns are hidden.
+#[test]
+fn m9_statements_are_on_events_where_they_are_asked_for() {
+    for flavor in Flavor::ALL {
+        let Some((server, setup)) = started(flavor) else { return };
+        if flavor == Flavor::Mysql {
+            server.sql("SET GLOBAL binlog_rows_query_log_events = ON");
+        }
+        let plain = std::fs::read_to_string(setup.path("rowtide.yaml")).unwrap();
+        let asking = plain.replace("type: mysql\n", "type: mysql\n      statement_bytes: 40\n");
+        std::fs::write(setup.path("rowtide.yaml"), &asking).unwrap();
+        let mut host = setup.first_start();
+        let long = "UPDATE t SET n = 2, note = 'äöü' WHERE id /* ä */ = 1";
+        server.sql(&format!(
+            "USE shop; SET NAMES utf8mb4; PREPARE p FROM \"{long}\"; BEGIN; INSERT INTO t VALUES (1, 1, 'a');
+             EXECUTE p; COMMIT; DELETE FROM t"
+        ));
+        host.until("the events are there", || setup.count() == 3);
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        let events = events(&setup);
+        let statement =
+            |event: &Value| event["transaction"]["statement"].as_str().unwrap().to_owned();
+        let statements: Vec<String> = events.iter().map(statement).collect();
+        // The 40th byte is inside of a character.
+        let expected = [
+            "INSERT INTO t VALUES (1, 1, 'a')",
+            &long[..long.floor_char_boundary(40)],
+            "DELETE FROM t",
+        ];
+        assert_eq!(statements, expected, "{flavor:?}");
+
+        let hiding = asking.replace(
+            "    snapshot: never\n",
+            "    snapshot: never\n    tables: { shop.t: { columns: { mask: { note: redact } } } }\n",
+        );
+        assert_ne!(hiding, asking);
+        std::fs::write(setup.path("rowtide.yaml"), &hiding).unwrap();
+        let checked = setup.output(&["check"]);
+        let found = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert!(found.contains("error RT2723"), "{found}");
+        assert_eq!(setup.start().wait(), Some(2));
+        std::fs::write(setup.path("rowtide.yaml"), &plain).unwrap();
+        let mut host = setup.start();
+        server.sql("INSERT INTO shop.t VALUES (2, 2, 'b')");
+        host.until("the next event is there", || setup.count() == 4);
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        assert_eq!(self::events(&setup)[3]["transaction"].get("statement"), None);
+    }
+}

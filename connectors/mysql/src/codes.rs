@@ -44,6 +44,8 @@ pub(crate) const NO_KEY: Code = Code("RT2720");
 pub(crate) const CASCADE: Code = Code("RT2721");
 /// The server will soon throw away log that the position needs.
 pub(crate) const LOG_RUNS_OUT: Code = Code("RT2722");
+/// Statements would show what settings hide.
+pub(crate) const STATEMENTS_SHOW: Code = Code("RT2723");
 /// A table cannot be read from the log.
 pub(crate) const TABLE_UNREADABLE: Code = Code("RT2801");
 /// The log does not hold every column of a new row.

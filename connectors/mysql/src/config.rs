@@ -50,6 +50,11 @@ pub struct MysqlConfig {
     /// (RT2722). Default: an hour.
     #[serde(default = "default_runway_warning")]
     pub runway_warning_seconds: u32,
+    /// Puts the text of the statement on its events (`transaction.statement`), up to so many bytes; 0 is
+    /// none of it. The text holds the values. The server must log statements
+    /// (`binlog_rows_query_log_events`; MariaDB does by default).
+    #[serde(default)]
+    pub statement_bytes: u16,
     /// How long one attempt to connect may take, in seconds.
     #[serde(default = "default_connect_timeout")]
     #[schemars(range(min = 1, max = 600))]

@@ -24,6 +24,8 @@ fn say(severity: Severity, code: Code, message: impl Into<String>, remedy: &str)
 /// The preflight of a source: connects, looks, changes nothing.
 pub async fn check(source: &MysqlSource, known: Preflight<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let shown = source.shown_by_statements(known.hiding.is_some());
+    findings.extend(shown.as_ref().map(Finding::from));
     if let Err(error) = look(source, known, &mut findings).await {
         findings.push(Finding::from(&error));
     }
@@ -76,6 +78,13 @@ async fn look(
     let obstacles = server.obstacles();
     findings.extend(obstacles.iter().map(|error| Finding::from(error).at(SYSTEM)));
     findings.extend(settings(&server));
+    if source.config.statement_bytes > 0 && server.logs_no_statements() {
+        let message = "the server logs no statements beside rows (binlog_rows_query_log_events is off), so that \
+            `statement_bytes` has nothing to put on events";
+        let remedy =
+            "SET GLOBAL binlog_rows_query_log_events = ON, and in the server's configuration";
+        findings.push(say(Severity::Info, codes::SERVER_SETTING, message, remedy).at(SYSTEM));
+    }
     match grants(&mut conn).await {
         Ok(found) => findings.extend(rights(&found, &source)),
         Err(error) => findings.push(Finding::from(&error)),

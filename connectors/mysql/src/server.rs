@@ -17,7 +17,7 @@ use crate::table::RowImage;
 use crate::wire::{Flavor, Greeting};
 
 /// The settings that are asked for; each server has some of them.
-const VARIABLES: [&str; 25] = [
+const VARIABLES: [&str; 26] = [
     "basedir",
     "binlog_checksum",
     "binlog_expire_logs_auto_purge",
@@ -27,6 +27,7 @@ const VARIABLES: [&str; 25] = [
     "binlog_row_image",
     "binlog_row_metadata",
     "binlog_row_value_options",
+    "binlog_rows_query_log_events",
     "binlog_transaction_compression_level_zstd",
     "binlog_space_limit",
     "expire_logs_days",
@@ -145,6 +146,12 @@ impl Server {
 
     fn is_on(&self, name: &str) -> bool {
         matches!(self.setting(name).to_ascii_uppercase().as_str(), "ON" | "1")
+    }
+
+    /// Whether the log has no statements beside rows, unless a session asks for it. MariaDB has a setting
+    /// of its own, which is on.
+    pub(crate) fn logs_no_statements(&self) -> bool {
+        !self.is_mariadb() && !self.is_on("binlog_rows_query_log_events")
     }
 
     pub(crate) fn is_mariadb(&self) -> bool {

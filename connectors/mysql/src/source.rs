@@ -67,6 +67,17 @@ impl MysqlSource {
         Some(format!("mysql/{}/server_id {id}", self.options.places()))
     }
 
+    /// Refuses statements on events where settings hide columns.
+    pub(crate) fn shown_by_statements(&self, is_any_hidden: bool) -> Option<Error> {
+        if self.config.statement_bytes == 0 || !is_any_hidden {
+            return None;
+        }
+        let message = "the text of statements is to be put on events (`statement_bytes`), and columns are to be \
+            hidden (`columns` under `tables`): the text holds their values";
+        let error = Error::fatal(Origin::Config, codes::STATEMENTS_SHOW, message);
+        Some(error.with_remedy("set `statement_bytes: 0`, or hide no columns"))
+    }
+
     /// A fingerprint of which tables are captured.
     pub(crate) fn shape(&self) -> String {
         let tables = &self.config.tables;
@@ -110,6 +121,9 @@ impl Source for MysqlSource {
 }
 
 async fn run(source: MysqlSource, mut cx: SourceContext) -> Result<()> {
+    if let Some(refused) = source.shown_by_statements(cx.hiding.is_some()) {
+        return Err(refused);
+    }
     let shutdown = cx.shutdown.clone();
     let report = cx.report.clone();
     let (session, guard) = tokio::select! {
@@ -232,6 +246,7 @@ fn assembler(
         .with_row_events(server.row_event())
         .with_hidden(cx.hiding.clone(), cx.sightings.clone())
         .with_known(&cx.known_tables)
+        .with_statements(source.config.statement_bytes)
 }
 
 /// Where a first start begins: at the end of the log.

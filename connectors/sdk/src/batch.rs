@@ -110,6 +110,8 @@ pub struct Tx {
     /// What the application noted about it: a JSON object written by a [`crate::JsonWriter`], or
     /// empty.
     pub annotation: Span,
+    /// The beginning of the statement that made the changes, as far as it was asked for, or empty.
+    pub statement: Span,
 }
 
 /// One change of one row (or one truncated table).

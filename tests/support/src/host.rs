@@ -82,6 +82,8 @@ pub struct Event {
     pub reselected: Option<String>,
     /// What is known of its transaction beside its id: origin, trace and annotation.
     pub known: [String; 3],
+    /// The beginning of its statement.
+    pub statement: String,
     /// When its transaction committed, in microseconds since 1970.
     pub commit_us: i64,
     /// The images in JSON, as an envelope has them: `{"column":value,…}`, with `?` for unchanged
@@ -199,6 +201,7 @@ pub fn events(batch: &Batch) -> Vec<Event> {
             poison,
             reselected: reselected(number, change),
             known: [tx.origin, tx.traceparent, tx.annotation].map(text),
+            statement: text(tx.statement),
             commit_us: tx.commit_ts_us,
             json,
         }

@@ -94,6 +94,8 @@ pub(crate) struct Assembler {
     changed: Vec<(String, String)>,
     /// A TRUNCATE that waits for its table.
     truncating: Option<String>,
+    /// How much of a statement is put on its changes.
+    statement_bytes: usize,
     /// Whether comments of statements are put on events.
     mark: Option<Mark>,
     packed: Packed,
@@ -143,6 +145,7 @@ impl Assembler {
             newest: 0,
             changed: Vec::new(),
             truncating: None,
+            statement_bytes: 0,
             mark: None,
             packed: Packed::default(),
             store: Store::new(limits.spool_memory),
@@ -157,6 +160,11 @@ impl Assembler {
     /// Notes new names of tables of which settings hide something.
     pub(crate) fn with_hidden(self, hiding: Option<Hiding>, sightings: Sightings) -> Self {
         Self { hidden: hiding.map(|hiding| (hiding, sightings)), ..self }
+    }
+
+    /// Puts so many bytes of each statement on its changes.
+    pub(crate) fn with_statements(self, bytes: u16) -> Self {
+        Self { statement_bytes: bytes.into(), ..self }
     }
 
     /// Begins with what was saved of tables.

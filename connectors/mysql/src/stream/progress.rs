@@ -122,6 +122,18 @@ struct Open {
     slot: Option<u32>,
     traceparent: String,
     annotation: Vec<u8>,
+    statement: Vec<u8>,
+}
+
+/// What is known of the changes of a statement; what is empty is not known.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Note<'a> {
+    /// The trace that they belong to.
+    pub(crate) traceparent: &'a str,
+    /// What the statement's comment says, as a JSON object.
+    pub(crate) annotation: &'a [u8],
+    /// The beginning of the statement.
+    pub(crate) statement: &'a [u8],
 }
 
 /// What the log did that is not allowed in it.
@@ -179,6 +191,7 @@ impl Progress {
             slot: None,
             traceparent: String::new(),
             annotation: Vec::new(),
+            statement: Vec::new(),
         });
         Ok(())
     }
@@ -223,14 +236,17 @@ impl Progress {
         self.open.as_ref().is_some_and(|open| open.next_index > 0)
     }
 
-    /// The changes of the open transaction from here on belong to a trace or carry a note; an empty
-    /// one stands for none.
-    pub(crate) fn note(&mut self, traceparent: &str, annotation: &[u8]) {
+    /// What is known of the changes of the open transaction from here on.
+    pub(crate) fn note(&mut self, note: Note<'_>) {
+        let Note { traceparent, annotation, statement } = note;
         if let Some(open) = &mut self.open
-            && (open.traceparent != traceparent || open.annotation != annotation)
+            && (open.traceparent != traceparent
+                || open.annotation != annotation
+                || open.statement != statement)
         {
             traceparent.clone_into(&mut open.traceparent);
             annotation.clone_into(&mut open.annotation);
+            statement.clone_into(&mut open.statement);
             open.slot = None;
         }
     }
@@ -269,6 +285,7 @@ impl Progress {
                 origin: Span::default(),
                 traceparent: span(open.traceparent.as_bytes())?,
                 annotation: span(&open.annotation)?,
+                statement: span(&open.statement)?,
             })
         };
         let slot = u32::try_from(txs.len()).map_err(|_| "too many transactions in a batch")?;

@@ -154,8 +154,7 @@ impl Progress {
         let traceparent = append(text, open.traceparent.as_bytes())?;
         let annotation = append(text, &open.annotation)?;
         let commit_ts_us = open.begin.commit_ts_us;
-        let log = Span::default();
-        txs.push(Tx { id, commit, log, commit_ts_us, origin, traceparent, annotation });
+        txs.push(Tx { id, commit, commit_ts_us, origin, traceparent, annotation, ..Tx::default() });
         open.slot = Some(slot);
         Ok(slot)
     }

@@ -19,7 +19,7 @@ use crate::config::NameCase;
 use crate::decode::json;
 use crate::statement::tags::Tags;
 use crate::statement::{Dialect, Session};
-use crate::stream::progress::Place;
+use crate::stream::progress::{Note, Place};
 
 /// The number in row events that only end a statement.
 const NO_TABLE: u64 = 0xff_ffff;
@@ -31,6 +31,15 @@ struct Found {
     bytes: usize,
     /// Columns that it lacks.
     absent: usize,
+}
+
+/// The first bytes of a text, without a character that would be cut.
+fn beginning(text: &[u8], max: usize) -> &[u8] {
+    let Some(cut) = text.get(..max) else { return text };
+    match std::str::from_utf8(cut) {
+        Err(error) if error.error_len().is_none() => cut.get(..error.valid_up_to()).unwrap_or(cut),
+        _ => cut,
+    }
 }
 
 impl Assembler {
@@ -57,13 +66,15 @@ impl Assembler {
         }
     }
 
-    /// What a statement's comment says is put on the changes behind it.
+    /// What a statement's comment says is put on the changes behind it, and as much of the statement as
+    /// was asked for.
     fn comment(&mut self, statement: &[u8]) {
+        let kept = beginning(statement, self.statement_bytes);
         let dialect = if self.is_mariadb { Dialect::Mariadb } else { Dialect::Mysql };
         let charset = Some(Charset::Utf8mb4);
         let session = Session { dialect, sql_mode: 0, charset, database: "" };
         let Some(tags) = Tags::of(statement, &session) else {
-            self.progress.note("", &[]);
+            self.progress.note(Note { statement: kept, ..Note::default() });
             return;
         };
         let mut annotation = JsonWriter::default();
@@ -76,7 +87,12 @@ impl Assembler {
         if !annotation.is_empty() {
             annotation.byte(b'}');
         }
-        self.progress.note(tags.traceparent().unwrap_or_default(), annotation.as_bytes());
+        let traceparent = tags.traceparent().unwrap_or_default();
+        self.progress.note(Note {
+            traceparent,
+            annotation: annotation.as_bytes(),
+            statement: kept,
+        });
     }
 
     fn table_map(&mut self, body: &[u8]) -> Result<Option<Step>> {
@@ -166,7 +182,7 @@ impl Assembler {
     /// The numbers of tables and the comment of the statement say nothing of the next one.
     fn end_statement(&mut self) {
         self.tables.end_statement();
-        self.progress.note("", &[]);
+        self.progress.note(Note::default());
     }
 
     /// Passes an event over that was rolled back.
@@ -363,7 +379,7 @@ impl Assembler {
         if matches!(header.kind, kind::ROWS_QUERY | kind::MARIADB_ANNOTATE_ROWS) {
             // The text of a statement, which is told beside its rows alone; its comment is not worth the
             // memory.
-            self.progress.note("", &[]);
+            self.progress.note(Note::default());
             return Ok(None);
         }
         let mut start = Vec::new();
