@@ -332,6 +332,10 @@ impl SinkFactory for Jsonl {
         jsonl::stored_checkpoint(&self.0)
     }
 
+    fn is_held(&self) -> bool {
+        jsonl::is_held(&self.0)
+    }
+
     fn resource(&self) -> Option<String> {
         // `./events/` and `events` are one folder; links are the lock's matter.
         let parts = self.0.dir.components().filter(|part| *part != Component::CurDir);

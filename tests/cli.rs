@@ -100,6 +100,53 @@ fn check_names_what_cannot_work_and_changes_nothing() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was made");
 }
 
+/// What a run refuses of the machine that it runs on is found before, and nothing is made.
+#[test]
+fn check_looks_at_the_address_and_the_folders_of_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |text: String| fs::write(folder.path().join("rowtide.yaml"), text).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    // Nothing but documentation has the second one.
+    for (address, remedy) in [(&*address, "ss -ltnp"), ("192.0.2.1:9187", "ip address")] {
+        write(format!("{UNREACHABLE}ops: {{ listen: '{address}' }}\n"));
+        let told = format!("nothing can listen on {address}: ");
+        let ended = rowtide(folder.path(), &["check"]);
+        assert_eq!(ended.code, Some(2), "{}{}", ended.out, ended.err);
+        assert!(ended.out.contains("ops (metrics and status): cannot work\n"), "{}", ended.out);
+        let line = format!("  error RT1030 (ops.listen): {told}");
+        assert!(ended.out.contains(&line) && ended.out.contains(remedy), "{}", ended.out);
+        let ended = rowtide(folder.path(), &["check", "--format", "json"]);
+        let found: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+        let first = found.pointer("/findings/0").unwrap();
+        assert_eq!(first.get("code").unwrap(), "RT1030", "{found}");
+        assert!(first.get("connector").unwrap().is_null(), "{found}");
+        let ended = rowtide(folder.path(), &["run"]);
+        assert_eq!(ended.code, Some(2), "{}", ended.err);
+        let line = format!("RT1030 ops.listen: {told}");
+        assert!(ended.err.contains(&line) && ended.err.contains(remedy), "{}", ended.err);
+    }
+    drop(taken);
+    write(format!("{UNREACHABLE}ops: {{ listen: '{address}' }}\n"));
+    let ended = rowtide(folder.path(), &["check"]);
+    assert!(ended.out.contains("ops (metrics and status): ok\n"), "{}", ended.out);
+
+    let streaming = "publication: p, streaming: on, spool: { dir: set-aside }";
+    let streamed = UNREACHABLE.replace("publication: p", streaming);
+    write(streamed.clone());
+    let ended = rowtide(folder.path(), &["check"]);
+    assert!(!ended.out.contains("RT2302"), "{}", ended.out);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was made");
+    fs::write(folder.path().join("set-aside"), "").unwrap();
+    let ended = rowtide(folder.path(), &["check"]);
+    assert_eq!(ended.code, Some(5), "{}", ended.out);
+    assert!(ended.out.contains("  error RT2302 (spool): "), "{}", ended.out);
+    // Without streaming nothing is set aside.
+    write(streamed.replace("streaming: on", "streaming: off"));
+    let ended = rowtide(folder.path(), &["check"]);
+    assert!(!ended.out.contains("RT2302"), "{}", ended.out);
+}
+
 #[test]
 fn positions_are_shown_without_a_server() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,16 +4,19 @@ use std::fmt::Write as _;
 
 use clap::ValueEnum;
 use rowtide_sdk::{
-    Checkpoint, Finding, KEYLESS_COMPACTED, Preflight, Provider, ReselectRules, Severity,
+    Checkpoint, Code, Finding, KEYLESS_COMPACTED, Preflight, Provider, ReselectRules, Severity,
 };
 use serde_json::{Value, json};
 
 use super::output::{Out, complain};
-use super::{Exit, fit, runtime};
+use super::{Exit, fit, listen, runtime};
 use crate::config::{BuildContext, Config, ConnectorConfig, Problems, TableConfig, Unchanged};
 use crate::offsets;
-use crate::pipeline::{ClaimRegistry, ConnectorClaims, SchemaFiles};
+use crate::pipeline::{ClaimRegistry, ConnectorClaims, SchemaFiles, scratch};
 use crate::schema::{HostState, Versions};
+
+/// RT2302: the folder for what a source sets aside cannot be used.
+const SPOOL_UNUSABLE: Code = Code("RT2302");
 
 /// How findings are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -62,13 +65,24 @@ pub(super) fn check(config: &Config, format: Format) -> Exit {
     let mut exit = Exit::Ok;
     let mut rows = Vec::new();
     let claims = ClaimRegistry::default();
+    if let Some(address) = config.ops {
+        let side = ops(runtime.block_on(listen::check(config, address)));
+        exit = match format {
+            Format::Text => out.text(&report(None, std::slice::from_ref(&side))),
+            Format::Json => {
+                rows.extend(side.rows(None));
+                Exit::Ok
+            }
+        };
+        exit = if side.has_failed() { side.exit } else { exit };
+    }
     for connector in &config.connectors {
         let sides = sides(connector, runtime.block_on(look(config, connector, &claims)));
         let failed = sides.iter().find(|side| side.has_failed()).map(|side| side.exit);
         let printed = match format {
-            Format::Text => out.text(&report(connector, &sides)),
+            Format::Text => out.text(&report(Some(connector), &sides)),
             Format::Json => {
-                rows.extend(sides.iter().flat_map(|side| side.rows(&connector.name)));
+                rows.extend(sides.iter().flat_map(|side| side.rows(Some(&connector.name))));
                 Exit::Ok
             }
         };
@@ -149,7 +163,7 @@ struct Found {
 }
 
 async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegistry) -> Found {
-    let Saved { checkpoint: saved, host, is_none: is_first_start, findings: state } =
+    let Saved { checkpoint: saved, host, is_none: is_first_start, findings: mut state } =
         saved(config, connector);
     let (folder, name) = (config.state_dir.clone(), connector.name.clone());
     let claims = ConnectorClaims::new(claims.clone(), folder, name, Vec::new());
@@ -161,6 +175,8 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
         connector.table(schema, table).exclude.iter().any(|excluded| excluded == column)
     };
     let hiding = connector.hiding();
+    let scratch = scratch(&config.state_dir, &connector.name);
+    let has_no_folder = state.iter().any(|found| found.code == offsets::STATE_IO);
     let sightings = host.as_ref().map(Versions::sightings).unwrap_or_default();
     let known = Preflight {
         keys: &keys,
@@ -171,11 +187,17 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
         resume,
         is_first_start,
         claims: &claims,
+        name: &connector.name,
+        scratch: (!has_no_folder).then_some(&*scratch),
     };
-    let (source, tables) = tokio::join!(
+    let (mut source, tables) = tokio::join!(
         connector.source.factory.check(&cx, known),
         connector.source.factory.tables(&cx),
     );
+    // The source sees it, but it is the host's: with its exit code, and where the state folder cannot be
+    // used, once.
+    state.extend(source.extract_if(.., |found| found.code == SPOOL_UNUSABLE));
+    source.retain(|found| !(has_no_folder && found.code == offsets::STATE_IO));
     // Where the tables cannot be read, the source's own findings say why.
     let (mut findings, topics) = match &tables {
         Ok(tables) => fit::check(connector, tables, host.as_ref(), config.max_event),
@@ -226,7 +248,7 @@ fn saved(config: &Config, connector: &ConnectorConfig) -> Saved {
     Saved { checkpoint, host, is_none, findings }
 }
 
-/// One side of a connector and what was found there, errors first.
+/// One side of a connector, or of the whole process, and what was found there, errors first.
 struct Side {
     name: &'static str,
     /// What it is: the kind of source or sink.
@@ -254,12 +276,18 @@ fn sides(connector: &ConnectorConfig, found: Found) -> Vec<Side> {
         .collect()
 }
 
+/// Where metrics and status would be served.
+fn ops(found: Option<Finding>) -> Side {
+    let findings = found.into_iter().collect();
+    Side { name: "ops", kind: "metrics and status", findings, exit: Exit::Config }
+}
+
 impl Side {
     fn has_failed(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
 
-    fn rows(&self, connector: &str) -> impl Iterator<Item = Value> {
+    fn rows(&self, connector: Option<&str>) -> impl Iterator<Item = Value> {
         self.findings.iter().map(move |finding| {
             json!({
                 "connector": connector,
@@ -290,15 +318,13 @@ fn document(rows: &[Value], exit: Exit) -> String {
     format!("{document:#}\n")
 }
 
-/// The text for one connector.
-fn report(connector: &ConnectorConfig, sides: &[Side]) -> String {
+/// The text for one connector, or for what is the whole process's.
+fn report(connector: Option<&ConnectorConfig>, sides: &[Side]) -> String {
     let mut text = String::new();
+    let of = connector.map(|connector| format!("{} ", connector.name)).unwrap_or_default();
     for side in sides {
         let verdict = if side.has_failed() { "cannot work" } else { "ok" };
-        push_line(
-            &mut text,
-            &format!("{} {} ({}): {verdict}", connector.name, side.name, side.kind),
-        );
+        push_line(&mut text, &format!("{of}{} ({}): {verdict}", side.name, side.kind));
         for finding in &side.findings {
             push_finding(&mut text, finding);
         }

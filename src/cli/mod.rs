@@ -3,6 +3,7 @@
 mod check;
 mod exit;
 mod fit;
+mod listen;
 mod output;
 mod position;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::output::complain;
-use super::{Exit, runtime};
+use super::{Exit, listen, runtime};
 use crate::config::Config;
 use crate::ops::board::Board;
 use crate::ops::{http, logs};
@@ -48,9 +48,9 @@ async fn until_ended(config: Config, shutdown: CancellationToken) -> Exit {
     if let Some(address) = config.ops
         && let Err(error) = serve(address, &board).await
     {
-        complain(&format!(
-            "RT1030: nothing can listen on {address}, the address of `ops`: {error}"
-        ));
+        let found = listen::refused(address, &error);
+        complain(&format!("{} {}: {}", found.code, listen::PLACE, found.message));
+        found.remedy.iter().for_each(|remedy| complain(&format!("       {remedy}")));
         return Exit::Config;
     }
     let ends = pipeline::run(Arc::clone(&config), &board, shutdown, tell);

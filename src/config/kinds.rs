@@ -185,6 +185,11 @@ pub trait SinkFactory: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// Whether a process holds the position of such a sink now. Changes nothing.
+    fn is_held(&self) -> bool {
+        false
+    }
+
     /// A text for the target that only one connector may use (a folder); without secrets.
     fn resource(&self) -> Option<String>;
 }

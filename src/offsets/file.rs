@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::schema::HostState;
 
 /// RT4001: the state folder or file cannot be used.
-const STATE_IO: Code = Code("RT4001");
+pub const STATE_IO: Code = Code("RT4001");
 /// RT4002: the saved position is damaged.
 const STATE_DAMAGED: Code = Code("RT4002");
 /// RT4006: another process holds the state.
@@ -300,8 +300,7 @@ pub fn saved(folder: &Path, connector: &str) -> Result<Option<Checkpoint>, Error
 pub fn check(folder: &Path, connector: &str) -> (Option<Checkpoint>, Vec<Finding>) {
     let mut findings = Vec::new();
     findings.extend(check_writable(folder).err().as_ref().map(Finding::from));
-    let lock = File::open(folder.join(format!("{connector}.lock")));
-    if lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))) {
+    if is_held(folder, connector) {
         let message = format!("a process holds the state of {connector} in {}", folder.display());
         let finding = Finding::new(Severity::Info, STATE_LOCKED, message);
         findings.push(finding.with_remedy("this is as it should be while the connector runs"));
@@ -312,6 +311,12 @@ pub fn check(folder: &Path, connector: &str) -> (Option<Checkpoint>, Vec<Finding
     let unreadable = saved.as_ref().err().filter(is_new).map(Finding::from);
     findings.extend(unreadable);
     (saved.unwrap_or_default(), findings)
+}
+
+/// Whether a process holds the connector's state now. Changes nothing.
+pub fn is_held(folder: &Path, connector: &str) -> bool {
+    let lock = File::open(folder.join(format!("{connector}.lock")));
+    lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Tries to make an unnamed file in the folder, or in the one that it would be created in.

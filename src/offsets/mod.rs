@@ -2,4 +2,4 @@
 
 mod file;
 
-pub use file::{FileStore, check, others_claiming, saved};
+pub use file::{FileStore, STATE_IO, check, is_held, others_claiming, saved};

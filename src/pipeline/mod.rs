@@ -44,6 +44,7 @@ pub(crate) use plans::{
     MESSAGES, RECORD_OVERHEAD, SCHEMA_CHANGES, keyless, message_spec, schema_topic_spec, topic_spec,
 };
 pub(crate) use schema_files::SchemaFiles;
+pub(crate) use session::scratch;
 pub(crate) use topics::Topics;
 
 /// How one connector ended.

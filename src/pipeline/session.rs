@@ -1,5 +1,6 @@
 //! One run of a connector: open, stream, drain, close.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -133,7 +134,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         limits,
         claims: Arc::clone(&claims) as Arc<dyn rowtide_sdk::Claims>,
         report: job.board.report().clone(),
-        scratch: job.config.state_dir.join(SPOOL).join(&job.connector.name),
+        scratch: scratch(&job.config.state_dir, &job.connector.name),
     };
     let (planner, encoder) = match encoding(job, opened.source.info(), opened.versions) {
         Ok(made) => made,
@@ -179,6 +180,11 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
     let commit = AbortOnDrop(tokio::spawn(commit.run()));
     let session = Session { pump, source, commit, stop_source, drained, has_progressed };
     session.run(job, failed_seen).await
+}
+
+/// The folder for what a connector's source sets aside.
+pub(crate) fn scratch(state: &Path, connector: &str) -> PathBuf {
+    state.join(SPOOL).join(connector)
 }
 
 /// What the connector holds, and can hold beside the others.

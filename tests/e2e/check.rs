@@ -146,6 +146,14 @@ fn state_that_cannot_be_used_is_reported() {
     fs::remove_dir_all(setup.path("state")).unwrap();
     crate::host::block(&setup.path("state"));
     both(&setup, "RT4001", 5);
+    // By whatever else needs the folder, once.
+    fs::write(
+        setup.path("rowtide.yaml"),
+        config.replace("slot: e2e", "slot: e2e\n      streaming: on"),
+    )
+    .unwrap();
+    let (_, text) = checked(&setup);
+    assert_eq!(text.matches("  error ").count(), 1, "{text}");
 }
 
 /// A slot that is there and no position: told by both, and only where it is known that none is saved.

@@ -136,6 +136,35 @@ fn an_address_in_use_is_refused_before_anything_starts() {
     assert_eq!(value(&server, "SELECT count(*) FROM pg_replication_slots"), "0");
 }
 
+/// The process that a check is about may be running, also where its sink keeps the position.
+#[test]
+fn an_address_that_the_running_process_has_is_no_error_of_a_check() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let setup = Setup::to_files(&server);
+    let address = with_ops(&setup);
+    let in_files = std::fs::read_to_string(setup.path("rowtide.yaml")).unwrap();
+    let discards = in_files.replace(&setup.jsonl(), "{ type: discard }");
+    assert_ne!(in_files, discards);
+    for config in [in_files, discards.replace("e2e", "e2e_b")] {
+        std::fs::write(setup.path("rowtide.yaml"), &config).unwrap();
+        let mut host = setup.first_start();
+        let checked = setup.output(&["check"]);
+        let found = text(&checked);
+        assert!(checked.status.success(), "{found}");
+        assert!(found.contains("ops (metrics and status): ok\n  info RT1030"), "{found}");
+        // One of another state folder and sink is not it, whatever its connector is called.
+        let folder = setup.folder.path().display().to_string();
+        let other = config.replace(&folder, &format!("{folder}/other"));
+        std::fs::write(setup.path("rowtide.yaml"), other).unwrap();
+        let checked = setup.output(&["check"]);
+        let found = text(&checked);
+        let told = format!("error RT1030 (ops.listen): nothing can listen on {address}: ");
+        assert!(!checked.status.success() && found.contains(&told), "{found}");
+        std::fs::write(setup.path("rowtide.yaml"), &config).unwrap();
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+    }
+}
+
 #[test]
 fn slots_are_listed_and_dropped_with_care() {
     for version in postgres_versions() {

@@ -26,6 +26,8 @@ pub async fn check(source: &MysqlSource, known: Preflight<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let shown = source.shown_by_statements(known.hiding.is_some());
     findings.extend(shown.as_ref().map(Finding::from));
+    let spool = source.check_spool(known.name, known.scratch);
+    findings.extend(spool.err().as_ref().map(|error| Finding::from(error).at("spool")));
     if let Err(error) = look(source, known, &mut findings).await {
         findings.push(Finding::from(&error));
     }

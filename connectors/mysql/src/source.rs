@@ -94,6 +94,15 @@ impl MysqlSource {
         let dir = self.config.spool_dir(&cx.name).unwrap_or_else(|| cx.scratch.clone());
         Folder::open(dir, self.config.spool.max.map(|max| max.0), SPOOL_REMEDIES)
     }
+
+    /// Whether the folder for what is held could be made and written to.
+    ///
+    /// # Errors
+    /// `RT2302`, fatal.
+    pub(crate) fn check_spool(&self, name: &str, scratch: Option<&Path>) -> Result<()> {
+        let dir = self.config.spool_dir(name).or_else(|| scratch.map(Path::to_owned));
+        dir.map_or(Ok(()), |dir| Folder::check(&dir, SPOOL_REMEDIES))
+    }
 }
 
 /// The bit by which the id of who looks ahead differs from the stream's.

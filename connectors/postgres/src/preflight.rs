@@ -36,6 +36,8 @@ const TWO_LOOKS: Duration = Duration::from_secs(1);
 /// the saved position.
 pub async fn check(source: &PostgresSource, known: Preflight<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let spool = source.check_spool(known.name, known.scratch);
+    findings.extend(spool.err().as_ref().map(|error| Finding::from(error).at("spool")));
     let looked = look(source, known, &mut findings).await;
     keep(&mut findings, looked.map(|()| Vec::new()));
     findings

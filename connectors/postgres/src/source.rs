@@ -1,6 +1,6 @@
 //! The source: from a configuration to a running stream.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -252,11 +252,25 @@ impl PostgresSource {
         if !self.streams() {
             return Ok(None);
         }
-        let dir = match &self.config.spool.dir {
-            Some(dir) => dir.join(&cx.name),
-            None => cx.scratch.clone(),
-        };
+        let dir = self.spool_dir(&cx.name).unwrap_or_else(|| cx.scratch.clone());
         Folder::open(dir, self.config.spool.max.map(|max| max.0), SPOOL_REMEDIES).map(Some)
+    }
+
+    /// Where a connector sets streamed transactions aside, where the settings say.
+    fn spool_dir(&self, name: &str) -> Option<PathBuf> {
+        self.config.spool.dir.as_ref().map(|dir| dir.join(name))
+    }
+
+    /// Whether the folder for streamed transactions could be made and written to, where they are asked for.
+    ///
+    /// # Errors
+    /// `RT2302`, fatal.
+    pub(crate) fn check_spool(&self, name: &str, scratch: Option<&Path>) -> Result<()> {
+        let dir = self.spool_dir(name).or_else(|| scratch.map(Path::to_owned));
+        match dir.filter(|_| self.streams()) {
+            Some(dir) => Folder::check(&dir, SPOOL_REMEDIES),
+            None => Ok(()),
+        }
     }
 }
 

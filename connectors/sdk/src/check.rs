@@ -1,6 +1,7 @@
 //! Findings of a preflight, and secrets that never print.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
 
@@ -133,6 +134,11 @@ pub struct Preflight<'a> {
     pub is_first_start: bool,
     /// Ownership of shared resources; a claim made here is never saved.
     pub claims: &'a dyn Claims,
+    /// The connector's name in the config.
+    pub name: &'a str,
+    /// What a run is given as [`crate::SourceContext::scratch`]; `None` where the host says by itself that
+    /// nothing can be made there.
+    pub scratch: Option<&'a Path>,
 }
 
 impl fmt::Debug for Preflight<'_> {

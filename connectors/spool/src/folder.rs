@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use rowtide_sdk::{Class, Code, Error, Origin, Result};
+use rustix::fs::Access;
 
 use crate::{Blocks, codes};
 
@@ -124,6 +125,26 @@ impl Folder {
         let written = File::create(&probe).and_then(|_| fs::remove_file(&probe));
         written.map_err(|error| folder.failed("write to the folder", &folder.path, error))?;
         Ok(folder)
+    }
+
+    /// Whether [`Folder::open`] could make the folder and write to it, as far as it, or the nearest one
+    /// above it that is there, tells. Makes nothing.
+    ///
+    /// # Errors
+    /// Fatal where the folder cannot be used.
+    pub fn check(path: &Path, remedies: Remedies) -> Result<()> {
+        let is_there = |above: &&Path| !above.as_os_str().is_empty() && above.exists();
+        let existing = path.ancestors().find(is_there).unwrap_or_else(|| Path::new("."));
+        let doing = match existing == path {
+            true => "write to the folder",
+            false => "create a folder in",
+        };
+        let failed = |error| file_error(remedies, doing, existing, error);
+        if !existing.metadata().map_err(failed)?.is_dir() {
+            return Err(failed(ErrorKind::NotADirectory.into()));
+        }
+        let wanted = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        rustix::fs::access(existing, wanted).map_err(|errno| failed(errno.into()))
     }
 
     fn failed(&self, doing: &str, path: &Path, error: io::Error) -> Error {

@@ -209,7 +209,7 @@ pub fn check(config: &JsonlConfig) -> Vec<Finding> {
         Some((manifest, _)) => recover::survey(&config.dir, &manifest).map(drop),
         None => Ok(()),
     }));
-    if is_locked(&config.dir) {
+    if is_held(config) {
         let message = format!("a process is writing to the folder {}", config.dir.display());
         let finding = Finding::new(Severity::Info, LOCKED, message);
         findings.push(finding.with_remedy("this is as it should be while the connector runs"));
@@ -228,7 +228,8 @@ fn check_writable(dir: &Path) -> Result<()> {
     unnamed.map(drop).map_err(|error| file_error("write to", existing, error))
 }
 
-fn is_locked(dir: &Path) -> bool {
-    let lock = File::open(dir.join(disk::LOCK));
+/// Whether a process writes to the folder now. Changes nothing.
+pub fn is_held(config: &JsonlConfig) -> bool {
+    let lock = File::open(config.dir.join(disk::LOCK));
     lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
 }

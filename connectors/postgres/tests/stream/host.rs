@@ -150,6 +150,8 @@ impl Setup {
             resume,
             is_first_start: resume.is_none(),
             claims: &ClaimsOf(CLAIMS),
+            name: "test",
+            scratch: Some(&self.scratch),
         };
         rowtide_postgres::check(&self.source(), known).await
     }

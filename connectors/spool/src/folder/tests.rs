@@ -127,3 +127,23 @@ fn a_full_disk_passes_and_is_told_with_the_sources_own_remedy() {
         assert_eq!(error.remedy(), Some(REMEDIES.disk_full));
     }
 }
+
+#[test]
+fn a_check_finds_what_opening_would_and_makes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spool/shop");
+    Folder::check(&path, REMEDIES).unwrap();
+    assert!(names(dir.path()).is_empty());
+    drop(open(&path, None).unwrap());
+    Folder::check(&path, REMEDIES).unwrap();
+    Folder::check(Path::new("no/such/folder"), REMEDIES).unwrap();
+
+    fs::write(dir.path().join("file"), "").unwrap();
+    for blocked in ["file", "file/shop", "file/a/b"] {
+        let path = dir.path().join(blocked);
+        let told = Folder::check(&path, REMEDIES).unwrap_err();
+        assert_eq!(told.code(), codes::SPOOL_UNUSABLE, "{blocked}: {told}");
+        assert_eq!(open(&path, None).unwrap_err().code(), told.code(), "{blocked}");
+    }
+    assert_eq!(names(dir.path()), ["file", "spool"]);
+}
