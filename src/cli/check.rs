@@ -10,13 +10,18 @@ use serde_json::{Value, json};
 
 use super::output::{Out, complain};
 use super::{Exit, fit, listen, runtime};
-use crate::config::{BuildContext, Config, ConnectorConfig, Problems, TableConfig, Unchanged};
+use crate::config::{
+    BuildContext, Config, ConnectorConfig, OnViolation, Problems, TableConfig, Unchanged,
+};
 use crate::offsets;
 use crate::pipeline::{ClaimRegistry, ConnectorClaims, SchemaFiles, scratch};
-use crate::schema::{HostState, Versions};
+use crate::schema::{HostState, KEY_NOT_LOGGED, Versions};
 
 /// RT2302: the folder for what a source sets aside cannot be used.
 const SPOOL_UNUSABLE: Code = Code("RT2302");
+
+/// RT2218: what a source says of a key that the log lacks.
+const KEY_NOT_IN_LOG: Code = Code("RT2218");
 
 /// How findings are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -174,12 +179,16 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
     let excludes = |schema: &str, table: &str, column: &str| {
         connector.table(schema, table).exclude.iter().any(|excluded| excluded == column)
     };
+    let sets_aside = |schema: &str, table: &str| {
+        connector.table(schema, table).on_violation == OnViolation::DeadLetter
+    };
     let hiding = connector.hiding();
     let scratch = scratch(&config.state_dir, &connector.name);
     let has_no_folder = state.iter().any(|found| found.code == offsets::STATE_IO);
     let sightings = host.as_ref().map(Versions::sightings).unwrap_or_default();
     let known = Preflight {
         keys: &keys,
+        sets_aside: &sets_aside,
         reselects: &reselects,
         excludes: &excludes,
         hiding: hiding.as_ref(),
@@ -203,6 +212,14 @@ async fn look(config: &Config, connector: &ConnectorConfig, claims: &ClaimRegist
         Ok(tables) => fit::check(connector, tables, host.as_ref(), config.max_event),
         Err(_) => (Vec::new(), Vec::new()),
     };
+    // A key that the log lacks is told once, by the code with which a run refuses it.
+    let is_told = |place: &Option<String>| {
+        findings.iter().any(|found| found.code == KEY_NOT_LOGGED && found.place == *place)
+    };
+    source.retain(|found| {
+        let is_refused = found.code == KEY_NOT_IN_LOG && found.severity == Severity::Error;
+        !(is_refused && is_told(&found.place))
+    });
     let sink = connector.sink.factory.check(&cx, &topics).await;
     // The sink sees it, but the table's settings (or the topic's) mend it.
     let (keyless, sink) = sink.into_iter().partition(|found| found.code == KEYLESS_COMPACTED);

@@ -9,10 +9,10 @@ use serde_json::Value;
 use crate::config::{ConnectorConfig, OnViolation, TableConfig};
 use crate::envelope::Plan;
 use crate::pipeline::{
-    MESSAGES, SCHEMA_CHANGES, Topics, check_names, keyless, message_spec, overshadowed,
-    schema_topic_spec, topic_spec,
+    MESSAGES, SCHEMA_CHANGES, Topics, check_names, fit, keyless, message_spec, overshadowed,
+    schema_topic_spec, topic_spec, unmatched,
 };
-use crate::schema::{KEY_NOT_LOGGED, Versions, is_always_present, subject_collision};
+use crate::schema::{Versions, is_always_present, subject_collision};
 
 /// Looks at every table, also with what is saved of them; and gives the topics that would be written to.
 /// No I/O happens here.
@@ -49,13 +49,8 @@ pub(super) fn check(
         findings.extend(
             renamed.and_then(Result::err).map(|error| Finding::from(&error).at(place.clone())),
         );
+        findings.extend(fit(connector, saved, table));
         let projection = Plan::projection(table, config, names_exactly);
-        match &projection {
-            // The source's own check says so with the SQL that mends it.
-            Err(error) if error.code() == KEY_NOT_LOGGED => {}
-            Err(error) => findings.push(Finding::from(error).at(place.clone())),
-            Ok(_) => {}
-        }
         if let Some(contract) = &config.contract {
             findings.extend(contract_findings(table, config, contract));
         }
@@ -87,29 +82,6 @@ fn shared_subjects(connector: &ConnectorConfig, tables: &[Arc<Table>]) -> Vec<Fi
         owners.insert(subject, table);
     }
     findings
-}
-
-/// Settings that apply to no table.
-fn unmatched(connector: &ConnectorConfig, tables: &[Arc<Table>]) -> Vec<Finding> {
-    let is_used = |pattern: &str| {
-        tables.iter().any(|table| connector.pattern_matches(pattern, &table.schema, &table.name))
-    };
-    connector
-        .tables
-        .iter()
-        .filter(|(pattern, _)| !is_used(pattern))
-        .map(|(pattern, _)| {
-            let message =
-                format!("the settings of {pattern:?} match no table under whose name rows come now");
-            Finding::new(Severity::Warning, Code("RT1027"), message)
-                .at(format!("tables.{pattern}"))
-                .with_remedy(
-                    "correct the name, or add the table to `source.tables.include`; leave them where \
-                     changes that are not delivered yet come under that name: of a partition from \
-                     before `publish_via_partition_root`, of a table that was renamed or is to come",
-                )
-        })
-        .collect()
 }
 
 /// Required columns of a contract that an event may lack.

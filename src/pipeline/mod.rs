@@ -19,6 +19,7 @@ mod hidden;
 mod plans;
 mod progress;
 mod pump;
+mod review;
 mod schema_files;
 mod session;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod supervise;
 mod topics;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rowtide_sdk::Error;
@@ -43,6 +45,7 @@ pub(crate) use hidden::{check_names, overshadowed};
 pub(crate) use plans::{
     MESSAGES, RECORD_OVERHEAD, SCHEMA_CHANGES, keyless, message_spec, schema_topic_spec, topic_spec,
 };
+pub(crate) use review::{fit, unmatched};
 pub(crate) use schema_files::SchemaFiles;
 pub(crate) use session::scratch;
 pub(crate) use topics::Topics;
@@ -90,6 +93,7 @@ pub async fn run(
             claims: claims.clone(),
             board: Arc::clone(board),
             shutdown: shutdown.clone(),
+            is_reviewed: Arc::default(),
         };
         for found in overshadowed(connector) {
             let (code, remedy) = (found.code.0, found.remedy.unwrap_or_default());
@@ -144,6 +148,8 @@ pub(crate) struct Job {
     pub(crate) claims: ClaimRegistry,
     pub(crate) board: Arc<ConnectorBoard>,
     pub(crate) shutdown: CancellationToken,
+    /// Whether the tables were reviewed, which is once in a process.
+    pub(crate) is_reviewed: Arc<AtomicBool>,
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rowtide_sdk::{
     BufferPool, Checkpoint, Class, Column, Error, Held, Limits, Origin, Reselection, Sink, Source,
-    SourceContext, SourceInfo, Table, batch_channel,
+    SourceContext, SourceInfo, Table, TableReview, batch_channel,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -21,7 +21,7 @@ use super::plans::Planner;
 use super::progress::Progress;
 use super::pump::{Pump, Stopped};
 use super::schema_files::SchemaFiles;
-use super::{Job, RAW_BATCHES};
+use super::{Job, RAW_BATCHES, review};
 use crate::config::{BuildContext, ConnectorConfig, Unchanged};
 use crate::envelope::Encoder;
 use crate::offsets::FileStore;
@@ -69,6 +69,7 @@ struct Opened {
     store: Option<FileStore>,
     checkpoint: Option<Checkpoint>,
     versions: Versions,
+    review: Option<TableReview>,
 }
 
 async fn open(job: &Job) -> Result<Opened, Error> {
@@ -99,7 +100,8 @@ async fn open(job: &Job) -> Result<Opened, Error> {
         None => HostState::default(),
     };
     let versions = Versions::new(state)?;
-    Ok(Opened { source, sink, store, checkpoint, versions })
+    let review = to_review(job, versions.state())?;
+    Ok(Opened { source, sink, store, checkpoint, versions, review })
 }
 
 fn stopped_while_opening() -> Error {
@@ -126,6 +128,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         known_tables: opened.versions.state().known_tables(),
         reselection: reselection(&job.connector),
         hiding: job.connector.hiding(),
+        review: opened.review,
         sightings: opened.versions.sightings(),
         out,
         committed: committed_seen,
@@ -185,6 +188,16 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
 /// The folder for what a connector's source sets aside.
 pub(crate) fn scratch(state: &Path, connector: &str) -> PathBuf {
     state.join(SPOOL).join(connector)
+}
+
+/// What is made of the tables when a run begins, until it is done.
+fn to_review(job: &Job, saved: &HostState) -> Result<Option<TableReview>, Error> {
+    // Without settings there is nothing that might not fit.
+    if job.connector.tables.is_empty() || job.is_reviewed.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    let saved = Versions::new(saved.clone())?;
+    Ok(Some(review::review(&job.connector, saved, &job.is_reviewed)))
 }
 
 /// What the connector holds, and can hold beside the others.

@@ -447,6 +447,7 @@ fn job(world: &Shared, state_dir: &std::path::Path, shutdown: &CancellationToken
         claims: ClaimRegistry::default(),
         board: Arc::new(ConnectorBoard::new("shop", "simulated", "simulated")),
         shutdown: shutdown.clone(),
+        is_reviewed: Arc::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use rowtide_testkit::{Kafka, Postgres};
+use rowtide_testkit::{Kafka, Postgres, postgres_versions};
 
 use crate::host::{Options, Setup, sql, value};
 
@@ -255,4 +255,71 @@ fn where_schema_changes_go_is_looked_at() {
         text.contains("error RT5008") && text.contains("topic of the schema changes"),
         "{text}"
     );
+}
+
+/// Settings that do not fit a table are refused before anything is made, where the first row would be; where
+/// rows of the table as it was may still come, they are told of.
+#[test]
+fn settings_that_do_not_fit_a_table_are_found_before_its_first_row() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        sql(&server, "CREATE TABLE t (id int PRIMARY KEY, email text)");
+        let setup = Setup::new();
+        let write = |settings: &str| {
+            let connector = format!("    tables:\n{settings}");
+            let sink = "{ type: discard }".to_owned();
+            setup.write(&Options { url: server.url(), source: "", sink, connector: &connector });
+        };
+        for (settings, code) in [
+            ("{ columns: { mask: { emial: sha256 } } }", "RT5007"),
+            ("{ key: [nothing] }", "RT5007"),
+            ("{ columns: { exclude: [id] } }", "RT5014"),
+            ("{ key: [email] }", "RT5006"),
+        ] {
+            write(&format!("      public.t: {settings}\n"));
+            both(&setup, code, 2);
+            let (_, text) = checked(&setup);
+            assert_eq!(text.matches("  error ").count(), 1, "{text}");
+            assert!(text.contains(&format!("  error {code} (table public.t): ")), "{text}");
+            assert!(!setup.path("state/shop.json").exists(), "{settings}");
+        }
+        let made = "SELECT (SELECT count(*) FROM pg_replication_slots)
+            + (SELECT count(*) FROM pg_publication)";
+        assert_eq!(value(&server, made), "0", "nothing was made");
+        // Updates and deletes become dead letters, and the run goes on.
+        write("      public.t: { key: [email], on_violation: dead_letter }\n");
+        let (status, text) = checked(&setup);
+        assert!(status == Some(0) && text.contains("warning RT2218 (table public.t)"), "{text}");
+
+        let told = |setup: &Setup| {
+            let mut host = setup.first_start();
+            host.until_logged("streaming");
+            assert_eq!(host.stop(), Some(0), "{}", host.log());
+            host.log()
+        };
+        write(
+            "      public.t: { columns: { mask: { email: sha256 } } }\n      \
+             public.tt: { columns: { mask: { email: sha256 } } }\n",
+        );
+        let log = told(&setup);
+        assert_eq!(log.matches("RT1027").count(), 1, "{log}");
+        assert!(log.contains("public.tt") && !log.contains("RT5007"), "{log}");
+        let mut host = setup.start();
+        host.until_logged("streaming");
+        sql(&server, "INSERT INTO t VALUES (1, 'a')");
+        host.until_logged("new schema version");
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        // Rows of before are still to come.
+        sql(&server, "INSERT INTO t VALUES (2, 'b'); ALTER TABLE t RENAME COLUMN email TO mail");
+        let (status, text) = checked(&setup);
+        assert!(status == Some(0) && text.contains("warning RT5007 (table public.t)"), "{text}");
+        let mut host = setup.start();
+        host.until_logged("RT5007");
+        host.until_logged("streaming");
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        // As it was and as it is: neither has it.
+        write("      public.t: { columns: { mask: { emial: sha256 } } }\n");
+        let (status, text) = checked(&setup);
+        assert!(status == Some(2) && text.contains("error RT5007 (table public.t)"), "{text}");
+    }
 }

@@ -41,7 +41,15 @@ pub async fn check(source: &MysqlSource, known: Preflight<'_>) -> Vec<Finding> {
 /// Where the server cannot be asked.
 pub async fn tables(source: &MysqlSource) -> Result<Vec<std::sync::Arc<rowtide_sdk::Table>>> {
     let (_, server, source) = connect(source).await?;
-    catalog(&source, &server).all(&captured(&source, &server)).await
+    described(&source, &server).await
+}
+
+/// [`tables`], at a server that answers.
+pub(crate) async fn described(
+    source: &MysqlSource,
+    server: &Server,
+) -> Result<Vec<std::sync::Arc<rowtide_sdk::Table>>> {
+    catalog(source, server).all(&captured(source, server)).await
 }
 
 fn captured(source: &MysqlSource, server: &Server) -> impl Fn(&str, &str) -> bool + Send + Sync {

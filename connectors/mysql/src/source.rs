@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use rowtide_sdk::{
-    Batch, BoxFuture, Error, Finding, Origin, Position, Result, Source, SourceContext, SourceInfo,
-    TableFilter, on_own_thread,
+    Batch, BoxFuture, Error, Finding, LogStart, Origin, Position, Result, Source, SourceContext,
+    SourceInfo, TableFilter, on_own_thread,
 };
 use rowtide_spool::{Folder, Remedies};
 use tracing::Instrument as _;
@@ -18,6 +18,7 @@ use crate::gtid::mariadb::GtidPosition;
 use crate::gtid::mysql::GtidSet;
 use crate::guard::{FileTimes, Guard};
 use crate::position::{History, MyPosition, write_position};
+use crate::preflight::described;
 use crate::server::{LogEnd, Server};
 use crate::stream::{self, Assembler, Passed, Place, Progress, Session};
 use crate::wire::{BinlogConnection, Dump, Start, sql_conn};
@@ -164,6 +165,10 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
     let resume = cx.resume.as_ref().map(MyPosition::parse).transpose()?;
     let shape = source.shape();
     let is_same = resume.as_ref().is_none_or(|it| it.history.server == server.identity());
+    if let Some(review) = cx.review.take() {
+        let log = if resume.is_some() { LogStart::Earlier } else { LogStart::Now };
+        review(&described(&source, &server).await?, log)?;
+    }
     let (position, passed) = match resume {
         Some(position) => resumed(position, &server, &shape)?,
         None => {

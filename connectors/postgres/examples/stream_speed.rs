@@ -48,6 +48,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         known_tables: Vec::new(),
         reselection: Arc::new(|_| Vec::new()),
         hiding: None,
+        review: None,
         sightings: rowtide_sdk::Sightings::default(),
         out,
         committed: watching,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowtide_sdk::{
-    Batch, BoxFuture, Claims, Class, Error, Finding, Origin, Position, Result, Source,
-    SourceContext, SourceInfo, TableFilter, on_own_thread,
+    Batch, BoxFuture, Claims, Class, Error, Finding, LogStart, Origin, Position, Result, Source,
+    SourceContext, SourceInfo, TableFilter, TableReview, on_own_thread,
 };
 use rowtide_spool::{Folder, Remedies};
 use sha2::{Digest, Sha256};
@@ -17,6 +17,7 @@ use crate::binary;
 use crate::config::{
     ConnectOptions, Operation, OriginFilter, PostgresConfig, PublicationManagement, Streaming,
 };
+use crate::describe;
 use crate::error::{codes as refusals, good_before};
 use crate::family::{Family, note_all};
 use crate::guard::{Guard, Memory};
@@ -360,7 +361,12 @@ async fn open(
     check_slot(source, &mut connection, slot.as_ref(), resume.as_ref(), &server).await?;
     source.claim(&*cx.claims, &history, &server)?;
     note_all(Family::new(cx).as_ref(), &mut connection, &source.filter).await?;
-    let (members, found, is_binary) = publish(source, &server, resume.is_some()).await?;
+    let log = match (&resume, &slot) {
+        (None, None) => LogStart::Now,
+        _ => LogStart::Earlier,
+    };
+    let review = cx.review.take().map(|review| (review, log));
+    let (members, found, is_binary) = publish(source, &server, resume.is_some(), review).await?;
 
     let stream = source.fingerprint();
     let renderer = Renderer::new(&history, &source.config.slot, &stream)?;
@@ -447,15 +453,20 @@ async fn publish(
     source: &PostgresSource,
     server: &Server,
     is_resumed: bool,
+    review: Option<(TableReview, LogStart)>,
 ) -> Result<(Members, Vec<Finding>, bool)> {
     let client = sql_client(&source.options).await?;
     let mut sql = &*client;
     let name = &source.config.publication;
-    let mut review = publication::look(&mut sql, source.wish(server, is_resumed)).await?;
-    publication::report(&review.findings)?;
-    publication::apply(&mut sql, name, &mut review, !is_resumed).await?;
+    let mut found = publication::look(&mut sql, source.wish(server, is_resumed)).await?;
+    publication::report(&found.findings)?;
+    if let Some((review, log)) = review {
+        let tables = describe::described(source, &client).await?;
+        review(&tables, log)?;
+    }
+    publication::apply(&mut sql, name, &mut found, !is_resumed).await?;
     let is_binary = binary::is_wanted(source, &client, server.major()).await?;
-    Ok((review.members, review.findings, is_binary))
+    Ok((found.members, found.findings, is_binary))
 }
 
 fn resumed(position: &PgPosition, stream: &str) -> Progress {

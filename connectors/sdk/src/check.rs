@@ -119,6 +119,9 @@ impl fmt::Debug for ReselectRules<'_> {
 pub struct Preflight<'a> {
     /// The configured entity keys.
     pub keys: KeyLookup<'a>,
+    /// Whether events of a table that cannot be published are put aside, by schema and name, so that the
+    /// run goes on.
+    pub sets_aside: &'a (dyn Fn(&str, &str) -> bool + Sync),
     /// The tables whose values are to be read back where the log does not carry them.
     pub reselects: ReselectLookup<'a>,
     /// Whether a column never leaves the process, by schema, table and column.

@@ -48,8 +48,8 @@ pub use sink::{
     RecordHeaders, Sink, TopicInfo, TopicSpec,
 };
 pub use source::{
-    BatchSender, Claims, Hidden, Hiding, KnownTable, Limits, PositionWriter, Reselection, Source,
-    SourceContext, SourceInfo, batch_channel,
+    BatchSender, Claims, Hidden, Hiding, KnownTable, Limits, LogStart, PositionWriter, Reselection,
+    Source, SourceContext, SourceInfo, TableReview, batch_channel,
 };
 pub use table::{Column, Identity, Table};
 pub use thread::on_own_thread;

@@ -95,6 +95,20 @@ pub struct Hidden {
 /// under a name that hides less.
 pub type Hiding = Arc<dyn Fn(&str, &str) -> Hidden + Send + Sync>;
 
+/// Where a run begins to read the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogStart {
+    /// At the look at the catalog: unless a table is altered before its first row comes, that row is of
+    /// the table as it was described.
+    Now,
+    /// Before the look at the catalog: the log may hold rows of tables as they were.
+    Earlier,
+}
+
+/// What the host makes of the captured tables as the catalog describes them when a run begins. A refusal
+/// is the run's.
+pub type TableReview = Box<dyn FnOnce(&[Arc<Table>], LogStart) -> Result<()> + Send>;
+
 /// Everything a source may touch.
 pub struct SourceContext {
     /// The connector's name in the config.
@@ -107,6 +121,9 @@ pub struct SourceContext {
     pub reselection: Reselection,
     /// What is hidden; `None` where no settings hide anything.
     pub hiding: Option<Hiding>,
+    /// To be told of the captured tables before anything of the log is read and, on a first start, before
+    /// anything is made at the server; `None` where the host knows them already.
+    pub review: Option<TableReview>,
     /// Under which names tables were seen, of which something is hidden. What the source notes before
     /// it hands a batch over is saved with that batch's position.
     pub sightings: Sightings,

@@ -244,6 +244,7 @@ impl Host {
             known_tables: run.known_tables.clone(),
             reselection: Arc::clone(&run.reselection),
             hiding: run.hiding.clone(),
+            review: None,
             sightings: run.sightings.clone(),
             out,
             committed: watching,

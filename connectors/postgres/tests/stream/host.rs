@@ -143,6 +143,7 @@ impl Setup {
         let hiding = self.hiding();
         let known = Preflight {
             keys,
+            sets_aside: &|_, _| false,
             reselects: &reselects,
             excludes: &|_, _, column| column == HIDDEN,
             hiding: hiding.as_ref(),
