@@ -2,13 +2,14 @@
 //! connects and looks, and changes nothing.
 
 pub(crate) mod codes;
+mod reading;
 mod role;
 mod server;
 mod tables;
 
 use std::time::Duration;
 
-use rowtide_sdk::{Code, Error, Finding, KeyLookup, Preflight, ReselectLookup, Result, Severity};
+use rowtide_sdk::{Code, Error, Finding, KeyLookup, Preflight, Result, Severity};
 use serde::Deserialize;
 
 use crate::config::Streaming;
@@ -18,7 +19,6 @@ use crate::family;
 use crate::guard;
 use crate::position::PgPosition;
 use crate::publication::{self, CatalogTable, Review};
-use crate::reselect::may_not_read;
 use crate::server::{NOT_STREAMED_BY_14, Server, check_history, history};
 use crate::slot::{self, Slot};
 use crate::source::PostgresSource;
@@ -148,7 +148,7 @@ async fn examine(
     }));
     keep(findings, shared_keys(&mut sql, &wanted, known.keys).await);
     keep(findings, table_findings(source, client, server, known).await);
-    keep(findings, reselect_findings(&mut sql, &wanted, known.reselects).await);
+    keep(findings, reading::findings(&mut sql, source, server, known.reselects).await);
     if let Some(hiding) = known.hiding {
         keep(
             findings,
@@ -366,30 +366,6 @@ fn older_slot(source: &PostgresSource, slot: &Slot, server: &Server) -> Option<F
          before the start",
     );
     Some(finding.at(slot_place(source)))
-}
-
-/// Tables whose values are to be read back and that the role may not read, or not whole.
-async fn reselect_findings(
-    sql: &mut impl Sql,
-    tables: &[CatalogTable],
-    reselects: ReselectLookup<'_>,
-) -> Result<Vec<Finding>> {
-    let wanted = tables.iter().filter(|table| reselects(&table.schema, &table.name));
-    let mut findings = Vec::new();
-    for table in wanted {
-        let statement = format!(
-            "SELECT has_schema_privilege({}, 'USAGE') AND has_table_privilege({oid}::oid, 'SELECT') \
-                 AND NOT row_security_active({oid}::oid)",
-            literal(&table.schema),
-            oid = table.oid
-        );
-        let rows = sql.rows(&statement, "asking for the role's rights on a table").await?;
-        if rows.into_iter().flatten().flatten().next().as_deref() != Some("t") {
-            let finding = Finding::from(&may_not_read(&table.schema, &table.name));
-            findings.push(finding.at(format!("table {}", table.full_name())));
-        }
-    }
-    Ok(findings)
 }
 
 /// Configured keys that rows may share: no unique index on NOT NULL columns is within them.

@@ -34,11 +34,18 @@ use self::query::{Bounds, State, Target};
 use crate::config::ConnectOptions;
 use crate::error::{codes as refusals, from_sql};
 use crate::lsn::Lsn;
+use crate::publication::CatalogTable;
 use crate::sql::unexpected;
 use crate::wire::{SqlClient, sql_client};
 
 pub(crate) use self::needs::Needs;
 pub(crate) use self::query::may_not_read;
+
+/// Whether values of a table can be read back at all: where the log carries whole rows it lacks none, and
+/// without an identity no row is found. The stream decides by the same of what the log describes.
+pub(crate) fn is_read_back(table: &CatalogTable) -> bool {
+    table.identity != 'f' && !table.identity_columns.is_empty()
+}
 
 const DOING: &str = "reading values back";
 /// Rows asked for at a time.
