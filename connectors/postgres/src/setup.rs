@@ -66,7 +66,11 @@ pub async fn setup_sql(
         }
         Ok(_) => String::new(),
         Err(error) => format!(
-            "-- The server could not be asked ({}): the tables are found when this runs.\n",
+            "-- The server could not be asked ({}). So this does not know what is there: it can be run\n\
+             -- again, makes what is missing and leaves the rest as it is. The tables are found when it runs,\n\
+             -- without those that have no key. Whether the log is logical already, which options and tables\n\
+             -- a publication has that is there, and which rows row security hides it does not know either:\n\
+             -- once the server can be asked, `rowtide check` tells, and this prints what is still lacking.\n",
             error.code()
         ),
     };
@@ -186,6 +190,11 @@ fn block(body: &str) -> String {
     format!("DO ${tag}$\n{body}\n${tag}$;\n")
 }
 
+/// A statement that does nothing where what it makes is there, so that a script can be run again.
+fn once(statement: &str) -> String {
+    block(&format!("BEGIN\n{statement};\nEXCEPTION WHEN duplicate_object THEN\n    NULL;\nEND"))
+}
+
 /// Makes the role, or gives one that is there what it lacks.
 fn role_sql(provider: Provider, role: &str) -> String {
     let make = |attributes: &str| {
@@ -260,7 +269,8 @@ fn publication_sql(source: &PostgresSource, seen: Option<&Seen>) -> String {
         true => String::new(),
         false => format!(" FOR TABLE\n{}\n   ", tables.join(",\n")),
     };
-    let _ = writeln!(out, "CREATE PUBLICATION {}{named} WITH ({options});", ident(name));
+    let statement = format!("CREATE PUBLICATION {}{named} WITH ({options})", ident(name));
+    out.push_str(&once(&statement));
     out
 }
 
@@ -292,7 +302,8 @@ fn alter_publication(
         statements.push(format!("ALTER PUBLICATION {name} SET ({});\n", settings.join(", ")));
     }
     if !added.is_empty() {
-        statements.push(format!("ALTER PUBLICATION {name} ADD TABLE\n{};\n", added.join(",\n")));
+        let statement = format!("ALTER PUBLICATION {name} ADD TABLE\n{}", added.join(",\n"));
+        statements.push(once(&statement));
     }
     match statements.is_empty() {
         true => "--    It is there, and sends what is needed.\n".to_owned(),
@@ -306,7 +317,8 @@ fn one_line(sql: &str) -> String {
 }
 
 /// A block that finds the tables as a run would: what matches, a partitioned table for its
-/// partitions, and none whose updates would fail once it is published.
+/// partitions, and none whose updates would fail once it is published. A publication that is there gets
+/// those that it does not send.
 fn found_when_run(source: &PostgresSource, options: &str) -> String {
     let is_matched = captures(&source.filter, "n.nspname", "c.relname");
     let name = literal(&source.config.publication);
@@ -332,15 +344,24 @@ BEGIN
     )
     SELECT string_agg(format('ONLY %I.%I', m.nspname, m.relname), ', ' ORDER BY m.nspname, m.relname)
     INTO tables FROM matched m JOIN identity own ON own.oid = m.oid
-    WHERE (own.is_full OR own.columns <> '{{}}')
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_publication p
+        LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = m.oid
+        LEFT JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname
+            AND t.schemaname = m.nspname AND t.tablename = m.relname
+        WHERE p.pubname = {name} AND (p.puballtables OR r.oid IS NOT NULL OR t.pubname IS NOT NULL))
+    AND (own.is_full OR own.columns <> '{{}}')
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(m.oid) up
         JOIN matched root ON root.oid = up.relid WHERE root.oid <> m.oid)
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_partition_tree(m.oid) part
         JOIN pg_catalog.pg_class l ON l.oid = part.relid AND l.relkind = 'r'
         JOIN identity leaf ON leaf.oid = l.oid
         WHERE NOT leaf.is_full AND (leaf.columns = '{{}}' OR NOT leaf.columns @> own.columns));
-    EXECUTE format('CREATE PUBLICATION %I', {name})
-        || coalesce(' FOR TABLE ' || tables, '') || ' WITH ({})';
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = {name}) THEN
+        EXECUTE format('CREATE PUBLICATION %I', {name})
+            || coalesce(' FOR TABLE ' || tables, '') || ' WITH ({})';
+    ELSIF tables IS NOT NULL THEN
+        EXECUTE format('ALTER PUBLICATION %I ADD TABLE ', {name}) || tables;
+    END IF;
 END",
         options.replace('\'', "''")
     ))

@@ -8,6 +8,7 @@ use rowtide_sdk::ReselectRules;
 use super::{Seen, block, one_line};
 use crate::config::{captures, regex};
 use crate::publication::CatalogTable;
+use crate::reselect::is_read_back;
 use crate::source::PostgresSource;
 use crate::sql::{ident, literal};
 
@@ -47,7 +48,9 @@ impl Reading {
         let Some(seen) = seen else {
             return Self::Found { block: found_when_run(source, reselects.rules), role };
         };
-        let is_read = |table: &&CatalogTable| (reselects.lookup)(&table.schema, &table.name);
+        let is_read = |table: &&CatalogTable| {
+            is_read_back(table) && (reselects.lookup)(&table.schema, &table.name)
+        };
         let read: Vec<_> = seen.tables.iter().filter(is_read).collect();
         if read.is_empty() {
             return Self::Nothing;
@@ -98,7 +101,8 @@ impl Reading {
                 out
             }
             Self::Found { block, role } => format!(
-                "--    Values of the tables with `unchanged: reselect` are read back: this finds them.\n\
+                "--    Values of the tables with `unchanged: reselect` are read back: this finds those that are\n\
+                 --    there and have a key. Run it again for tables that come later.\n\
                  --    Where row security holds for one of them: ALTER ROLE {} BYPASSRLS;\n{block}\n",
                 one_line(role)
             ),
@@ -151,12 +155,15 @@ fn found_when_run(source: &PostgresSource, rules: &[(String, bool)]) -> String {
 BEGIN
     FOR found IN
         WITH matched AS (
-            SELECT c.oid, n.nspname, c.relname, {is_read} AS is_read FROM pg_catalog.pg_class c
+            SELECT c.oid, n.nspname, c.relname, c.relreplident, {is_read} AS is_read
+            FROM pg_catalog.pg_class c
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             WHERE c.relkind IN ('r', 'p') AND pg_catalog.pg_relation_is_publishable(c.oid)
             AND {is_matched}
         )
         SELECT m.nspname, m.relname FROM matched m WHERE m.is_read
+        AND m.relreplident <> 'f'
+        AND pg_catalog.pg_get_replica_identity_index(m.oid) IS NOT NULL
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(m.oid) up
             JOIN matched root ON root.oid = up.relid WHERE root.oid <> m.oid)
         ORDER BY m.nspname, m.relname
