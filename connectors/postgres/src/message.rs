@@ -119,8 +119,12 @@ impl MessageRules {
             return;
         }
         let (prefix, wanted) = match kind {
-            NoteKind::Traceparent => (TRACEPARENT, "a W3C trace context"),
-            NoteKind::Annotation => (ANNOTATION, "a JSON object of at most 4096 bytes"),
+            NoteKind::Traceparent => {
+                (TRACEPARENT, "a W3C trace context in lower case: 00-<32 hex digits>-<16>-<2>")
+            }
+            NoteKind::Annotation => {
+                (ANNOTATION, "a JSON object of at most 4096 bytes, without repeated keys")
+            }
         };
         tracing::warn!(
             code = codes::NOTE_UNUSABLE.0,
@@ -129,8 +133,9 @@ impl MessageRules {
             lsn = %place.lsn,
             transaction = place.xid,
             commit_lsn = %place.commit,
-            "a transaction's note is not what its prefix says: its events go without; further ones \
-             are not reported until the next start"
+            "an application's message (pg_logical_emit_message) under this prefix does not hold what is wanted \
+             there: the events of its transaction are published without it; mend the application, or set \
+             `messages.annotations: false`; further ones are not reported until the next start"
         );
     }
 }
