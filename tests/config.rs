@@ -620,7 +620,7 @@ fn files_that_cannot_be_read_or_parsed_are_problems() {
     assert_eq!(only_problem(load(Path::new("/nowhere/rowtide.yaml"))).code.0, "RT1001");
     for (name, text) in [
         ("c.yaml", "a: [hunter2"),
-        ("c.yaml", "a: 1\na: 2"),
+        ("c.yaml", "a: hunter2\na: hunter2"),
         ("c.yaml", "a: 1\n---\nb: 2"),
         ("c.yaml", "just text"),
         ("c.toml", "password = hunter2"),

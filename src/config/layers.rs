@@ -6,6 +6,7 @@ use config::{FileFormat, Format, Map, Source, ValueKind};
 use rowtide_sdk::Code;
 use serde_json::Value;
 
+use super::duplicates::{self, Unique};
 use super::load::Environment;
 use super::navigate::Place;
 use super::problem::{Problem, TreePath, suggestion};
@@ -29,13 +30,26 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Value, Problem> {
     if text.trim().is_empty() {
         return Ok(Value::Object(serde_json::Map::new()));
     }
-    match Format::parse(&format, None, text) {
-        Ok(map) => Ok(json_of(&ValueKind::Table(map))),
-        Err(error) => {
-            let message = format!("the file cannot be parsed: {}", without_source(&*error));
-            Err(Problem::new(Code("RT1002"), name, message))
-        }
-    }
+    // Of two keys the parser of JSON takes the last without a word.
+    let unique = match format {
+        FileFormat::Json => serde_json::from_str::<Unique>(text).map(drop),
+        _ => Ok(()),
+    };
+    let parsed = unique.map_err(Into::into).and_then(|()| Format::parse(&format, None, text));
+    parsed.map(|map| json_of(&ValueKind::Table(map))).map_err(|error| {
+        let duplicate = match format {
+            FileFormat::Yaml => duplicates::in_yaml(text),
+            _ => None,
+        };
+        let what = duplicate.map_or_else(|| without_source(&*error), |found| found.to_string());
+        let message = format!("the file cannot be parsed: {what}");
+        let is_duplicate = what.contains("is there twice") || what.contains("duplicate key");
+        let remedy = match is_duplicate {
+            true => "Keep one of the two, with what both say under it.",
+            false => "Mend that place; `rowtide explain RT1002` names what is often forgotten.",
+        };
+        Problem::new(Code("RT1002"), name, message).remedy(remedy)
+    })
 }
 
 /// The message of a parser without the lines of the file that it may quote (they may hold secrets).
@@ -50,7 +64,17 @@ fn without_source(error: &(dyn std::error::Error + Send + Sync)) -> String {
             let _infallible = write!(kept, "{separator}{}", line.trim());
         }
     }
-    kept
+    in_place(kept)
+}
+
+/// A YAML parser's message with the place as the others write it.
+fn in_place(message: String) -> String {
+    let placed = message.rsplit_once(" at byte ").and_then(|(what, place)| {
+        let (_, place) = place.split_once(" line ")?;
+        let (line, column) = place.split_once(" column ")?;
+        Some(format!("at line {line}, column {column}: {what}"))
+    });
+    placed.unwrap_or(message)
 }
 
 /// Lays the environment over the file. Both are merged by the config crate, map by map; lists and

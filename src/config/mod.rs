@@ -12,6 +12,7 @@
 mod amounts;
 mod checks;
 mod connector;
+mod duplicates;
 mod interpolate;
 mod kinds;
 mod layers;

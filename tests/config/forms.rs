@@ -1,6 +1,6 @@
-//! Values of the wrong form.
+//! Values of the wrong form, and files in which a key is there twice.
 
-use super::{load, with_parts};
+use super::{load, load_from, only_problem, with_parts};
 
 /// What has the wrong form is told which form it must have, also inside a value of several forms.
 #[test]
@@ -48,4 +48,30 @@ fn a_value_of_the_wrong_type_is_told_how_it_is_written() {
         assert!(problem.message.starts_with(wanted), "{problem:?}");
         assert!(problem.remedy.as_deref().unwrap_or_default().contains(written), "{problem:?}");
     }
+}
+
+/// A key that is there twice is named with the place, and which of its values counts is not guessed.
+#[test]
+fn keys_that_are_there_twice_are_problems() {
+    let twice = "connectors:\n  shop:\n    tables:\n      p.t: {}\n    tables:\n      p.u: {}\n";
+    for (name, text, place) in [
+        (
+            "c.yaml",
+            twice,
+            "\"tables\" is there twice in one map: at line 3, column 5, and at line 5, column 5",
+        ),
+        (
+            "c.json",
+            "{\"a\": {\"b\": 1,\n\"b\": 2}}",
+            "\"b\" is there twice in one map at line 2 column 3",
+        ),
+        ("c.toml", "[a]\nb = 1\nb = 2\n", "line 3, column 1; duplicate key"),
+    ] {
+        let problem = only_problem(load_from(name, text, &[]));
+        assert_eq!(problem.code.0, "RT1002");
+        assert!(problem.message.contains(place), "{problem}");
+        assert!(problem.remedy.is_some_and(|remedy| remedy.contains("Keep one")));
+    }
+    let problem = only_problem(load_from("c.yaml", "a: 1\nb: { c: [ }\n", &[]));
+    assert!(problem.message.contains("cannot be parsed: at line 2, column 11: "), "{problem}");
 }

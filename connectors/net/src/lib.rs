@@ -5,9 +5,11 @@
 //! which knows the names of its settings.
 
 mod connect;
+mod escape;
 mod tls;
 mod transport;
 
 pub use connect::{connect_to, resolve, tcp};
+pub use escape::{EscapeError, unescaped};
 pub use tls::{Refusal, Roots, TlsError, TlsSettings, Verify, handshake};
 pub use transport::Transport;

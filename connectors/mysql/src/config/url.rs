@@ -6,8 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
-use rowtide_net::Roots;
+use rowtide_net::{EscapeError, Roots, unescaped};
 use rowtide_sdk::{Code, Finding, Secret, Severity};
 
 use crate::error::codes;
@@ -110,6 +109,9 @@ const FORM: &str = "write it as mysql://user@host:3306/?ssl-mode=VERIFY_IDENTITY
 const PARAMETERS: &str = "ssl-mode, ssl-ca, ssl-cert, ssl-key, socket, connect-timeout, \
     get-server-public-key and server-public-key are known";
 
+/// The part that the settings have a place of its own for.
+const PASSWORD: &str = "the password";
+
 /// What the URL says so far.
 #[derive(Default)]
 struct Parts {
@@ -204,14 +206,12 @@ impl Reader<'_> {
     }
 
     fn decoded(&mut self, what: &str, text: &str) -> Option<String> {
-        match percent_decode_str(text).decode_utf8() {
-            Ok(text) if !text.contains('\0') => Some(text.into_owned()),
-            _ => {
-                let message = format!("`url`: {what} is not valid percent-encoded UTF-8");
-                self.refuse(codes::URL, message, "");
-                None
-            }
-        }
+        let refuse = |error: EscapeError| {
+            let message = format!("`url`: {what} {error}");
+            let or = if what == PASSWORD { ", or put it into `password`, as it is" } else { "" };
+            self.refuse(codes::URL, message, &format!("{}{or}", error.remedy()));
+        };
+        unescaped(text).map_err(refuse).ok()
     }
 
     /// `user:password@host:port,host:port`, each part optional.
@@ -226,10 +226,11 @@ impl Reader<'_> {
                 None => (login, None),
             };
             if !user.is_empty() {
-                self.parts.user = self.decoded("the user", user);
+                // One that cannot be read is not missing.
+                self.parts.user = Some(self.decoded("the user", user).unwrap_or_default());
             }
             if let Some(password) = password.filter(|password| !password.is_empty()) {
-                self.parts.password = self.decoded("the password", password);
+                self.parts.password = self.decoded(PASSWORD, password);
             }
         }
         if places.is_empty() {

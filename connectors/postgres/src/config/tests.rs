@@ -188,6 +188,23 @@ fn patterns_match_schema_and_table_apart() {
     assert!(TableSelection::default().filter().unwrap().matches("public", "x"));
 }
 
+#[test]
+fn an_escape_that_is_none_is_refused_by_its_part() {
+    for (url, part) in [
+        ("postgres://u:50%off@h/db", "the password has a % that is not followed by"),
+        ("postgres://u%2:x@h/db", "the user has a % that"),
+        ("postgres://u@h/d%FFb", "the database's name has escapes (such as %FF) that are no UTF-8"),
+        ("postgres://u@h/db?application_name=a%00", "the parameter `application_name` has %00"),
+    ] {
+        let problems = config(url).connect_options(Path::new("/")).unwrap_err();
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert!(problem.message.contains(part) && problem.remedy.is_some(), "{problem:?}");
+        let says = |text: &str| problem.remedy.as_deref().unwrap_or_default().contains(text);
+        assert_eq!(says("into `password`"), part.starts_with("the password"), "{problem:?}");
+        assert!(!format!("{problem:?}").contains("off"), "{problem:?}");
+    }
+}
+
 /// A password that was not percent-encoded is never taken for a host or a name, which messages show.
 #[test]
 fn h70_a_login_that_is_not_encoded_is_refused_and_nothing_of_it_shown() {

@@ -7,8 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
-use rowtide_net::Roots;
+use rowtide_net::{EscapeError, Roots, unescaped};
 use rowtide_sdk::{Code, Finding, Secret};
 
 use super::{is_application_name, problem};
@@ -146,6 +145,9 @@ const FORM: &str = "write it as postgres://user@host:5432/database?sslmode=verif
 const PARAMETERS: &str = "host, port, user, password, dbname, target_session_attrs, sslmode, \
     sslrootcert, sslcert, sslkey, channel_binding, application_name and connect_timeout are known";
 
+/// The part that the settings have a place of its own for.
+const PASSWORD: &str = "the password";
+
 /// What the URL says so far.
 #[derive(Default)]
 struct Parts {
@@ -193,7 +195,8 @@ pub(super) fn parse(
     let mut reader = Reader { parts: &mut parts, problems };
     reader.authority(authority);
     if !path.is_empty() {
-        reader.parts.database = reader.decoded("the database's name", path);
+        reader.parts.database =
+            Some(reader.decoded("the database's name", path).unwrap_or_default());
     }
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         reader.parameter(pair);
@@ -212,14 +215,12 @@ impl Reader<'_> {
     }
 
     fn decoded(&mut self, what: &str, text: &str) -> Option<String> {
-        match percent_decode_str(text).decode_utf8() {
-            Ok(text) if !text.contains('\0') => Some(text.into_owned()),
-            _ => {
-                let message = format!("`url`: {what} is not valid percent-encoded UTF-8");
-                self.refuse(codes::URL, message, "");
-                None
-            }
-        }
+        let refuse = |error: EscapeError| {
+            let message = format!("`url`: {what} {error}");
+            let or = if what == PASSWORD { ", or put it into `password`, as it is" } else { "" };
+            self.refuse(codes::URL, message, &format!("{}{or}", error.remedy()));
+        };
+        unescaped(text).map_err(refuse).ok()
     }
 
     /// `user:password@host:port`, each part optional.
@@ -234,10 +235,11 @@ impl Reader<'_> {
                 None => (login, None),
             };
             if !user.is_empty() {
-                self.parts.user = self.decoded("the user", user);
+                // One that cannot be read is not missing.
+                self.parts.user = Some(self.decoded("the user", user).unwrap_or_default());
             }
             if let Some(password) = password.filter(|password| !password.is_empty()) {
-                self.parts.password = self.decoded("the password", password);
+                self.parts.password = self.decoded(PASSWORD, password);
             }
         }
         for place in address.split(',') {
