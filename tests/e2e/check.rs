@@ -323,3 +323,45 @@ fn settings_that_do_not_fit_a_table_are_found_before_its_first_row() {
         assert!(status == Some(2) && text.contains("error RT5007 (table public.t)"), "{text}");
     }
 }
+
+/// Settings of a table are not for those that inherit from it: where they show what it hides, that is told of.
+#[test]
+fn tables_that_inherit_and_show_what_is_hidden_are_named() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        sql(
+            &server,
+            "CREATE TABLE people (id int PRIMARY KEY, ssn text, note text);
+             CREATE TABLE staff (PRIMARY KEY (id)) INHERITS (people);
+             CREATE TABLE boss (PRIMARY KEY (id)) INHERITS (staff);
+             CREATE TABLE named (PRIMARY KEY (id)) INHERITS (people);
+             CREATE TABLE same (PRIMARY KEY (id)) INHERITS (people);
+             CREATE TABLE keyless () INHERITS (people);
+             CREATE TABLE parts (id int PRIMARY KEY, ssn text) PARTITION BY LIST (id);
+             CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);
+             CREATE SCHEMA other; CREATE TABLE other.far (PRIMARY KEY (id)) INHERITS (people)",
+        );
+        let hide = "{ columns: { exclude: [ssn] } }";
+        let connector = format!(
+            "    tables:\n      public.people: {hide}\n      public.parts: {hide}\n      \
+             public.named: {{}}\n      public.same*: {hide}\n"
+        );
+        let setup = Setup::new();
+        let sink = "{ type: discard }".to_owned();
+        setup.write(&Options { url: server.url(), source: "", sink, connector: &connector });
+        let told = |text: &str| {
+            assert_eq!(text.matches("RT2382").count(), 2, "{version}: {text}");
+            for name in ["public.staff", "public.boss"] {
+                let words = format!("settings hide ssn of public.people; {name} inherits from it");
+                assert!(text.contains(&words), "{version}: {text}");
+            }
+        };
+        let (status, text) = checked(&setup);
+        assert_eq!(status, Some(0), "{text}");
+        assert!(text.contains("warning RT2382 (table public.staff): "), "{text}");
+        told(&text);
+        let mut host = setup.first_start();
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        told(&host.log());
+    }
+}

@@ -1,7 +1,9 @@
 //! The preflight of `rowtide check`: everything that would stop or surprise a run, at once. It
 //! connects and looks, and changes nothing.
 
+mod captured;
 pub(crate) mod codes;
+pub(crate) mod inherited;
 mod reading;
 mod role;
 mod server;
@@ -154,6 +156,7 @@ async fn examine(
             findings,
             family::findings(&mut sql, source, server, &wanted, (hiding, known.sightings)).await,
         );
+        keep(findings, inherited::findings(&mut sql, source, server, hiding).await);
     }
     Ok(())
 }

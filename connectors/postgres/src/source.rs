@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowtide_sdk::{
-    Batch, BoxFuture, Claims, Class, Error, Finding, LogStart, Origin, Position, Result, Source,
-    SourceContext, SourceInfo, TableFilter, TableReview, on_own_thread,
+    Batch, BoxFuture, Claims, Class, Error, Finding, Hiding, LogStart, Origin, Position, Result,
+    Source, SourceContext, SourceInfo, TableFilter, TableReview, on_own_thread,
 };
 use rowtide_spool::{Folder, Remedies};
 use sha2::{Digest, Sha256};
@@ -24,13 +24,14 @@ use crate::guard::{Guard, Memory};
 use crate::lsn::Lsn;
 use crate::message::MessageRules;
 use crate::position::{History, PgPosition, Renderer, write_position};
+use crate::preflight::inherited;
 use crate::publication::{self, Members};
 use crate::reselect::Reselector;
 use crate::server::{self, Server};
 use crate::slot::{self, Slot};
 use crate::sql::{Sql, ident};
 use crate::stream::{self, Progress, Pulse, Session, Tables, codes};
-use crate::wire::{Cancel, ReplicationConnection, sql_client};
+use crate::wire::{Cancel, ReplicationConnection, SqlClient, sql_client};
 
 /// How often the publication is brought in step with the tables.
 const RECONCILE_EVERY: Duration = Duration::from_secs(60);
@@ -361,11 +362,7 @@ async fn open(
     check_slot(source, &mut connection, slot.as_ref(), resume.as_ref(), &server).await?;
     source.claim(&*cx.claims, &history, &server)?;
     note_all(Family::new(cx).as_ref(), &mut connection, &source.filter).await?;
-    let log = match (&resume, &slot) {
-        (None, None) => LogStart::Now,
-        _ => LogStart::Earlier,
-    };
-    let review = cx.review.take().map(|review| (review, log));
+    let review = Reviewing::of(cx, slot.is_none());
     let (members, found, is_binary) = publish(source, &server, resume.is_some(), review).await?;
 
     let stream = source.fingerprint();
@@ -421,6 +418,38 @@ async fn open(
     Ok((session, guard))
 }
 
+/// A look at the tables when a run begins.
+struct Reviewing {
+    review: TableReview,
+    /// Whether the slot is yet to be made, so that the log is read from now on.
+    is_new: bool,
+    hiding: Option<Hiding>,
+}
+
+impl Reviewing {
+    /// Where there is something to review.
+    fn of(cx: &mut SourceContext, lacks_slot: bool) -> Option<Self> {
+        let review = cx.review.take()?;
+        Some(Self { review, is_new: cx.resume.is_none() && lacks_slot, hiding: cx.hiding.clone() })
+    }
+
+    /// Tells the host of the tables, and the operator of those that inherit.
+    async fn look(
+        self,
+        source: &PostgresSource,
+        client: &SqlClient,
+        server: &Server,
+    ) -> Result<()> {
+        let log = if self.is_new { LogStart::Now } else { LogStart::Earlier };
+        (self.review)(&describe::described(source, client).await?, log)?;
+        if let Some(hiding) = self.hiding {
+            let found = inherited::findings(&mut &**client, source, server, &hiding).await?;
+            publication::report(&found)?;
+        }
+        Ok(())
+    }
+}
+
 async fn check_slot(
     source: &PostgresSource,
     sql: &mut impl Sql,
@@ -453,16 +482,15 @@ async fn publish(
     source: &PostgresSource,
     server: &Server,
     is_resumed: bool,
-    review: Option<(TableReview, LogStart)>,
+    review: Option<Reviewing>,
 ) -> Result<(Members, Vec<Finding>, bool)> {
     let client = sql_client(&source.options).await?;
     let mut sql = &*client;
     let name = &source.config.publication;
     let mut found = publication::look(&mut sql, source.wish(server, is_resumed)).await?;
     publication::report(&found.findings)?;
-    if let Some((review, log)) = review {
-        let tables = describe::described(source, &client).await?;
-        review(&tables, log)?;
+    if let Some(review) = review {
+        review.look(source, &client, server).await?;
     }
     publication::apply(&mut sql, name, &mut found, !is_resumed).await?;
     let is_binary = binary::is_wanted(source, &client, server.major()).await?;

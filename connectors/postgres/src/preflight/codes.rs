@@ -24,5 +24,7 @@ pub(crate) const SLOTS: Code = Code("RT2378");
 pub(crate) const PARTITION_IDENTITY: Code = Code("RT2379");
 /// What settings hide of a table would come under another name.
 pub(crate) const EXPOSED: Code = Code("RT2381");
+/// A table shows what settings hide of the one that it inherits from.
+pub(crate) const INHERITED: Code = Code("RT2382");
 /// Money is stored in another unit than hundredths.
 pub(crate) const MONEY: Code = Code("RT2380");

@@ -2,8 +2,7 @@
 
 use rowtide_sdk::{Finding, ReselectLookup, Result};
 
-use crate::config::PublicationManagement;
-use crate::publication::{self, CatalogTable, Membership, Publication};
+use super::captured::captured;
 use crate::reselect::{is_read_back, may_not_read};
 use crate::server::Server;
 use crate::source::PostgresSource;
@@ -16,15 +15,9 @@ pub(super) async fn findings(
     server: &Server,
     reselects: ReselectLookup<'_>,
 ) -> Result<Vec<Finding>> {
-    let name = &source.config.publication;
-    let publication = publication::find(sql, name, server.major()).await?;
-    let tables = publication::sent_names(sql, &source.filter, publication.as_ref()).await?;
-    let is_kept = source.management(server) == PublicationManagement::Auto;
-    let wanted = tables.iter().filter(|table| {
-        is_captured(table, publication.as_ref(), is_kept)
-            && is_read_back(table)
-            && reselects(&table.schema, &table.name)
-    });
+    let tables = captured(sql, source, server).await?;
+    let wanted =
+        tables.iter().filter(|table| is_read_back(table) && reselects(&table.schema, &table.name));
     let mut findings = Vec::new();
     for table in wanted {
         let statement = format!(
@@ -40,14 +33,4 @@ pub(super) async fn findings(
         }
     }
     Ok(findings)
-}
-
-/// Whether the publication sends a table, or will once it is there or `is_kept` in step with the tables.
-fn is_captured(table: &CatalogTable, publication: Option<&Publication>, is_kept: bool) -> bool {
-    match publication {
-        Some(there) if publication::membership(there, table) != Membership::Unsent => true,
-        Some(_) if !is_kept => false,
-        // Without an identity it is left out.
-        _ => table.has_identity,
-    }
 }
