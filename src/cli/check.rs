@@ -244,8 +244,11 @@ struct Saved {
 
 fn saved(config: &Config, connector: &ConnectorConfig) -> Saved {
     let (read, mut findings) = if connector.sink.factory.keeps_position() {
-        // Where it cannot be read, the sink's own check says so.
-        (connector.sink.factory.saved().ok(), Vec::new())
+        // A run looks into the folder all the same: others may have claimed what this one wants.
+        let others = offsets::others_claiming(&config.state_dir, &connector.name, "");
+        let unusable = others.err().filter(|error| error.code() == offsets::STATE_IO);
+        // Where the position cannot be read, the sink's own check says so.
+        (connector.sink.factory.saved().ok(), unusable.iter().map(Finding::from).collect())
     } else {
         let (saved, findings) = offsets::check(&config.state_dir, &connector.name);
         let is_read = findings.iter().all(|finding| finding.severity != Severity::Error);

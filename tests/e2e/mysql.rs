@@ -396,3 +396,46 @@ fn m9_statements_are_on_events_where_they_are_asked_for() {
         assert_eq!(self::events(&setup)[3]["transaction"].get("statement"), None);
     }
 }
+
+/// What a run refuses of settings and folders is found before anything is saved, by the same codes.
+#[test]
+fn what_cannot_work_is_refused_before_the_first_row() {
+    for flavor in [Flavor::Mysql, Flavor::Mariadb] {
+        let arguments = ["binlog_row_metadata=FULL", "binlog_row_image=MINIMAL"];
+        let Some(server) = Mysql::start(flavor, &arguments) else { continue };
+        server
+            .sql("CREATE DATABASE shop; CREATE TABLE shop.t (id int PRIMARY KEY, n int NOT NULL)");
+        let setup = configured(&server);
+        let config = std::fs::read_to_string(setup.path("rowtide.yaml")).unwrap();
+        let write = |tables: &str| {
+            let tables = format!("    tables: {tables}\n    snapshot");
+            std::fs::write(setup.path("rowtide.yaml"), config.replace("    snapshot", &tables))
+                .unwrap();
+        };
+        let both = |code: &str, exit: i32| {
+            let output = setup.output(&["check"]);
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(output.status.code(), Some(exit), "{code}: {text}");
+            assert_eq!(text.matches("  error ").count(), 1, "{code}: {text}");
+            assert!(text.contains(&format!("  error {code}")), "{code}: {text}");
+            let (status, log) = setup.run_to_end();
+            assert!(status == Some(exit) && log.contains(code), "{code}: {log}");
+        };
+        write("{ shop.t: { columns: { mask: { m: sha256 } } } }");
+        both("RT5007", 2);
+        write("{ shop.t: { columns: { exclude: [id] } } }");
+        both("RT5014", 2);
+        write("{ shop.t: { key: [n] } }");
+        both("RT5006", 2);
+        let manifest = std::fs::read_to_string(setup.path("out/manifest.json")).unwrap();
+        assert!(!manifest.contains("binlog"), "nothing was saved: {manifest}");
+
+        write("{ shop.t: { columns: { mask: { n: sha256 } } }, shop.tt: {} }");
+        let mut host = setup.first_start();
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        assert_eq!(host.log().matches("RT1027").count(), 1, "{}", host.log());
+        std::fs::remove_dir_all(setup.path("state")).unwrap();
+        crate::host::block(&setup.path("state"));
+        both("RT4001", 5);
+    }
+}

@@ -11,7 +11,7 @@ use crate::error::from_sql;
 use crate::guard::{Kept, kept as retention};
 use crate::position::MyPosition;
 use crate::server::Server;
-use crate::source::{MysqlSource, resumed};
+use crate::source::{MysqlSource, claimed, resumed};
 use crate::wire::{BinlogConnection, sql_conn};
 
 const SYSTEM: &str = "server";
@@ -107,6 +107,9 @@ async fn look(
         let end = server.log_end(&mut conn).await;
         findings.extend(end.err().as_ref().map(|error| Finding::from(error).at(SYSTEM)));
     }
+    let id = source.config.server_id_for(known.name);
+    let claimed = known.claims.claim(&claimed(&server, id));
+    findings.extend(claimed.err().as_ref().map(Finding::from));
     if let Some(position) = known.resume {
         let position = MyPosition::parse(position);
         let fits = position.and_then(|position| resumed(position, &server, &source.shape()));

@@ -106,6 +106,11 @@ impl MysqlSource {
     }
 }
 
+/// What only one connector may use of a server: its id among those that read the log.
+pub(crate) fn claimed(server: &Server, server_id: u32) -> String {
+    format!("mysql/{}/server_id {server_id}", server.identity())
+}
+
 /// The bit by which the id of who looks ahead differs from the stream's.
 const LOOKS_AHEAD: u32 = 1 << 31;
 
@@ -161,7 +166,7 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
         return Err(obstacle);
     }
     let server_id = source.config.server_id_for(&cx.name);
-    cx.claims.claim(&format!("mysql/{}/server_id {server_id}", server.identity()))?;
+    cx.claims.claim(&claimed(&server, server_id))?;
     let resume = cx.resume.as_ref().map(MyPosition::parse).transpose()?;
     let shape = source.shape();
     let is_same = resume.as_ref().is_none_or(|it| it.history.server == server.identity());
