@@ -53,6 +53,10 @@ pub(crate) mod codes {
     pub(crate) const TOO_MANY_CONNECTIONS: Code = Code("RT2109");
     /// The server is starting, stopping or short of something.
     pub(crate) const UNAVAILABLE: Code = Code("RT2110");
+    /// The server takes no connections now: it is starting or stopping.
+    pub(crate) const NO_CONNECTIONS: Code = Code("RT2125");
+    /// Another session holds a lock for longer than is waited.
+    pub(crate) const LOCKED: Code = Code("RT2126");
     /// The connection broke.
     pub(crate) const CONNECTION_LOST: Code = Code("RT2111");
     /// A session setting that decides how values look is not in force.
@@ -139,7 +143,12 @@ impl ServerError {
         let verdict = classify(&self);
         let mut message = format!("{doing}: ");
         if self.quotes_values() {
-            message.push_str("the server refused a value");
+            message.push_str(match self.sqlstate.starts_with("P0") {
+                true => {
+                    "a function or trigger of the database refused it, whose words may hold values"
+                }
+                false => "the server refused a value",
+            });
         } else {
             message.push_str(&self.message);
             if verdict.detail && !self.detail.is_empty() {
@@ -374,6 +383,7 @@ const RULES: &[Rule] = &[
         ),
     },
     Rule { sqlstate: "53", when: &[], verdict: transient(codes::UNAVAILABLE, "") },
+    Rule { sqlstate: "57P03", when: &[], verdict: transient(codes::NO_CONNECTIONS, "") },
     Rule { sqlstate: "57", when: &[], verdict: transient(codes::UNAVAILABLE, "") },
     Rule {
         sqlstate: "42501",
@@ -397,7 +407,7 @@ const RULES: &[Rule] = &[
         ),
     },
     Rule { sqlstate: "55006", when: &[], verdict: transient(codes::UNAVAILABLE, "") },
-    Rule { sqlstate: "55P03", when: &[], verdict: transient(codes::UNAVAILABLE, "") },
+    Rule { sqlstate: "55P03", when: &[], verdict: transient(codes::LOCKED, LOCKED_REMEDY) },
     Rule { sqlstate: "40", when: &[], verdict: transient(codes::UNAVAILABLE, "") },
     Rule {
         sqlstate: "55000",
@@ -461,7 +471,11 @@ const RULES: &[Rule] = &[
     Rule {
         sqlstate: "25006",
         when: &[],
-        verdict: fatal(codes::READ_ONLY, "put the primary's host into the url"),
+        verdict: fatal(
+            codes::READ_ONLY,
+            "put the primary's host into the url; on a primary, default_transaction_read_only is on for the \
+             role, the database or the server: ALTER ROLE … SET default_transaction_read_only = off",
+        ),
     },
     Rule {
         sqlstate: "22021",
@@ -521,6 +535,9 @@ const RULES: &[Rule] = &[
     },
     Rule { sqlstate: "58", when: &[], verdict: transient(codes::UNAVAILABLE, "") },
 ];
+
+const LOCKED_REMEDY: &str =
+    "`rowtide explain RT2126` shows how to see who holds it; it is tried again";
 
 const TOO_LARGE_REMEDY: &str = "a row's text is above 1 GB (bytea doubles in text), which the \
     server cannot send: where it is bytea, set `binary: on`, in which it needs half of that; else \

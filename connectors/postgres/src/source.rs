@@ -492,7 +492,19 @@ async fn publish(
     if let Some(review) = review {
         review.look(source, &client, server).await?;
     }
-    publication::apply(&mut sql, name, &mut found, !is_resumed).await?;
+    let applied = publication::apply(&mut sql, name, &mut found, !is_resumed).await;
+    if let Err(error) = applied {
+        // What it sends already goes on, as it does where the same fails beside the stream.
+        if !is_resumed || client.is_closed() || found.plan.comes_first() {
+            return Err(error);
+        }
+        tracing::warn!(
+            code = %error.code(),
+            %error,
+            "the publication could not be brought in step; what it sends is streamed, and it is tried \
+             again every minute"
+        );
+    }
     let is_binary = binary::is_wanted(source, &client, server.major()).await?;
     Ok((found.members, found.findings, is_binary))
 }

@@ -82,7 +82,7 @@ const REFUSALS: &[Line] = &[
         "the database system is starting up",
         "",
         Transient,
-        codes::UNAVAILABLE,
+        codes::NO_CONNECTIONS,
     ),
     ("57P04", "", "database dropped", "", Fatal, codes::DATABASE),
     (

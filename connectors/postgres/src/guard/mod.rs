@@ -268,6 +268,9 @@ impl Watch {
         let said = match outcome {
             Ok(()) => None,
             Err(error) => {
+                if error.code() == refusals::NO_CONNECTIONS {
+                    self.guard.pulse.server_stops();
+                }
                 let text = error.to_string();
                 if self.look_error.as_ref() != Some(&text) {
                     tracing::warn!(code = %error.code(), %error, "the slot cannot be watched");

@@ -111,6 +111,11 @@ pub(crate) fn publish(operations: &BTreeSet<Operation>) -> String {
 }
 
 impl Plan {
+    /// Whether nothing of use can be streamed before it is carried out: all else can follow later.
+    pub(crate) fn comes_first(&self) -> bool {
+        self.create || self.publish.is_some()
+    }
+
     /// The statement for what is to be added, where there is anything to do.
     pub(crate) fn statements(&self, name: &str) -> Vec<String> {
         let only = |tables: &[String]| {

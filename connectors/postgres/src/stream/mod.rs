@@ -328,8 +328,9 @@ impl Driver {
     /// Hands a batch over once the channel has room. It is taken only then, so that a stop while
     /// waiting leaves everything as it was.
     async fn hand_over(&mut self, take: impl FnOnce(&mut Assembler) -> Batch) -> Result<Flow> {
-        let Self { feedback, assembler, shutdown, out, .. } = self;
-        let Some(permit) = room(out, feedback, assembler.received(), shutdown).await? else {
+        let Self { feedback, assembler, shutdown, pulse, out, .. } = self;
+        let Some(permit) = room(out, feedback, assembler.received(), (shutdown, pulse)).await?
+        else {
             return Ok(Flow::Stop);
         };
         if self.renamed.has_changed().unwrap_or_default()
@@ -360,7 +361,7 @@ impl Driver {
         let mut left = Some((batch, Some(needs)));
         while let Some((batch, needs)) = left.take() {
             let from = self.handed_over;
-            let Self { feedback, assembler, shutdown, out, reselector, .. } = self;
+            let Self { feedback, assembler, shutdown, pulse, out, reselector, .. } = self;
             let (mut batch, cut) = match needs {
                 Some(needs) => {
                     let mut reading = Box::pin(reselector.read(batch, &needs, from));
@@ -380,7 +381,8 @@ impl Driver {
             if let Some(cut) = &cut {
                 batch.resume = Some(assembler.position(cut.place));
             }
-            let Some(permit) = room(out, feedback, assembler.received(), shutdown).await? else {
+            let Some(permit) = room(out, feedback, assembler.received(), (shutdown, pulse)).await?
+            else {
                 return Ok(Flow::Stop);
             };
             permit.send(batch);
@@ -479,11 +481,7 @@ impl Driver {
         if now - since < STOPPING_AFTER {
             return Ok(Flow::Continue);
         }
-        Err(Error::transient(
-            Origin::Source,
-            codes::SERVER_STOPPING,
-            "the server shuts down and waits for changes that are still in flight",
-        ))
+        Err(stopping())
     }
 
     /// After the host asked to stop: keeps confirming what is saved until nothing is in flight.
@@ -513,12 +511,21 @@ impl Driver {
     }
 }
 
+fn stopping() -> Error {
+    Error::transient(
+        Origin::Source,
+        codes::SERVER_STOPPING,
+        "the server shuts down and waits for changes that are still in flight",
+    )
+}
+
 /// Waits for room in the channel, keeping the server informed; `None` where the host asked to stop.
+/// Nothing is read meanwhile, and a server that stops waits until all was read: so then we leave.
 async fn room<'a>(
     out: &'a BatchSender,
     feedback: &mut Feedback,
     received: Lsn,
-    shutdown: &CancellationToken,
+    (shutdown, pulse): (&CancellationToken, &Pulse),
 ) -> Result<Option<mpsc::Permit<'a, Batch>>> {
     loop {
         tokio::select! {
@@ -526,6 +533,7 @@ async fn room<'a>(
             () = shutdown.cancelled() => return Ok(None),
             () = feedback.due() => feedback.send(received, false).await?,
             permit = out.reserve() => return permit.map(Some).ok_or_else(host_gone),
+            () = pulse.stopping() => return Err(stopping()),
         }
     }
 }

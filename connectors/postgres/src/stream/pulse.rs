@@ -1,14 +1,16 @@
-//! How the stream stands, for whoever watches the slot beside it.
+//! How the stream stands, for whoever watches the slot beside it; and what that one learns for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::lsn::Lsn;
 
 /// Written by the stream, read by the guard. Each figure is right by itself; together they may be of
 /// two moments.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Pulse(Arc<Figures>);
+pub(crate) struct Pulse(Arc<Figures>, CancellationToken);
 
 #[derive(Debug, Default)]
 struct Figures {
@@ -22,6 +24,16 @@ impl Pulse {
     pub(crate) fn handed_over(&self, confirm: Lsn, is_inside: bool) {
         self.0.handed_over.store(confirm.0, Ordering::Relaxed);
         self.0.is_inside.store(is_inside, Ordering::Relaxed);
+    }
+
+    /// The guard has learned that the server takes no new connections: it stops.
+    pub(crate) fn server_stops(&self) {
+        self.1.cancel();
+    }
+
+    /// Waits until the guard learns that the server stops.
+    pub(crate) async fn stopping(&self) {
+        self.1.cancelled().await;
     }
 
     /// What the server was told is saved.

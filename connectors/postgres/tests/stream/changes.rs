@@ -333,6 +333,52 @@ async fn h36_a_table_created_under_the_stream_is_captured_soon() {
     }
 }
 
+/// What goes on beside a running stream does not stop it at its next start: a table that cannot be added to
+/// the publication now waits, and the others are streamed.
+#[tokio::test]
+async fn h36_a_table_that_cannot_be_added_holds_up_no_other() {
+    for version in postgres_versions() {
+        let Some(server) = Postgres::start(&version, &[]) else { return };
+        let sql = database(&server, "shop", "CREATE TABLE t (id int PRIMARY KEY)").await;
+        let mut host = Setup::new(&server, "shop").run();
+        host.ready().await;
+        let position = host.stop().await;
+        sql.batch_execute(
+            "CREATE TABLE later (id int PRIMARY KEY); INSERT INTO t VALUES (1);
+             CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS
+                $$ BEGIN RAISE EXCEPTION 'no DDL in the daytime'; END $$;
+             CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('ALTER PUBLICATION')
+                EXECUTE FUNCTION refuse()",
+        )
+        .await
+        .unwrap();
+        let setup = Setup::new(&server, "shop");
+        let mut host = setup.clone().from(position).run();
+        assert_eq!(host.until(1).await, ["c public.t none > id=1"], "{version}");
+        let position = host.stop().await;
+
+        let locking = server.client("shop").await;
+        sql.batch_execute("DROP EVENT TRIGGER refuse; INSERT INTO t VALUES (2)").await.unwrap();
+        locking
+            .batch_execute("BEGIN; LOCK TABLE later IN SHARE UPDATE EXCLUSIVE MODE")
+            .await
+            .unwrap();
+        let mut host = setup.from(position).run();
+        assert_eq!(host.until(1).await, ["c public.t none > id=2"], "{version}");
+        locking.batch_execute("COMMIT").await.unwrap();
+        // It is added once it can be.
+        for id in 0..100 {
+            sql.batch_execute(&format!("INSERT INTO later VALUES ({id})")).await.unwrap();
+            host.during(std::time::Duration::from_millis(50)).await;
+            if host.events.len() > 1 {
+                break;
+            }
+        }
+        assert_eq!(host.events.last().unwrap().table, "public.later", "{version}");
+        host.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn a_wide_publication_by_partition_is_captured_by_partition() {
     let Some(server) = Postgres::start("15", &[]) else { return };

@@ -239,6 +239,40 @@ async fn h20_a_fast_shutdown_does_not_wait_for_us() {
     }
 }
 
+/// While the host has no room nothing is read, and a fast shutdown waits until all was.
+#[tokio::test]
+async fn h20_a_fast_shutdown_does_not_wait_for_a_sink_that_is_away() {
+    for version in postgres_versions() {
+        let Some(mut server) = Postgres::start(&version, &[]) else { return };
+        let schema = "CREATE TABLE t (id int PRIMARY KEY, v text)";
+        let sql = database(&server, "shop", schema).await;
+        let mut host = Setup::new(&server, "shop").run();
+        host.ready().await;
+        let rows = "INSERT INTO t SELECT g, repeat('x', 300) FROM generate_series(1, 200000) g";
+        sql.batch_execute(rows).await.unwrap();
+        drop(sql);
+        // Nobody takes a batch.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let started = Instant::now();
+        let stopping = tokio::task::spawn_blocking(move || {
+            server.halt(false);
+            server
+        });
+        let mut server = stopping.await.unwrap();
+        let took = started.elapsed();
+        // The slot is looked after every ten seconds.
+        assert!(took < Duration::from_secs(15), "{version}: {took:?}");
+        let error = host.error().await;
+        assert_eq!((error.code().0, error.class()), ("RT2219", Class::Transient), "{error}");
+        server.resume();
+        let before = host.events.len();
+        let mut host = Setup::new(&server, "shop").from(host.position.clone()).run();
+        let taken = host.until(200_000 - before).await;
+        assert_eq!(taken.last().unwrap().split(',').next(), Some("c public.t none > id=200000"));
+        host.kill().await;
+    }
+}
+
 /// A server that answers nothing any more is noticed.
 #[tokio::test]
 async fn h74_silence_is_noticed() {
