@@ -329,7 +329,7 @@ which fails when the two disagree (`BLESS=1` rewrites this file).
 
 The values are decoded from the server's text under fixed settings: `DateStyle` ISO,
 `IntervalStyle` postgres, `TimeZone` UTC, `extra_float_digits` 3, `bytea_output` hex, `lc_monetary`
-C, UTF-8. A value that is not of its column's type stops the event; nothing is ever guessed.
+C, `quote_all_identifiers` off, UTF-8. A value that is not of its column's type stops the event; nothing is ever guessed.
 
 ## Built-in types
 
