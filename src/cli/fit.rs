@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::config::{ConnectorConfig, OnViolation, TableConfig};
 use crate::envelope::Plan;
 use crate::pipeline::{
-    MESSAGES, SCHEMA_CHANGES, Topics, check_names, fit, keyless, message_spec, overshadowed,
-    schema_topic_spec, topic_spec, unmatched,
+    MESSAGES, SCHEMA_CHANGES, Topics, check_names, dead_letter_spec, fit, keyless, message_spec,
+    overshadowed, schema_topic_spec, topic_spec, unmatched,
 };
 use crate::schema::{Versions, is_always_present, subject_collision};
 
@@ -63,7 +63,7 @@ pub(super) fn check(
         }
     }
     if has_dead_letters {
-        specs.push(topic_spec(&topics.dead_letters(), max_event));
+        specs.push(dead_letter_spec(&topics.dead_letters(), max_event));
     }
     (findings, specs)
 }

@@ -43,7 +43,8 @@ pub use claims::ClaimRegistry;
 pub(crate) use claims::ConnectorClaims;
 pub(crate) use hidden::{check_names, overshadowed};
 pub(crate) use plans::{
-    MESSAGES, RECORD_OVERHEAD, SCHEMA_CHANGES, keyless, message_spec, schema_topic_spec, topic_spec,
+    MESSAGES, RECORD_OVERHEAD, SCHEMA_CHANGES, dead_letter_spec, keyless, message_spec,
+    schema_topic_spec, topic_spec,
 };
 pub(crate) use review::{fit, unmatched};
 pub(crate) use schema_files::SchemaFiles;

@@ -33,6 +33,11 @@ pub(crate) fn message_spec(topic: &Arc<str>, max_event: usize) -> TopicSpec {
     TopicSpec { keyless: Some("a logical message".into()), ..topic_spec(topic, max_event) }
 }
 
+/// What is asked of the topic of the dead letters, which have no key.
+pub(crate) fn dead_letter_spec(topic: &Arc<str>, max_event: usize) -> TopicSpec {
+    TopicSpec { keyless: Some("a dead letter".into()), ..topic_spec(topic, max_event) }
+}
+
 /// What the topic of the schema changes holds.
 pub(crate) const SCHEMA_CHANGES: &str = "the schema changes";
 
@@ -138,7 +143,8 @@ impl Planner {
         let info = sink.prepare(&spec).await?;
         spec.check(info)?;
         if config.on_violation == OnViolation::DeadLetter && !self.has_dead_letters {
-            sink.prepare(&topic_spec(&self.dead_letters(), self.max_event)).await?;
+            let spec = dead_letter_spec(&self.dead_letters(), self.max_event);
+            spec.check(sink.prepare(&spec).await?)?;
             self.has_dead_letters = true;
         }
         let subject = crate::envelope::subject(&self.connector.name, table);

@@ -188,9 +188,9 @@ fn a_slot_that_is_older_than_the_first_position_is_reported() {
     assert!(text.contains("warning RT2207 (slot e2e): "), "{text}");
 }
 
-/// A table without a key on a topic that compacts, or that would be made so.
+/// A table without a key, and dead letters, on a topic that compacts, or that would be made so.
 #[test]
-fn a_table_without_a_key_on_a_compacted_topic_is_reported() {
+fn records_without_keys_on_a_compacted_topic_are_reported() {
     let Some(server) = Postgres::start("18", &[]) else { return };
     let Some(kafka) = Kafka::start(&[]) else { return };
     sql(
@@ -203,20 +203,30 @@ fn a_table_without_a_key_on_a_compacted_topic_is_reported() {
         "{{ type: kafka, brokers: \"{}\", topics: {{ config: {{ cleanup.policy: compact }} }} }}",
         kafka.brokers()
     );
-    setup.write(&Options { url: server.url(), source: "", sink, connector: "" });
-    let told = "error RT5013 (topic shop.public.keyless): public.keyless has no key, but its topic shop.public.keyless";
+    let connector = "    tables: { public.t: { on_violation: dead_letter } }\n";
+    setup.write(&Options { url: server.url(), source: "", sink, connector });
+    let told = [
+        "error RT5013 (topic shop.public.keyless): public.keyless has no key of its own, but its topic \
+         shop.public.keyless",
+        "error RT5013 (topic shop.dead_letter): a dead letter has no key of its own, but its topic \
+         shop.dead_letter",
+    ];
     let (status, text) = checked(&setup);
     assert_eq!(status, Some(2), "{text}");
-    assert!(text.contains(told) && text.matches("RT5013").count() == 1, "{text}");
+    assert!(told.iter().all(|told| text.contains(told)), "{text}");
+    assert_eq!(text.matches("RT5013").count(), 2, "{text}");
 
     // The run makes the topic, and refuses it; check then sees the topic as it is.
     let mut host = setup.first_start();
     sql(&server, "INSERT INTO keyless VALUES ('a')");
     assert_eq!(host.wait(), Some(2), "{}", host.log());
     assert!(host.log().contains("RT5013"), "{}", host.log());
+    let mut host = setup.start();
+    assert_eq!(host.wait(), Some(2), "{}", host.log());
     let (status, text) = checked(&setup);
     assert_eq!(status, Some(2), "{text}");
-    assert!(text.contains(told) && text.matches("RT5013").count() == 1, "{text}");
+    assert!(told.iter().all(|told| text.contains(told)), "{text}");
+    assert_eq!(text.matches("RT5013").count(), 2, "{text}");
 }
 
 /// The folder of the schemas, and the topic of their changes.

@@ -1,6 +1,6 @@
 //! PostgreSQL to a real Kafka.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::Message;
@@ -132,6 +132,64 @@ fn schema_changes_have_a_topic_of_their_own() {
     };
     assert_eq!(status, Some(0), "{text}");
     assert!(!text.contains("deletes old records"), "{text}");
+}
+
+/// A topic that compacts takes no record without a key: there a truncate has the key of no row.
+#[test]
+fn a_truncate_reaches_every_partition_of_a_topic_that_compacts() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let Some(kafka) = Kafka::start(&[]) else { return };
+    sql(&server, "CREATE TABLE t (id int PRIMARY KEY)");
+    let setup = Setup::new();
+    let write = |policy: &str| {
+        let topics =
+            format!(", topics: {{ partitions: 3, config: {{ cleanup.policy: {policy} }} }}");
+        let sink = sink(kafka.brokers(), &topics);
+        setup.write(&Options { url: server.url(), source: "", sink, connector: "" });
+    };
+    write("compact");
+    let mut host = setup.first_start();
+    sql(&server, "INSERT INTO t VALUES (1), (2)");
+    sql(&server, "TRUNCATE t");
+    sql(&server, "INSERT INTO t VALUES (1)");
+    let is_truncate = |seen: &&Seen| seen.value.as_ref().is_some_and(|value| value["op"] == "t");
+    let seen = consume(kafka.brokers(), "shop.public.t", 6);
+    assert_eq!(host.stop(), Some(0), "{}", host.log());
+    let truncates: Vec<&Seen> = seen.iter().filter(is_truncate).collect();
+    let partitions: BTreeSet<i32> = truncates.iter().map(|seen| seen.partition).collect();
+    assert_eq!((truncates.len(), partitions.len()), (3, 3));
+    for truncate in &truncates {
+        assert_eq!(truncate.key.as_deref(), Some("{}"));
+        let event = truncate.value.as_ref().unwrap();
+        assert!(event["key"].is_null(), "{event}");
+        assert_eq!(event["id"], truncates[0].value.as_ref().unwrap()["id"]);
+    }
+    let row: Vec<&Seen> =
+        seen.iter().filter(|seen| seen.key.as_deref() == Some("{\"id\":1}")).collect();
+    assert_eq!(row.len(), 2);
+    let home: Vec<bool> = seen
+        .iter()
+        .filter(|seen| seen.partition == row[0].partition && seen.key != Some("{\"id\":2}".into()))
+        .map(|seen| is_truncate(&seen))
+        .collect();
+    assert_eq!(home, [false, true, false], "between the rows before it and those after");
+
+    // The topics that are there stay as they are; the new one deletes, and its truncates have no key.
+    sql(&server, "CREATE TABLE u (id int PRIMARY KEY)");
+    write("delete");
+    let mut host = setup.start();
+    host.until("the new table is captured", || {
+        crate::host::value(&server, "SELECT count(*) FROM pg_publication_tables") == "2"
+    });
+    sql(&server, "INSERT INTO u VALUES (1); TRUNCATE t, u");
+    let plain = consume(kafka.brokers(), "shop.public.u", 4);
+    let keyed = consume(kafka.brokers(), "shop.public.t", 9);
+    assert_eq!(host.stop(), Some(0), "{}", host.log());
+    let keys = |seen: &[Seen]| -> BTreeSet<Option<String>> {
+        seen.iter().filter(is_truncate).map(|seen| seen.key.clone()).collect()
+    };
+    assert_eq!(keys(&plain), BTreeSet::from([None]));
+    assert_eq!(keys(&keyed), BTreeSet::from([Some("{}".to_owned())]));
 }
 
 #[test]

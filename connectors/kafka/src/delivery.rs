@@ -176,6 +176,9 @@ impl Deliveries {
             rdkafka::error::RDKafkaErrorCode::MessageSizeTooLarge => {
                 error::too_large(topic, key, value, "the broker")
             }
+            _ if message.key().is_none() => {
+                error::keyless(kafka, format_args!("topic {topic} [{}]", message.partition()))
+            }
             _ => Failure::of(
                 kafka,
                 format_args!("topic {topic} [{}]: a record was not delivered", message.partition()),

@@ -163,8 +163,8 @@ fn remedy_of(code: Code) -> Option<Cow<'static, str>> {
         }
         codes::RECORD_TOO_LARGE => "raise max.message.bytes of the topic, or lower max_event",
         codes::RECORD_REFUSED => {
-            "a compacted topic refuses records without a key: give the table a key, or set \
-             cleanup.policy=delete on the topic"
+            "the broker's log says what is wrong with the record; its time must be within the \
+             topic's message.timestamp limits"
         }
         codes::UNSUPPORTED => "use Apache Kafka 2.1 or newer, or another compression",
         codes::TOPIC_CREATION => "topic names are at most 249 characters of A-Z a-z 0-9 . _ -",
@@ -231,6 +231,19 @@ pub(crate) fn too_large(topic: &str, key: usize, value: usize, by: &str) -> Fail
     .with_remedy(raise_max_message_bytes(topic, wanted))
 }
 
+/// The failure of a record without a key that was not delivered to `place`.
+pub(crate) fn keyless(kafka: RDKafkaErrorCode, place: impl std::fmt::Display) -> Failure {
+    let failure =
+        Failure::of(kafka, format_args!("{place}: a record without a key was not delivered"));
+    if failure.code != codes::RECORD_REFUSED {
+        return failure;
+    }
+    failure.with_remedy(
+        "a topic that compacts takes no record without a key: set cleanup.policy=delete on it, or give \
+         the table a `key` in its settings; then restart the connector",
+    )
+}
+
 /// The command that lets a topic take larger records.
 pub(crate) fn raise_max_message_bytes(topic: &str, bytes: usize) -> String {
     format!(
@@ -270,6 +283,23 @@ mod tests {
         let large = too_large("shop.orders", 10, 2_000_000, "the broker").to_error();
         assert!(large.message().contains("2000010 bytes (key 10, value 2000000)"));
         assert!(large.remedy().is_some_and(|text| text.contains("max.message.bytes=2001034")));
+    }
+
+    #[test]
+    fn a_refused_record_is_told_with_what_mends_it() {
+        use RDKafkaErrorCode as K;
+        let remedy = |failure: Failure| failure.remedy.unwrap_or_default().into_owned();
+        let without_key = |kafka| keyless(kafka, "topic t [0]");
+        assert!(remedy(without_key(K::InvalidRecord)).contains("cleanup.policy=delete"));
+        assert!(
+            without_key(K::InvalidRecord)
+                .message
+                .starts_with("topic t [0]: a record without a key")
+        );
+        assert!(!remedy(Failure::of(K::InvalidTimestamp, "t")).contains("cleanup.policy"));
+        assert_eq!(without_key(K::AllBrokersDown), {
+            Failure::of(K::AllBrokersDown, "topic t [0]: a record without a key was not delivered")
+        });
     }
 
     #[test]

@@ -5,7 +5,6 @@
 //! waits there: a round is handed over once every record of the round before it is acknowledged, and
 //! the host encodes the next one meanwhile.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +26,11 @@ const RECORD_OVERHEAD: usize = 192;
 const ID_HEADER_OVERHEAD: usize = 176;
 /// The same for all headers.
 const ALL_HEADERS_OVERHEAD: usize = 512;
+
+/// The key of a truncate in a topic that compacts, which takes no record without one: a row's key with
+/// no columns. It equals no row's, which has at least one, and is one key, so that what stays of the
+/// truncates of a partition is the newest, behind every row that it removed.
+const TRUNCATE_KEY: &[u8] = b"{}";
 
 /// How long the partitions of a topic may take to be read before a truncate.
 const PARTITIONS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -167,15 +171,16 @@ impl Submission {
             if sent % RECORDS_PER_TURN == RECORDS_PER_TURN - 1 {
                 tokio::task::yield_now().await;
             }
+            let reach = reach_of(record, &self.spread);
             let outgoing = Outgoing {
                 records: &self.records,
                 record,
+                key: key_of(&self.records, record, reach),
                 topic: topic_of(&self.records, record)?,
                 batch: &self.batch,
             };
             if record.to_all_partitions {
-                let count = spread_over(record.topic, &self.spread);
-                for partition in 0..i32::try_from(count).unwrap_or(i32::MAX) {
+                for partition in 0..reach.map_or(0, |reach| reach.partitions) {
                     outgoing.send(producer, Some(partition)).await?;
                     self.unsent = self.unsent.saturating_sub(1);
                 }
@@ -198,17 +203,31 @@ impl Drop for Submission {
     }
 }
 
-/// The partitions of the topics that a batch truncates, by index of the topic in the batch.
-pub(crate) type Spread = Vec<(u32, i32)>;
-
-/// How many records of Kafka one record becomes.
-fn copies(record: &Record, spread: &Spread) -> usize {
-    if record.to_all_partitions { spread_over(record.topic, spread) as usize } else { 1 }
+/// How a topic takes a truncate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reach {
+    /// The topic's index in the batch.
+    topic: u32,
+    partitions: i32,
+    /// Whether the record needs a key, as the topic compacts or may do so.
+    needs_key: bool,
 }
 
-fn spread_over(topic: u32, spread: &Spread) -> u32 {
-    let found = spread.iter().find(|(index, _)| *index == topic);
-    found.map_or(0, |(_, count)| count.unsigned_abs())
+/// The topics that a batch truncates.
+pub(crate) type Spread = Vec<Reach>;
+
+/// How a truncate is taken; none for any other record.
+fn reach_of(record: &Record, spread: &Spread) -> Option<Reach> {
+    let mut of_topic = spread.iter().filter(|reach| reach.topic == record.topic);
+    of_topic.next().copied().filter(|_| record.to_all_partitions)
+}
+
+/// The key that a record has in Kafka.
+fn key_of<'a>(batch: &'a RecordBatch, record: &Record, reach: Option<Reach>) -> Option<&'a [u8]> {
+    match &record.key {
+        Some(key) => Some(batch.slice(key)),
+        None => reach.filter(|reach| reach.needs_key).map(|_| TRUNCATE_KEY),
+    }
 }
 
 /// How many records of Kafka a batch becomes, and what they hold in librdkafka.
@@ -216,14 +235,20 @@ fn weigh(batch: &RecordBatch, spread: &Spread) -> (usize, usize) {
     let mut parts = 0_usize;
     let mut bytes = 0_usize;
     for record in &batch.records {
-        let copies = copies(record, spread);
-        let len = |range: &Option<Range<u32>>| range.as_ref().map_or(0, ExactSizeIterator::len);
+        let reach = reach_of(record, spread);
+        let copies = if record.to_all_partitions {
+            reach.map_or(0, |reach| reach.partitions.unsigned_abs() as usize)
+        } else {
+            1
+        };
+        let key = key_of(batch, record, reach).map_or(0, <[u8]>::len);
+        let value = record.value.as_ref().map_or(0, ExactSizeIterator::len);
         let headers = match record.headers.as_deref() {
             None => 0,
             Some(RecordHeaders { all: None, .. }) => ID_HEADER_OVERHEAD,
             Some(RecordHeaders { all: Some(_), .. }) => ALL_HEADERS_OVERHEAD,
         };
-        let held = len(&record.key) + len(&record.value) + RECORD_OVERHEAD + headers;
+        let held = key + value + RECORD_OVERHEAD + headers;
         parts = parts.saturating_add(copies);
         bytes = bytes.saturating_add(held.saturating_mul(copies));
     }
@@ -231,20 +256,23 @@ fn weigh(batch: &RecordBatch, spread: &Spread) -> (usize, usize) {
 }
 
 /// Reads the partitions of every topic that the batch truncates. Read anew each time: a truncate
-/// that misses a partition would leave rows behind in a consumer's copy.
+/// that misses a partition would leave rows behind in a consumer's copy. `may_compact` tells of a topic
+/// whether it does, or whether that is not known.
 pub(crate) async fn partitions_of_truncates(
     producer: &Producer,
     batch: &RecordBatch,
+    may_compact: impl Fn(&str) -> bool,
 ) -> Result<Spread, Failure> {
     let mut spread = Spread::new();
     for record in batch.records.iter().filter(|record| record.to_all_partitions) {
-        if spread.iter().any(|(index, _)| *index == record.topic) {
+        if spread.iter().any(|reach| reach.topic == record.topic) {
             continue;
         }
         let topic = topic_of(batch, record)?;
         match producer.partitions(topic, PARTITIONS_TIMEOUT).await? {
             Partitions::Ready(count) | Partitions::Electing(count) if count > 0 => {
-                spread.push((record.topic, count));
+                let (topic, needs_key) = (record.topic, may_compact(topic));
+                spread.push(Reach { topic, partitions: count, needs_key });
             }
             _ => {
                 let what = format!("topic {topic}: its partitions are not known");
@@ -265,6 +293,7 @@ fn topic_of<'a>(batch: &'a RecordBatch, record: &Record) -> Result<&'a Arc<str>,
 struct Outgoing<'a> {
     records: &'a RecordBatch,
     record: &'a Record,
+    key: Option<&'a [u8]>,
     topic: &'a Arc<str>,
     batch: &'a Arc<Batch>,
 }
@@ -290,10 +319,8 @@ impl Outgoing<'_> {
                     deliveries.reported(WAIT_MAX).await;
                 }
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-                    let bytes = |range: &Option<Range<u32>>| {
-                        range.as_ref().map_or(0, |range| self.records.slice(range).len())
-                    };
-                    let (key, value) = (bytes(&self.record.key), bytes(&self.record.value));
+                    let key = self.key.map_or(0, <[u8]>::len);
+                    let value = self.record.value.as_ref().map_or(0, ExactSizeIterator::len);
                     return Err(error::too_large(self.topic, key, value, "the producer"));
                 }
                 _ => {
@@ -311,7 +338,7 @@ impl Outgoing<'_> {
             topic: self.topic,
             partition,
             payload: self.record.value.as_ref().map(|value| self.records.slice(value)),
-            key: self.record.key.as_ref().map(|key| self.records.slice(key)),
+            key: self.key,
             timestamp: None,
             headers: self.record.headers.as_deref().map(|headers| self.headers(headers)),
             delivery_opaque: Arc::clone(self.batch),

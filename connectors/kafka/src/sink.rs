@@ -40,6 +40,8 @@ pub struct KafkaSink {
 #[derive(Debug, Clone, Copy)]
 struct Topic {
     info: TopicInfo,
+    /// It compacts, or the broker does not tell.
+    may_compact: bool,
     max_record_bytes: usize,
 }
 
@@ -91,7 +93,8 @@ impl KafkaSink {
         let (settings, partitions) = prepared?;
         producer.shared.health.learn(&spec.name, partitions);
         let info = TopicInfo { compacts: settings.is_some_and(|settings| settings.compacts) };
-        let topic = Topic { info, max_record_bytes: spec.max_record_bytes };
+        let may_compact = settings.is_none_or(|settings| settings.compacts);
+        let topic = Topic { info, may_compact, max_record_bytes: spec.max_record_bytes };
         self.topics.insert(Arc::clone(&spec.name), topic);
         Ok(info)
     }
@@ -104,7 +107,9 @@ impl KafkaSink {
             done.failed(cause.to_error());
             return Err(cause.clone());
         }
-        let spread = match partitions_of_truncates(producer, &batch).await {
+        let may_compact =
+            |topic: &str| self.topics.get(topic).is_none_or(|topic| topic.may_compact);
+        let spread = match partitions_of_truncates(producer, &batch, may_compact).await {
             Ok(spread) => spread,
             Err(failure) => {
                 done.failed(failure.to_error());

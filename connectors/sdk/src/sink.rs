@@ -10,7 +10,7 @@ use crate::BoxFuture;
 use crate::error::{Class, Code, Error, Origin, Result};
 use crate::position::Checkpoint;
 
-/// RT5013: a table without a key would go to a compacted topic.
+/// RT5013: records without a key of their own would go to a compacted topic.
 pub const KEYLESS_COMPACTED: Code = Code("RT5013");
 
 /// A topic (or folder) the host is about to write to.
@@ -20,8 +20,8 @@ pub struct TopicSpec {
     pub name: Arc<str>,
     /// The largest record that will be written, in bytes.
     pub max_record_bytes: usize,
-    /// The table whose records have no key, where that is known; none may go to a topic that
-    /// compacts.
+    /// Whose records have no key of their own (a table's name, or what else it is), where that is
+    /// known; none may go to a topic that compacts.
     pub keyless: Option<Arc<str>>,
     /// Whether the newest record of every key is to be kept for ever, in the order of all records:
     /// a topic that is read from its start.
@@ -34,11 +34,16 @@ impl TopicSpec {
     /// # Errors
     /// `RT5013`, fatal, where they have no key and the topic keeps only the newest record of a key.
     pub fn check(&self, info: TopicInfo) -> Result<()> {
-        let Some(table) = self.keyless.as_ref().filter(|_| info.compacts) else { return Ok(()) };
-        let message = format!("{table} has no key, but its topic {} compacts by key", self.name);
-        Err(Error::fatal(Origin::Config, KEYLESS_COMPACTED, message).with_remedy(
-            "give the table a `key` in its settings, or the topic cleanup.policy=delete",
-        ))
+        let Some(whose) = self.keyless.as_ref().filter(|_| info.compacts) else { return Ok(()) };
+        let topic = &self.name;
+        let message = format!(
+            "{whose} has no key of its own, but its topic {topic} keeps only the newest record of each \
+             key (cleanup.policy=compact)"
+        );
+        Err(Error::fatal(Origin::Config, KEYLESS_COMPACTED, message).with_remedy(format!(
+            "set cleanup.policy=delete on topic {topic}, or create it so before the start; a table can \
+             be given a `key` in its settings instead"
+        )))
     }
 }
 
@@ -74,12 +79,13 @@ pub struct AllHeaders {
 pub struct Record {
     /// Index into [`RecordBatch::topics`].
     pub topic: u32,
-    /// The key's JSON; `None` for a table without a key.
+    /// The key's JSON; `None` for a table without a key, a truncate and a dead letter.
     pub key: Option<Range<u32>>,
     /// The envelope's JSON, followed in `data` by a line feed that is not part of it; `None` is a
     /// tombstone.
     pub value: Option<Range<u32>>,
-    /// Publish to every partition of the topic (a truncate).
+    /// Publish to every partition of the topic (a truncate). Where the topic takes no record without
+    /// a key, the sink gives it one that no row has.
     pub to_all_partitions: bool,
     /// Headers, where asked for.
     pub headers: Option<Box<RecordHeaders>>,
