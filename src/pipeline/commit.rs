@@ -69,13 +69,15 @@ impl CommitTask {
             tokio::select! {
                 outcome = self.outcomes.recv() => {
                     let Some(outcome) = outcome else { break };
-                    stall.answered();
                     self.note(outcome);
                     while let Ok(outcome) = self.outcomes.try_recv() {
                         self.note(outcome);
                     }
                     let mut tracker = lock(&self.tracker);
                     if let Some(checkpoint) = tracker.take_watermark() {
+                        // A batch that failed, and progress without records behind one that waits, are
+                        // no answers.
+                        stall.answered();
                         pending = Some(checkpoint);
                     }
                     let is_ours_to_save = self.store.is_some();

@@ -18,7 +18,7 @@ const REPEAT: Duration = Duration::from_secs(60);
 /// Watches how long batches wait while no answer comes.
 pub(crate) struct Stall {
     next_look: Instant,
-    /// Since when batches wait and nothing was answered.
+    /// Since when batches wait and none of the oldest was confirmed.
     silent_since: Option<Instant>,
     warned: Option<Instant>,
 }
@@ -33,7 +33,7 @@ impl Stall {
         self.next_look
     }
 
-    /// An answer came.
+    /// The oldest batch was confirmed.
     pub(crate) fn answered(&mut self) {
         let Some(since) = self.silent_since.take() else { return };
         if self.warned.take().is_some() {

@@ -223,6 +223,31 @@ fn a_broker_outage_loses_and_reorders_nothing() {
     assert_eq!(host.stop(), Some(0), "{}", host.log());
 }
 
+/// A batch that is given up at the end of the run is no answer of the sink.
+#[test]
+fn a_stop_during_an_outage_tells_of_no_answer() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let Some(mut kafka) = Kafka::start(&[]) else { return };
+    sql(&server, "CREATE TABLE t (id int PRIMARY KEY, v text)");
+    let setup = Setup::new();
+    let source = "      heartbeat: { interval: 1s }\n";
+    let sink = sink(kafka.brokers(), "");
+    setup.write(&Options { url: server.url(), source, sink, connector: "" });
+    let config = setup.path("rowtide.yaml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}shutdown_timeout: 2s\n")).unwrap();
+    let mut host = setup.first_start();
+    sql(&server, "INSERT INTO t VALUES (1)");
+    assert_eq!(consume(kafka.brokers(), "shop.public.t", 1).len(), 1);
+    kafka.halt(false);
+    // More than may be in flight, so that a batch waits for room when the stop comes.
+    sql(&server, "INSERT INTO t SELECT n, repeat('x', 1000) FROM generate_series(2, 8000) n");
+    host.until_logged("RT4011");
+    assert_eq!(host.stop(), Some(0), "{}", host.log());
+    assert!(host.log().contains("stopping before everything"), "{}", host.log());
+    assert!(!host.log().contains("answers again"), "{}", host.log());
+}
+
 #[test]
 fn an_unreachable_broker_is_named_and_retried() {
     let Some(server) = Postgres::start("15", &[]) else { return };
