@@ -182,6 +182,22 @@ impl FileStore {
         Ok(())
     }
 
+    /// Sees that a checkpoint as large as the one on disk could be saved. A run that could not save
+    /// where it stands would publish again what the run before it did.
+    ///
+    /// # Errors
+    /// Transient where the disk is full, fatal where it cannot be written.
+    pub fn try_out(&self) -> Result<(), Error> {
+        let temporary = temporary(&self.path);
+        let tried = fs::read(&self.path).and_then(|text| {
+            let mut file = File::create(&temporary)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::remove_file(&temporary)
+        });
+        tried.map_err(|error| io_error(error, "write", &self.path))
+    }
+
     /// Writes the host's state where it is not the one on disk already, and gives its digest.
     fn save_host(&self, host: &Arc<str>) -> Result<String, Error> {
         if let Some((saved, digest)) = &self.host
@@ -196,8 +212,7 @@ impl FileStore {
     }
 
     fn replace(&self, path: &Path, text: &[u8]) -> io::Result<()> {
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
+        let temporary = temporary(path);
         let mut file = File::create(&temporary)?;
         file.write_all(text)?;
         file.sync_all()?;
@@ -219,6 +234,13 @@ impl FileStore {
             }
         }
     }
+}
+
+/// The name under which a file is written before it takes its own.
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    name.into()
 }
 
 fn damaged(path: &Path, why: &str) -> Error {

@@ -1,15 +1,21 @@
 //! Makes plans: version, topic, tombstones and schemas of each table version, once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use rowtide_sdk::{Error, Sink, SourceInfo, Table, TopicSpec};
+use rowtide_sdk::{Class, Error, Sink, SourceInfo, Table, TopicSpec};
+use tokio::time::sleep;
 
+use super::backoff::Backoff;
 use super::hidden::check_names;
 use super::schema_files::SchemaFiles;
 use super::topics::Topics;
 use crate::config::{ConnectorConfig, OnViolation};
 use crate::envelope::{Plan, PlanContext, TableRoute};
 use crate::schema::{Assigned, Compatibility, Projection, Versions};
+
+/// The least time between two attempts to write a schema.
+const SCHEMA_RETRY: Duration = Duration::from_millis(250);
 
 /// What a record needs beside its value: key, headers and the broker's own framing.
 pub(crate) const RECORD_OVERHEAD: usize = 64 * 1024;
@@ -160,7 +166,7 @@ impl Planner {
             *is_ready = true;
         }
         if let Some(files) = &self.files {
-            files.keep(&subject, assigned.version, &assigned.schema).await?;
+            keep_schema(files, &subject, &assigned, sink).await?;
         }
         if projection.key.is_empty() {
             tracing::warn!(
@@ -178,6 +184,39 @@ impl Planner {
         let route = TableRoute { topic, info, schema_changes };
         Plan::new(&cx, Arc::clone(table), &projection, &assigned, route)
     }
+}
+
+/// Sees to it that the folder of the schemas has a version. A full disk is waited for here: a run that
+/// began anew would publish everything since the saved position once more.
+async fn keep_schema(
+    files: &SchemaFiles,
+    subject: &str,
+    assigned: &Assigned,
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
+    let mut backoff = Backoff::default();
+    let mut is_waiting = false;
+    loop {
+        match files.keep(subject, assigned.version, &assigned.schema).await {
+            Ok(()) => break,
+            Err(error) if error.class() != Class::Transient => return Err(error),
+            Err(error) if !is_waiting => {
+                is_waiting = true;
+                tracing::warn!(
+                    code = %error.code(), error = %error,
+                    "the schema of a new version cannot be written; nothing more is sent until it can"
+                );
+                // What was sent before need not wait.
+                sink.flush().await?;
+            }
+            Err(_same) => {}
+        }
+        sleep(backoff.next_delay().max(SCHEMA_RETRY)).await;
+    }
+    if is_waiting {
+        tracing::info!(subject, "the schema is written; going on");
+    }
+    Ok(())
 }
 
 /// Logs a version that is new.

@@ -113,16 +113,20 @@ fn folder_name(subject: &str) -> String {
 }
 
 fn keep(folder: &Path, path: &Path, text: &str) -> Result<(), Error> {
-    match fs::read(path) {
+    let is_other = match fs::read(path) {
         Ok(found) if found == text.as_bytes() => return Ok(()),
-        Ok(_) => tracing::warn!(
-            code = %SCHEMA_FILE, path = %path.display(),
-            "the file holds another schema, of an earlier state or connector, and is replaced"
-        ),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Ok(_) => true,
+        Err(error) if error.kind() == ErrorKind::NotFound => false,
         Err(error) => return Err(file_error(error, "read", path)),
+    };
+    replace(folder, path, text).map_err(|error| file_error(error, "write", path))?;
+    if is_other {
+        tracing::warn!(
+            code = %SCHEMA_FILE, path = %path.display(),
+            "the file held another schema, of an earlier state or connector, and was replaced"
+        );
     }
-    replace(folder, path, text).map_err(|error| file_error(error, "write", path))
+    Ok(())
 }
 
 fn replace(folder: &Path, path: &Path, text: &str) -> io::Result<()> {

@@ -92,6 +92,9 @@ async fn open(job: &Job) -> Result<Opened, Error> {
         Held::Elsewhere => {
             let mut store = FileStore::open(&job.config.state_dir, &job.connector.name)?;
             let checkpoint = store.load()?;
+            if checkpoint.is_some() {
+                store.try_out()?;
+            }
             (Some(store), checkpoint)
         }
     };

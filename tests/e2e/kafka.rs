@@ -248,6 +248,60 @@ fn a_stop_during_an_outage_tells_of_no_answer() {
     assert!(!host.log().contains("answers again"), "{}", host.log());
 }
 
+/// Neither the position nor the schema of a new version can be written: both are waited for in place,
+/// and a run that begins meanwhile sends nothing.
+#[test]
+fn a_full_disk_below_position_and_schemas_repeats_nothing() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let Some(kafka) = Kafka::start(&[]) else { return };
+    sql(&server, "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)");
+    let setup = Setup::new();
+    let schemas = setup.path("schemas");
+    let connector = format!("    schema_changes: {{ dir: {} }}\n", schemas.display());
+    let sink = sink(kafka.brokers(), "");
+    setup.write(&Options { url: server.url(), source: "", sink, connector: &connector });
+    let mut host = setup.first_start();
+    sql(&server, "INSERT INTO t VALUES (1)");
+    assert_eq!(consume(kafka.brokers(), "shop.public.t", 1).len(), 1);
+    std::fs::create_dir_all(schemas.join("shop.public.u")).unwrap();
+    let full =
+        [setup.path("state/shop.json.tmp"), schemas.join("shop.public.u/1.0.schema.json.tmp")];
+    let fill = |path| std::os::unix::fs::symlink("/dev/full", path).unwrap();
+    full.iter().for_each(fill);
+    sql(&server, "INSERT INTO t SELECT generate_series(2, 6)");
+    host.until_logged("RT4001");
+    sql(&server, "INSERT INTO u VALUES (1)");
+    host.until_logged("RT5031");
+    std::thread::sleep(Duration::from_secs(4));
+    full.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    assert_eq!(consume(kafka.brokers(), "shop.public.u", 1).len(), 1);
+    assert_eq!(host.stop(), Some(0), "{}", host.log());
+    assert!(!host.log().contains("restarts from"), "{}", host.log());
+    assert_eq!(end_of(kafka.brokers(), "shop.public.t"), 6);
+
+    fill(&full[0]);
+    sql(&server, "INSERT INTO t VALUES (7)");
+    let mut host = setup.start();
+    host.until("several runs began", || host_restarts(&setup) >= 3);
+    assert_eq!(end_of(kafka.brokers(), "shop.public.t"), 6, "nothing is sent");
+    std::fs::remove_file(&full[0]).unwrap();
+    assert_eq!(consume(kafka.brokers(), "shop.public.t", 7).len(), 7);
+    assert_eq!(host.stop(), Some(0), "{}", host.log());
+    assert_eq!(end_of(kafka.brokers(), "shop.public.t"), 7);
+}
+
+/// How often the host has begun anew.
+fn host_restarts(setup: &Setup) -> usize {
+    std::fs::read_to_string(setup.path("log")).unwrap().matches("restarts from").count()
+}
+
+/// The place behind the last record of a topic with one partition.
+fn end_of(brokers: &str, topic: &str) -> i64 {
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    consumer.fetch_watermarks(topic, 0, Duration::from_secs(10)).unwrap().1
+}
+
 #[test]
 fn an_unreachable_broker_is_named_and_retried() {
     let Some(server) = Postgres::start("15", &[]) else { return };
