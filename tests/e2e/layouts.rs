@@ -163,6 +163,52 @@ fn h34_generated_columns_come_when_they_are_published() {
     });
 }
 
+/// Hazard 34: where a replica identity has a stored generated column, which must then be published, it is
+/// in events and in the schema; before version 18 it need not be, and is not.
+#[test]
+fn h34_generated_columns_of_an_identity_come() {
+    on_each_version(|server, version| {
+        let mut stream = Stream::plain(
+            server,
+            &format!(
+                "{DONE} CREATE TABLE s (id int PRIMARY KEY, a int,
+                 g int GENERATED ALWAYS AS (a * 2) STORED);
+                 ALTER TABLE s REPLICA IDENTITY FULL;
+                 CREATE TABLE t (id int PRIMARY KEY, a int,
+                 g int GENERATED ALWAYS AS (a * 2) STORED)"
+            ),
+        );
+        let told = stream.tell("INSERT INTO s (id, a) VALUES (1, 1); UPDATE s SET a = 2");
+        if version < 18 {
+            assert_eq!(
+                told,
+                [
+                    "schema s 1.0 initial: ",
+                    r#"c s 1.0 {"id":1,"a":1}"#,
+                    r#"u s 1.0 {"id":1,"a":2}"#
+                ]
+            );
+            stream.stop();
+            return;
+        }
+        assert_eq!(
+            told,
+            [
+                "schema s 1.0 initial: ",
+                r#"c s 1.0 {"id":1,"a":1,"g":2}"#,
+                r#"u s 1.0 {"id":1,"a":2,"g":4}"#,
+            ]
+        );
+        let lines = stream.setup.lines();
+        let told_schema = &lines.iter().find(|line| line["source"]["table"] == "s").unwrap()["row"];
+        assert_eq!(told_schema["properties"]["g"]["type"][0], "integer", "{told_schema:#}");
+        // The option is the publication's, so that other tables' come too.
+        let told = stream.tell("INSERT INTO t (id, a) VALUES (1, 1)");
+        assert_eq!(told, ["schema t 1.0 initial: ", r#"c t 1.0 {"id":1,"a":1,"g":2}"#]);
+        stream.stop();
+    });
+}
+
 /// Hazard 35: a column list makes the schema; a row that crosses a filter comes and goes.
 #[test]
 fn h35_column_lists_and_row_filters() {

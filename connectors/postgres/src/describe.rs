@@ -33,18 +33,20 @@ pub async fn tables(source: &PostgresSource) -> Result<Vec<Arc<Table>>> {
     described(source, &client).await
 }
 
-/// The columns of the table `c` that the publication sends. Where it does not send the table yet,
-/// those that it will: all but the generated ones.
-fn sent_columns(publication: &str, major: u32) -> String {
+/// The columns of the table `c` that the publication sends, once it is in step: those of its column
+/// list, else all but the generated ones, of which it may send the stored.
+fn sent_columns(publication: &str, major: u32, sends_generated: bool) -> String {
+    let unlisted = match sends_generated {
+        true => "a.attgenerated IN ('', 's')",
+        false => "a.attgenerated = ''",
+    };
     if major < 15 {
-        return "a.attgenerated = ''".to_owned();
+        return unlisted.to_owned();
     }
-    // The view names generated columns, which no version before 18 sends.
-    let generated = if major < 18 { "a.attgenerated = '' AND " } else { "" };
     format!(
-        "{generated}coalesce(a.attname = ANY ((SELECT t.attnames FROM pg_publication_tables t
-             WHERE t.pubname = {} AND t.schemaname = n.nspname AND t.tablename = c.relname)
-             ::name[]), a.attgenerated = '')",
+        "coalesce((SELECT a.attnum = ANY (r.prattrs::int2[]) FROM pg_publication_rel r
+             JOIN pg_publication p ON p.oid = r.prpubid
+             WHERE p.pubname = {} AND r.prrelid = c.oid), {unlisted})",
         literal(publication)
     )
 }
@@ -55,8 +57,10 @@ pub(crate) async fn described(
     client: &SqlClient,
 ) -> Result<Vec<Arc<Table>>> {
     let mut sql = &**client;
-    let major = Server::ask(&mut sql).await?.major();
+    let server = Server::ask(&mut sql).await?;
+    let major = server.major();
     let publication = publication::find(&mut sql, &source.config.publication, major).await?;
+    let review = publication::look(&mut sql, source.wish(&server, false)).await?;
     let wanted = sent_names(&mut sql, &source.filter, publication.as_ref()).await?;
     let mut oids = String::from("0");
     for table in &wanted {
@@ -67,10 +71,9 @@ pub(crate) async fn described(
         "SELECT jsonb_build_object('table', a.attrelid::bigint, 'name', a.attname,
              'type_oid', a.atttypid::bigint, 'typmod', a.atttypmod)
          FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-         JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE a.attrelid IN ({oids}) AND a.attnum > 0 AND NOT a.attisdropped AND {}
          ORDER BY a.attrelid, a.attnum",
-        sent_columns(&source.config.publication, major)
+        sent_columns(&source.config.publication, major, review.sends_generated)
     );
     let mut columns: HashMap<u32, Vec<CatalogColumn>> = HashMap::new();
     for column in json_rows::<CatalogColumn>(&mut sql, &statement, "listing the columns").await? {

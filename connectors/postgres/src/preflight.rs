@@ -20,7 +20,7 @@ use crate::error::codes as refusals;
 use crate::family;
 use crate::guard;
 use crate::position::PgPosition;
-use crate::publication::{self, CatalogTable, Review};
+use crate::publication::{self, CatalogTable, Members, Membership, Review};
 use crate::server::{NOT_STREAMED_BY_14, Server, check_history, history};
 use crate::slot::{self, Slot};
 use crate::source::PostgresSource;
@@ -43,6 +43,20 @@ pub async fn check(source: &PostgresSource, known: Preflight<'_>) -> Vec<Finding
     let looked = look(source, known, &mut findings).await;
     keep(&mut findings, looked.map(|()| Vec::new()));
     findings
+}
+
+/// Which tables the publication sends now.
+struct Sent<'a> {
+    members: &'a Members,
+    publication: &'a str,
+}
+
+impl<'a> Sent<'a> {
+    /// The publication's name, where it sends the table.
+    fn by(&self, schema: &str, table: &str) -> Option<&'a str> {
+        let membership = self.members.get(&format!("{schema}.{table}"));
+        membership.filter(|is| **is != Membership::Unsent).map(|_| self.publication)
+    }
 }
 
 fn say(severity: Severity, code: Code, message: impl Into<String>, remedy: &str) -> Finding {
@@ -91,13 +105,7 @@ async fn examine(
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
     let mut sql = &**client;
-    findings.extend(server.obstacles().iter().map(|error| Finding::from(error).at("server")));
-    findings.extend(source.check_abilities(server).err().as_ref().map(Finding::from));
-    if source.config.streaming == Streaming::On && !server.streams_rightly() {
-        let message = NOT_STREAMED_BY_14;
-        let remedy = "set `streaming: off`, or update the server to PostgreSQL 15 or newer";
-        findings.push(say(Severity::Warning, stream::NOT_STREAMED, message, remedy).at("server"));
-    }
+    findings.extend(abilities(source, server));
     let resume = match known.resume.map(PgPosition::parse).transpose() {
         Ok(resume) => resume,
         Err(error) => {
@@ -140,16 +148,18 @@ async fn examine(
     let role = Role::ask(&mut sql).await;
     keep(findings, role.map(|role| role.findings(will_change)));
     let planned = planned(&mut sql, source, server, &review, slot.is_some()).await;
-    findings.extend(review.findings);
+    let Review { findings: found, members, .. } = review;
+    findings.extend(found);
     keep(findings, planned);
+    let sent = Sent { members: &members, publication: &source.config.publication };
     let wanted = publication::wanted_tables(&mut sql, &source.filter).await?;
     findings.extend(wanted.iter().filter_map(|table| {
-        let found = key_finding(table, known.keys)?;
+        let found = key_finding(table, known.keys, sent.by(&table.schema, &table.name))?;
         let is_aside = (known.sets_aside)(&table.schema, &table.name);
         Some(if is_aside { set_aside(found) } else { found })
     }));
     keep(findings, shared_keys(&mut sql, &wanted, known.keys).await);
-    keep(findings, table_findings(source, client, server, known).await);
+    keep(findings, table_findings(source, client, server, known, &sent).await);
     keep(findings, reading::findings(&mut sql, source, server, known.reselects).await);
     if let Some(hiding) = known.hiding {
         keep(
@@ -159,6 +169,20 @@ async fn examine(
         keep(findings, inherited::findings(&mut sql, source, server, hiding).await);
     }
     Ok(())
+}
+
+/// What the server cannot do, or not rightly.
+fn abilities(source: &PostgresSource, server: &Server) -> Vec<Finding> {
+    let obstacles = server.obstacles();
+    let mut findings: Vec<Finding> =
+        obstacles.iter().map(|error| Finding::from(error).at("server")).collect();
+    findings.extend(source.check_abilities(server).err().as_ref().map(Finding::from));
+    if source.config.streaming == Streaming::On && !server.streams_rightly() {
+        let message = NOT_STREAMED_BY_14;
+        let remedy = "set `streaming: off`, or update the server to PostgreSQL 15 or newer";
+        findings.push(say(Severity::Warning, stream::NOT_STREAMED, message, remedy).at("server"));
+    }
+    findings
 }
 
 /// What only a replication connection can tell: that the role may replicate, that pg_hba.conf lets
@@ -266,6 +290,7 @@ async fn table_findings(
     client: &SqlClient,
     server: &Server,
     known: Preflight<'_>,
+    sent: &Sent<'_>,
 ) -> Result<Vec<Finding>> {
     let mut sql = &**client;
     let relations = tables::relations(&mut sql, &source.filter).await?;
@@ -277,7 +302,9 @@ async fn table_findings(
         // Where values are read back, the settings have dealt with it.
         if !(known.reselects)(&table.schema, &table.name) {
             let is_hidden = |column: &str| (known.excludes)(&table.schema, &table.name, column);
-            findings.extend(tables::may_be_unchanged(table, &is_hidden));
+            let sent_by = sent.by(&table.schema, &table.name);
+            let full = tables::full_identity(&relations, table, server.major(), sent_by);
+            findings.extend(tables::may_be_unchanged(table, &is_hidden, full));
         }
         findings.extend(tables::precision(table));
     }
@@ -380,7 +407,7 @@ async fn shared_keys(
     let mut findings = Vec::new();
     for table in tables {
         let Some(key) = keys(&table.schema, &table.name) else { continue };
-        if key_trouble(table, &|_, _| Some(key.clone())).is_some() {
+        if key_trouble(table, &|_, _| Some(key.clone()), None).is_some() {
             continue;
         }
         let list = |texts: Vec<String>| texts.join(", ");
@@ -435,8 +462,13 @@ struct KeyFacts {
 }
 
 /// Whether a table's key is in what the log carries of an old row.
-fn key_finding(table: &CatalogTable, keys: KeyLookup<'_>) -> Option<Finding> {
-    key_trouble(table, keys).map(|finding| finding.at(format!("table {}", table.full_name())))
+fn key_finding(
+    table: &CatalogTable,
+    keys: KeyLookup<'_>,
+    sent_by: Option<&str>,
+) -> Option<Finding> {
+    key_trouble(table, keys, sent_by)
+        .map(|finding| finding.at(format!("table {}", table.full_name())))
 }
 
 /// A key that is not logged, where a run goes on without the events that lack it.
@@ -449,7 +481,12 @@ fn set_aside(found: Finding) -> Finding {
     }
 }
 
-fn key_trouble(table: &CatalogTable, keys: KeyLookup<'_>) -> Option<Finding> {
+/// [`key_finding`] without its place; `sent_by` is the publication that sends the table already.
+fn key_trouble(
+    table: &CatalogTable,
+    keys: KeyLookup<'_>,
+    sent_by: Option<&str>,
+) -> Option<Finding> {
     let name = table.full_name();
     let Some(key) = keys(&table.schema, &table.name) else {
         let is_keyless =
@@ -477,6 +514,8 @@ fn key_trouble(table: &CatalogTable, keys: KeyLookup<'_>) -> Option<Finding> {
     let columns: Vec<String> = key.iter().map(|column| ident(column)).collect();
     let index = ident(&format!("{}_rowtide_key", table.name));
     let sql = table.sql();
+    let full = table.full_identity(&[table.sql()], sent_by);
+    let full = full.map_or_else(String::new, |full| format!("{full}; or, "));
     Some(say(
         Severity::Error,
         stream::KEY_NOT_LOGGED,
@@ -485,8 +524,7 @@ fn key_trouble(table: &CatalogTable, keys: KeyLookup<'_>) -> Option<Finding> {
             unlogged.join(", ")
         ),
         &format!(
-            "ALTER TABLE {sql} REPLICA IDENTITY FULL; or, where the columns are NOT NULL and \
-             unique: CREATE UNIQUE INDEX {index} ON {sql} ({}); ALTER TABLE {sql} REPLICA IDENTITY \
+            "{full}where the columns are NOT NULL and unique: CREATE UNIQUE INDEX {index} ON {sql} ({}); ALTER TABLE {sql} REPLICA IDENTITY \
              USING INDEX {index}",
             columns.join(", ")
         ),
@@ -506,6 +544,7 @@ mod tests {
             has_identity: true,
             bare_partitions: Vec::new(),
             unlike_partitions: Vec::new(),
+            generated: Default::default(),
             identity_columns: vec!["id".to_owned()],
             primary_key: vec!["id".to_owned()],
             columns: ["id", "email", "note"].map(str::to_owned).to_vec(),
@@ -520,7 +559,7 @@ mod tests {
     fn a_key_must_be_in_the_logged_identity() {
         let check = |key: &[&str]| {
             let key: Vec<String> = key.iter().map(|&column| column.to_owned()).collect();
-            key_finding(&table(), &move |_, _| Some(key.clone()))
+            key_finding(&table(), &move |_, _| Some(key.clone()), None)
         };
         assert_eq!(check(&["id"]), None);
         let unlogged = check(&["email"]).unwrap();
@@ -533,7 +572,7 @@ mod tests {
     #[test]
     fn a_table_without_any_key_is_named() {
         let full = CatalogTable { identity: 'f', primary_key: Vec::new(), ..table() };
-        assert_eq!(key_finding(&full, &|_, _| None).unwrap().severity, Severity::Warning);
-        assert_eq!(key_finding(&table(), &|_, _| None), None);
+        assert_eq!(key_finding(&full, &|_, _| None, None).unwrap().severity, Severity::Warning);
+        assert_eq!(key_finding(&table(), &|_, _| None, None), None);
     }
 }

@@ -1,5 +1,7 @@
 //! The publication: created, kept in step with the wanted tables, or verified.
 
+mod generated;
+mod identity;
 mod review;
 mod unlocked;
 
@@ -12,8 +14,11 @@ use crate::config::Operation;
 use crate::sql::{Sql, json_rows, literal, table_name};
 use crate::stream::codes;
 
+pub(crate) use self::generated::{Generated, OPTION as SEND_GENERATED};
+pub(crate) use self::identity::identity_remedy;
 pub(crate) use self::review::{
-    Members, Membership, Review, Wish, membership, newly_sent, on_primary, publish, sent,
+    Members, Membership, Review, Wish, membership, names_old_rows, newly_sent, on_primary, publish,
+    sent,
 };
 use self::review::{Seen, review};
 use self::unlocked::identity_index;
@@ -33,6 +38,10 @@ pub(crate) struct Publication {
     pub(crate) update: bool,
     pub(crate) delete: bool,
     pub(crate) truncate: bool,
+    /// Whether it sends stored generated columns.
+    pub(crate) sends_generated: bool,
+    /// Oid and name of the tables that it sends without generated columns of their identity.
+    pub(crate) generated_unsent: Vec<(u32, String)>,
     /// The tables that are named in it, with the oid of the entry: another one when a table was
     /// dropped from the publication and added again.
     pub(crate) named: HashMap<u32, u32>,
@@ -49,6 +58,12 @@ pub(crate) struct Partial {
     pub(crate) name: String,
     /// The columns that its column list leaves out.
     pub(crate) left_out: Vec<String>,
+    /// Whether it has a column list.
+    pub(crate) is_listed: bool,
+    /// Whether its replica identity is FULL.
+    pub(crate) is_full: bool,
+    /// Whether it has generated columns.
+    pub(crate) has_generated: bool,
     /// Whether it has a WHERE.
     pub(crate) is_filtered: bool,
     /// Columns of the replica identity that the column list leaves out.
@@ -78,8 +93,8 @@ pub(crate) struct CatalogTable {
     pub(crate) name: String,
     /// `pg_class.relreplident`.
     pub(crate) identity: char,
-    /// Whether updates and deletes can be logged: by a key, an index or whole rows; of a partitioned
-    /// table, those of every partition too.
+    /// Whether updates and deletes can be logged and published: by a key, an index or whole rows; of a
+    /// partitioned table, those of every partition too.
     pub(crate) has_identity: bool,
     /// Partitions, as SQL, without an identity of their own.
     #[serde(default)]
@@ -87,6 +102,9 @@ pub(crate) struct CatalogTable {
     /// Partitions, as SQL, whose logged old rows lack columns of this table's identity.
     #[serde(default)]
     pub(crate) unlike_partitions: Vec<String>,
+    /// Its generated columns.
+    #[serde(default)]
+    pub(crate) generated: Generated,
     /// The columns of the logged identity; every column under FULL.
     pub(crate) identity_columns: Vec<String>,
     /// The columns of the primary key.
@@ -151,6 +169,7 @@ pub(crate) async fn sent_names(
 async fn matching_tables(sql: &mut impl Sql, filter: &TableFilter) -> Result<Vec<CatalogTable>> {
     let below = partition_tree("c.oid");
     let (of_table, of_leaf) = (identity_index("c"), identity_index("l"));
+    let generated = generated::of_table();
     let statement = format!(
         "SELECT jsonb_build_object(
         'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname,
@@ -171,6 +190,7 @@ async fn matching_tables(sql: &mut impl Sql, filter: &TableFilter) -> Result<Vec
                     OR a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
                 EXCEPT SELECT a.attname FROM pg_attribute a WHERE a.attrelid = l.oid
                 AND a.attnum = ANY ((li.indkey::int2[])[0:li.indnkeyatts - 1])) ORDER BY 1),
+        'generated', {generated},
         'identity_columns', ARRAY(SELECT a.attname FROM pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
             AND (c.relreplident = 'f' OR a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) ORDER BY a.attnum),
@@ -190,7 +210,8 @@ async fn matching_tables(sql: &mut impl Sql, filter: &TableFilter) -> Result<Vec
     );
     let all: Vec<CatalogTable> = json_rows(sql, &statement, "listing the tables").await?;
     let with_partitions = |mut table: CatalogTable| {
-        table.has_identity &= table.bare_partitions.is_empty();
+        table.has_identity &=
+            table.bare_partitions.is_empty() && table.generated.virtual_full.is_empty();
         table
     };
     let matches = |table: &CatalogTable| filter.matches(&table.schema, &table.name);
@@ -204,6 +225,9 @@ fn partial() -> String {
     format!(
         "ARRAY(SELECT jsonb_build_object(
         'schema', n.nspname, 'name', c.relname, 'is_filtered', r.prqual IS NOT NULL,
+        'is_listed', r.prattrs IS NOT NULL, 'is_full', c.relreplident = 'f',
+        'has_generated', EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid
+            AND a.attgenerated <> '' AND NOT a.attisdropped),
         'left_out', ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid
             AND a.attnum > 0 AND NOT a.attisdropped
             AND a.attnum <> ALL (r.prattrs::int2[]) ORDER BY a.attnum),
@@ -240,13 +264,15 @@ pub(crate) async fn find(
     } else {
         ("false", "ARRAY[]::text[]".to_owned())
     };
-    let sent = sent_tables(major);
+    let (sent, generated_unsent) = (sent_tables(major), generated::unsent(major));
+    let sends_generated = generated::is_sending(major);
     let statement = format!(
         "SELECT jsonb_build_object(
         'all_tables', p.puballtables, 'schemas', {schemas}, 'via_root', p.pubviaroot,
         'is_ours', pg_has_role(p.pubowner, 'USAGE'),
         'insert', p.pubinsert, 'update', p.pubupdate, 'delete', p.pubdelete,
-        'truncate', p.pubtruncate,
+        'truncate', p.pubtruncate, 'sends_generated', {sends_generated},
+        'generated_unsent', {generated_unsent},
         'named', coalesce((SELECT jsonb_object_agg(r.prrelid::bigint::text, r.oid::bigint)
             FROM pg_publication_rel r WHERE r.prpubid = p.oid), '{{}}'::jsonb),
         'sends', coalesce((SELECT jsonb_agg(jsonb_build_array(n.nspname, c.relname))
@@ -299,10 +325,12 @@ async fn unidentified(sql: &mut impl Sql, name: &str, major: u32) -> Result<Vec<
         JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE p.pubname = {} AND EXISTS (
             SELECT FROM {below} part JOIN pg_class l ON l.oid = part.relid
-            WHERE l.relkind = 'r' AND l.relreplident <> 'f' AND {} IS NULL)
+            WHERE l.relkind = 'r' AND (l.relreplident <> 'f' AND {} IS NULL
+                OR l.relreplident = 'f' AND {}))
         ORDER BY 1",
         literal(name),
-        identity_index("l")
+        identity_index("l"),
+        generated::has("l", 'v')
     );
     json_rows(sql, &statement, "listing the publication's tables without an identity").await
 }

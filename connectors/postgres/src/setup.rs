@@ -226,7 +226,7 @@ fn hba(provider: Provider, source: &PostgresSource) -> String {
     }
 }
 
-/// What the publication is created with.
+/// What the publication is created with, but for what its tables ask for.
 fn options(config: &PostgresConfig) -> String {
     let names: Vec<&str> = config
         .publication_operations
@@ -246,20 +246,15 @@ fn publication_sql(source: &PostgresSource, seen: Option<&Seen>) -> String {
     if !unfit.is_empty() {
         out.push_str(
             "--    Left out, as the application's updates and deletes would fail: these have no usable\n\
-             --    replica identity. Give them one (a primary key, or REPLICA IDENTITY FULL), and add\n\
-             --    them.\n",
+             --    replica identity. Give them one, such as this, and add them.\n",
         );
         for table in unfit {
             // Writing to a String cannot fail.
-            let _ = writeln!(
-                out,
-                "-- ALTER TABLE {} REPLICA IDENTITY FULL; ALTER PUBLICATION {} ADD TABLE ONLY {};",
-                one_line(&table.sql()),
-                one_line(&ident(name)),
-                one_line(&table.sql())
-            );
+            let _ = writeln!(out, "-- {}", one_line(&made_fit(source, table)));
         }
     }
+    let sends_generated = fit.iter().any(|table| table.needs_generated())
+        && publication::names_old_rows(&source.config.publication_operations);
     if let Some(there) = &seen.publication {
         out.push_str(&alter_publication(source, there, &fit));
         return out;
@@ -269,9 +264,34 @@ fn publication_sql(source: &PostgresSource, seen: Option<&Seen>) -> String {
         true => String::new(),
         false => format!(" FOR TABLE\n{}\n   ", tables.join(",\n")),
     };
-    let statement = format!("CREATE PUBLICATION {}{named} WITH ({options})", ident(name));
+    let generated = match sends_generated {
+        true => format!(", {}", publication::SEND_GENERATED),
+        false => String::new(),
+    };
+    let statement =
+        format!("CREATE PUBLICATION {}{named} WITH ({options}{generated})", ident(name));
     out.push_str(&once(&statement));
     out
+}
+
+/// What gives a table an identity that can be published, and publishes it.
+fn made_fit(source: &PostgresSource, table: &CatalogTable) -> String {
+    let (sql, name) = (table.sql(), &source.config.publication);
+    let identity = match table.unlike_partitions.is_empty() {
+        true => table.full_identity(std::slice::from_ref(&sql), None),
+        false => table.full_identity(&table.unlike_partitions, None),
+    };
+    let option = match table.generated.has_stored {
+        true => {
+            format!("ALTER PUBLICATION {} SET ({}); ", ident(name), publication::SEND_GENERATED)
+        }
+        false => String::new(),
+    };
+    format!(
+        "{}; {option}ALTER PUBLICATION {} ADD TABLE ONLY {sql};",
+        identity.unwrap_or_else(|| publication::identity_remedy(table, None)),
+        ident(name)
+    )
 }
 
 /// What a publication that is there lacks.
@@ -292,11 +312,16 @@ fn alter_publication(
     }
     let is_sent =
         |table: &CatalogTable| publication::membership(there, table) != Membership::Unsent;
-    let added: Vec<String> = wanted
-        .iter()
-        .filter(|table| !is_sent(table))
-        .map(|table| format!("    ONLY {}", table.sql()))
-        .collect();
+    let unsent = || wanted.iter().filter(|table| !is_sent(table));
+    let is_lacking =
+        !there.generated_unsent.is_empty() || unsent().any(|table| table.needs_generated());
+    if is_lacking
+        && !there.sends_generated
+        && publication::names_old_rows(&asked.union(&published).copied().collect())
+    {
+        settings.push(publication::SEND_GENERATED.to_owned());
+    }
+    let added: Vec<String> = unsent().map(|table| format!("    ONLY {}", table.sql())).collect();
     let mut statements = Vec::new();
     if !settings.is_empty() {
         statements.push(format!("ALTER PUBLICATION {name} SET ({});\n", settings.join(", ")));
@@ -325,6 +350,7 @@ fn found_when_run(source: &PostgresSource, options: &str) -> String {
     block(&format!(
         "DECLARE
     tables text;
+    generated boolean;
 BEGIN
     WITH matched AS (
         SELECT c.oid, n.nspname, c.relname, c.relreplident FROM pg_catalog.pg_class c
@@ -333,7 +359,14 @@ BEGIN
         AND {is_matched}
     ),
     identity AS (
-        SELECT c.oid, c.relreplident = 'f' AS is_full, ARRAY(
+        SELECT c.oid, c.relreplident = 'f' AS is_full, EXISTS (
+            SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid
+            AND a.attgenerated = 'v' AND NOT a.attisdropped AND c.relreplident = 'f'
+        ) AS has_virtual, EXISTS (
+            SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid
+            AND a.attgenerated = 's' AND NOT a.attisdropped
+            AND (c.relreplident = 'f' OR a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+        ) AS has_stored, ARRAY(
             SELECT a.attname FROM pg_catalog.pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
             AND (c.relreplident = 'f' OR a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
@@ -342,28 +375,39 @@ BEGIN
         ON i.indexrelid = pg_catalog.pg_get_replica_identity_index(c.oid)
         WHERE c.relkind IN ('r', 'p')
     )
-    SELECT string_agg(format('ONLY %I.%I', m.nspname, m.relname), ', ' ORDER BY m.nspname, m.relname)
-    INTO tables FROM matched m JOIN identity own ON own.oid = m.oid
+    SELECT string_agg(format('ONLY %I.%I', m.nspname, m.relname), ', ' ORDER BY m.nspname, m.relname),
+        {may_need} AND current_setting('server_version_num')::int >= 180000 AND bool_or(own.has_stored OR EXISTS (
+            SELECT FROM pg_catalog.pg_partition_tree(m.oid) part
+            JOIN pg_catalog.pg_class l ON l.oid = part.relid AND l.relkind = 'r'
+            JOIN identity leaf ON leaf.oid = l.oid WHERE leaf.has_stored))
+    INTO tables, generated FROM matched m JOIN identity own ON own.oid = m.oid
     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_publication p
         LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = m.oid
         LEFT JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname
             AND t.schemaname = m.nspname AND t.tablename = m.relname
         WHERE p.pubname = {name} AND (p.puballtables OR r.oid IS NOT NULL OR t.pubname IS NOT NULL))
-    AND (own.is_full OR own.columns <> '{{}}')
+    AND (own.is_full OR own.columns <> '{{}}') AND NOT own.has_virtual
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(m.oid) up
         JOIN matched root ON root.oid = up.relid WHERE root.oid <> m.oid)
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_partition_tree(m.oid) part
         JOIN pg_catalog.pg_class l ON l.oid = part.relid AND l.relkind = 'r'
         JOIN identity leaf ON leaf.oid = l.oid
-        WHERE NOT leaf.is_full AND (leaf.columns = '{{}}' OR NOT leaf.columns @> own.columns));
+        WHERE leaf.has_virtual
+        OR NOT leaf.is_full AND (leaf.columns = '{{}}' OR NOT leaf.columns @> own.columns));
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = {name}) THEN
         EXECUTE format('CREATE PUBLICATION %I', {name})
-            || coalesce(' FOR TABLE ' || tables, '') || ' WITH ({})';
+            || coalesce(' FOR TABLE ' || tables, '') || ' WITH ({}'
+            || CASE WHEN generated THEN ', {send}' ELSE '' END || ')';
     ELSIF tables IS NOT NULL THEN
+        IF generated THEN
+            EXECUTE format('ALTER PUBLICATION %I SET ({send})', {name});
+        END IF;
         EXECUTE format('ALTER PUBLICATION %I ADD TABLE ', {name}) || tables;
     END IF;
 END",
-        options.replace('\'', "''")
+        options.replace('\'', "''"),
+        send = publication::SEND_GENERATED,
+        may_need = publication::names_old_rows(&source.config.publication_operations),
     ))
 }
 

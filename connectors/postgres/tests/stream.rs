@@ -17,6 +17,9 @@ mod check_keys;
 #[path = "stream/feedback.rs"]
 mod feedback;
 #[cfg(test)]
+#[path = "stream/generated.rs"]
+mod generated;
+#[cfg(test)]
 #[path = "stream/guard.rs"]
 mod guard;
 #[cfg(test)]

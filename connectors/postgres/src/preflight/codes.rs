@@ -12,7 +12,7 @@ pub(crate) const MAY_BE_UNCHANGED: Code = Code("RT2372");
 pub(crate) const PRECISION: Code = Code("RT2373");
 /// Generated columns are not in the log.
 pub(crate) const GENERATED: Code = Code("RT2374");
-/// A column list or WHERE makes the application's updates and deletes fail.
+/// A column list, a WHERE or generated columns make the application's updates and deletes fail.
 pub(crate) const UPDATES_FAIL: Code = Code("RT2375");
 /// The database's encoding is not UTF-8.
 pub(crate) const ENCODING: Code = Code("RT2376");

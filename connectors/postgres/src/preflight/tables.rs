@@ -6,6 +6,7 @@ use rowtide_sdk::{Finding, Form, Identity, Result, Severity, StringKind, Table, 
 use serde::Deserialize;
 
 use super::{codes, say};
+use crate::publication::Generated;
 use crate::sql::{Sql, json_rows, table_name};
 
 /// The largest integer up to which a double holds every one.
@@ -24,8 +25,8 @@ pub(super) struct Relation {
     has_row_security: bool,
     /// Whether row security hides rows from our role.
     hides_rows: bool,
-    /// Its generated columns.
-    generated: Vec<String>,
+    /// Its generated columns and their kinds (`pg_attribute.attgenerated`).
+    generated: Vec<(String, char)>,
     /// The partitioned tables above it.
     ancestors: Vec<(String, String)>,
 }
@@ -33,7 +34,8 @@ pub(super) struct Relation {
 const RELATIONS: &str = "SELECT jsonb_build_object(
     'schema', n.nspname, 'name', c.relname, 'kind', c.relkind, 'persistence', c.relpersistence,
     'has_row_security', c.relrowsecurity, 'hides_rows', row_security_active(c.oid),
-    'generated', ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid
+    'generated', ARRAY(SELECT jsonb_build_array(a.attname, a.attgenerated)
+        FROM pg_attribute a WHERE a.attrelid = c.oid
         AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> '' ORDER BY a.attnum),
     'ancestors', coalesce((SELECT jsonb_agg(jsonb_build_array(rn.nspname, r.relname))
         FROM pg_partition_ancestors(c.oid) up JOIN pg_class r ON r.oid = up.relid
@@ -140,8 +142,8 @@ pub(super) fn generated(relations: &[Relation], tables: &[Arc<Table>], major: u3
         let absent: Vec<&str> = relation
             .generated
             .iter()
+            .map(|(column, _)| column.as_str())
             .filter(|column| table.column_index(column).is_none())
-            .map(String::as_str)
             .collect();
         if absent.is_empty() {
             continue;
@@ -187,8 +189,30 @@ fn is_always_small(type_name: &str) -> bool {
     data.saturating_add(4) < OUT_OF_LINE_FROM
 }
 
-/// Columns that updates may leave out, once per table. Those that are hidden are in no event.
-pub(super) fn may_be_unchanged(table: &Table, is_hidden: &dyn Fn(&str) -> bool) -> Option<Finding> {
+/// SQL that has whole rows of a table logged, where updates and deletes then work.
+pub(super) fn full_identity(
+    relations: &[Relation],
+    table: &Table,
+    major: u32,
+    sent_by: Option<&str>,
+) -> Option<String> {
+    let is_it =
+        |relation: &&Relation| relation.schema == table.schema && relation.name == table.name;
+    let generated = relations.iter().find(is_it).map_or(&[][..], |relation| &relation.generated);
+    let has = |kind: char| major >= 18 && generated.iter().any(|(_, other)| *other == kind);
+    let generated =
+        Generated { has_stored: has('s'), has_virtual: has('v'), ..Generated::default() };
+    let sql = table_name(&table.schema, &table.name);
+    generated.full_identity(&[sql], sent_by)
+}
+
+/// Columns that updates may leave out, once per table. Those that are hidden are in no event. `full` has
+/// whole rows logged.
+pub(super) fn may_be_unchanged(
+    table: &Table,
+    is_hidden: &dyn Fn(&str) -> bool,
+    full: Option<String>,
+) -> Option<Finding> {
     let names_rows = table.columns.iter().any(|column| column.is_identity);
     // Whole rows are logged under FULL; without an identity no update is.
     if table.identity == Identity::Full || !names_rows {
@@ -211,9 +235,8 @@ pub(super) fn may_be_unchanged(table: &Table, is_hidden: &dyn Fn(&str) -> bool) 
                 columns.join(", ")
             ),
             &format!(
-                "where consumers need every value: `unchanged: reselect` in the table's settings, or \
-                 ALTER TABLE {} REPLICA IDENTITY FULL",
-                table_name(&table.schema, &table.name)
+                "where consumers need every value: `unchanged: reselect` in the table's settings{}",
+                full.map_or_else(String::new, |full| format!(", or {full}"))
             ),
         )
         .at(format!("table {}.{}", table.schema, table.name))

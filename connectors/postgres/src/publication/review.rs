@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use rowtide_sdk::{Finding, Severity, TableFilter};
 
-use super::{CatalogTable, Publication};
+use super::identity::{unlike_partitions, unpublishable};
+use super::{CatalogTable, Publication, generated};
 use crate::config::{Operation, PublicationManagement};
 use crate::error::codes as refusals;
 use crate::preflight::codes as checks;
@@ -102,6 +103,8 @@ pub(crate) struct Plan {
     pub(crate) drop: Vec<String>,
     /// What it is to publish, where that must change or differs from the server's default.
     pub(crate) publish: Option<BTreeSet<Operation>>,
+    /// Whether stored generated columns are to be sent, which are not so far.
+    pub(crate) generated: bool,
 }
 
 /// The value of the option `publish`.
@@ -131,9 +134,13 @@ impl Plan {
                 Some(operations) => format!("publish = '{}', ", publish(operations)),
                 None => String::new(),
             };
+            let generated = match self.generated {
+                true => format!(", {}", generated::OPTION),
+                false => String::new(),
+            };
             return vec![format!(
                 "CREATE PUBLICATION {publication}{tables} WITH ({publish}publish_via_partition_root = \
-                 true)"
+                 true{generated})"
             )];
         }
         let mut statements = Vec::new();
@@ -141,9 +148,8 @@ impl Plan {
             let tables = only(&self.drop);
             statements.push(format!("ALTER PUBLICATION {publication} DROP TABLE {tables}"));
         }
-        if let Some(operations) = &self.publish {
-            statements.push(set_publish(name, operations));
-        }
+        // In one statement, and before tables are added: nothing may fail in between.
+        statements.extend(set_options(name, self.publish.as_ref(), self.generated));
         if !self.add.is_empty() {
             statements
                 .push(format!("ALTER PUBLICATION {publication} ADD TABLE {}", only(&self.add)));
@@ -152,8 +158,18 @@ impl Plan {
     }
 }
 
-fn set_publish(name: &str, operations: &BTreeSet<Operation>) -> String {
-    format!("ALTER PUBLICATION {} SET (publish = '{}')", ident(name), publish(operations))
+/// The statement that has a publication publish operations and send generated columns, where there is
+/// either to do.
+fn set_options(
+    name: &str,
+    operations: Option<&BTreeSet<Operation>>,
+    generated: bool,
+) -> Option<String> {
+    let publish = operations.map(|operations| format!("publish = '{}'", publish(operations)));
+    let generated = generated.then(|| generated::OPTION.to_owned());
+    let options: Vec<String> = publish.into_iter().chain(generated).collect();
+    (!options.is_empty())
+        .then(|| format!("ALTER PUBLICATION {} SET ({})", ident(name), options.join(", ")))
 }
 
 /// What a look at the publication found.
@@ -167,11 +183,13 @@ pub(crate) struct Review {
     pub(crate) added: Vec<String>,
     /// Wanted operations that it does not publish so far.
     pub(crate) lacking: BTreeSet<Operation>,
+    /// Whether stored generated columns are sent, once the plan is carried out.
+    pub(crate) sends_generated: bool,
     /// How each wanted table is sent now.
     pub(crate) members: Members,
 }
 
-fn finding(
+pub(super) fn finding(
     severity: Severity,
     code: rowtide_sdk::Code,
     message: String,
@@ -219,6 +237,7 @@ fn compare(wish: Wish<'_>, seen: &Seen) -> Review {
         findings: Vec::new(),
         added: Vec::new(),
         lacking: BTreeSet::new(),
+        sends_generated: false,
         members: Members::new(),
     };
     let is_auto = wish.management == PublicationManagement::Auto;
@@ -237,15 +256,7 @@ fn compare(wish: Wish<'_>, seen: &Seen) -> Review {
         );
     }
     let Some(publication) = publication else {
-        let all: Vec<&CatalogTable> = wanted.iter().collect();
-        if wish.is_resumed || !ours {
-            let fit = fit(all, wish.operations, true, &mut review);
-            let created = Plan { add: fit.iter().map(|table| table.sql()).collect(), ..new(wish) };
-            review.findings.push(missing(wish, &created.statements(name).concat()));
-            return review;
-        }
-        review.plan = new(wish);
-        add(wish, all, wish.operations, true, &mut review);
+        absent(wish, wanted, ours, &mut review);
         return review;
     };
     if ours {
@@ -262,20 +273,45 @@ fn compare(wish: Wish<'_>, seen: &Seen) -> Review {
     let (sent, unsent): (Vec<_>, Vec<_>) = wanted.iter().partition(is_sent);
     if names_old_rows(&publication.operations()) {
         let sent_in_vain = sent.iter().filter(|table| !table.has_identity);
-        review.findings.extend(sent_in_vain.map(|table| unpublishable(table, true)));
+        review.findings.extend(sent_in_vain.map(|table| unpublishable(table, Some(name))));
     }
     let via_root = publication.via_root;
     if via_root {
-        review.findings.extend(sent.iter().filter_map(|table| unlike_partitions(table, true)));
+        let unlike = sent.iter().filter_map(|table| unlike_partitions(table, Some(name)));
+        review.findings.extend(unlike);
     }
     let operations = wish.operations.union(&publication.operations()).copied().collect();
     if ours {
         add(wish, unsent, &operations, via_root, &mut review);
     } else {
         let unsent = fit(unsent, &operations, via_root, &mut review);
-        review.findings.extend(unsent_findings(name, &unsent));
+        let lacks = !publication.sends_generated && need_generated(&unsent, &operations);
+        review.findings.extend(unsent_findings(name, &unsent, lacks));
     }
+    review.plan.generated &= !publication.sends_generated;
+    generated::compare(wish, publication, seen, ours, &mut review);
     review
+}
+
+/// There is no publication: it is created, where it is ours and was never there.
+fn absent(wish: Wish<'_>, wanted: &[CatalogTable], ours: bool, review: &mut Review) {
+    let all: Vec<&CatalogTable> = wanted.iter().collect();
+    if wish.is_resumed || !ours {
+        let fit = fit(all, wish.operations, true, review);
+        let created = Plan {
+            add: fit.iter().map(|table| table.sql()).collect(),
+            generated: need_generated(&fit, wish.operations),
+            ..new(wish)
+        };
+        review.findings.push(missing(wish, &created.statements(wish.name).concat()));
+        return;
+    }
+    review.plan = new(wish);
+    add(wish, all, wish.operations, true, review);
+    review.sends_generated = review.plan.generated;
+    if review.plan.generated {
+        review.findings.push(generated::will_send(wish.name, Severity::Info, "created", &[]));
+    }
 }
 
 /// A publication that is to be created, without tables so far.
@@ -285,7 +321,7 @@ fn new(wish: Wish<'_>) -> Plan {
 }
 
 /// Whether any of these operations names an old row, for which a table needs an identity.
-fn names_old_rows(operations: &BTreeSet<Operation>) -> bool {
+pub(crate) fn names_old_rows(operations: &BTreeSet<Operation>) -> bool {
     operations.contains(&Operation::Update) || operations.contains(&Operation::Delete)
 }
 
@@ -313,14 +349,20 @@ fn fit<'a>(
     }
     let mut fit = Vec::new();
     for table in tables {
-        let unlike = unlike_partitions(table, false).filter(|_| via_root);
+        let unlike = unlike_partitions(table, None).filter(|_| via_root);
         if !table.has_identity || unlike.is_some() {
-            review.findings.push(unlike.unwrap_or_else(|| unpublishable(table, false)));
+            let unpublishable = || unpublishable(table, None);
+            review.findings.push(unlike.unwrap_or_else(unpublishable));
         } else {
             fit.push(table);
         }
     }
     fit
+}
+
+/// Whether a publication of these operations must send generated columns of these tables.
+fn need_generated(tables: &[&CatalogTable], operations: &BTreeSet<Operation>) -> bool {
+    names_old_rows(operations) && tables.iter().any(|table| table.needs_generated())
 }
 
 /// Plans to add tables that can be published, where the role may publish them.
@@ -334,6 +376,7 @@ fn add(
     let mut foreign: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for table in fit(tables, operations, via_root, review) {
         if table.is_ours {
+            review.plan.generated |= need_generated(&[table], operations);
             review.plan.add.push(table.sql());
             review.added.push(table.full_name());
         } else {
@@ -372,7 +415,7 @@ fn missing(wish: Wish<'_>, created: &str) -> Finding {
     finding(Severity::Error, refusals::PUBLICATION_MISSING, message, remedy).at(place(name))
 }
 
-fn place(publication: &str) -> String {
+pub(super) fn place(publication: &str) -> String {
     format!("publication {publication}")
 }
 
@@ -391,6 +434,7 @@ fn operations(
         return;
     }
     let all = wish.operations.union(&published).copied().collect();
+    let generated = names_old_rows(&all) && !publication.generated_unsent.is_empty();
     let name = wish.name;
     let message = format!("the publication \"{name}\" does not publish {}", publish(&lacking));
     let in_the_way: Vec<&str> = seen
@@ -412,7 +456,8 @@ fn operations(
                  these tables fail, as they have no usable replica identity: {}",
                 in_the_way.join(", ")
             ),
-            "give them a primary key or REPLICA IDENTITY FULL, or take them out of the publication"
+            "give them a primary key (or REPLICA IDENTITY FULL, where they have no generated columns), \
+             or take them out of the publication"
                 .to_owned(),
         )
     } else if is_ours {
@@ -431,7 +476,7 @@ fn operations(
             format!(
                 "as its owner: {}; or, where they shall not be captured, say so: \
                  publication_operations: [{}]",
-                set_publish(name, &all),
+                set_options(name, Some(&all), generated).unwrap_or_default(),
                 publish(&wish.operations.intersection(&published).copied().collect())
             ),
         )
@@ -471,6 +516,9 @@ fn partial(name: &str, publication: &Publication) -> Vec<Finding> {
             );
         }
         let why = match (&*table.identity_left_out, &*table.filter_not_logged) {
+            _ if table.is_full && table.is_listed => {
+                "it lists columns, and the replica identity is FULL".to_owned()
+            }
             ([], []) => continue,
             ([], columns) => {
                 format!("its WHERE reads {}, which the replica identity lacks", columns.join(", "))
@@ -480,11 +528,19 @@ fn partial(name: &str, publication: &Publication) -> Vec<Finding> {
             }
         };
         if changes_old_rows {
-            let remedy = format!(
-                "name the table in the publication with all columns of its replica identity and a \
-                 WHERE over these alone, or ALTER TABLE {} REPLICA IDENTITY FULL",
-                table_name(&table.schema, &table.name)
-            );
+            let mut remedy = match table.is_full {
+                true => "name the table in the publication without columns",
+                false => {
+                    "name the table in the publication with all columns of its replica identity and \
+                     a WHERE over these alone"
+                }
+            }
+            .to_owned();
+            // FULL allows no list, and asks for generated columns to be sent.
+            if !table.is_listed && !table.has_generated {
+                let full = table_name(&table.schema, &table.name);
+                remedy = format!("{remedy}, or ALTER TABLE {full} REPLICA IDENTITY FULL");
+            }
             let message = format!(
                 "the application's updates and deletes of {full_name} fail while the publication \
                  \"{name}\" is as it is: {why}"
@@ -494,31 +550,6 @@ fn partial(name: &str, publication: &Publication) -> Vec<Finding> {
         }
     }
     findings
-}
-
-/// Partitions whose old rows come under the partitioned table's name without columns of its
-/// identity: they would look like NULLs.
-fn unlike_partitions(table: &CatalogTable, is_published: bool) -> Option<Finding> {
-    (!table.unlike_partitions.is_empty()).then(|| {
-        let name = table.full_name();
-        let partitions = table.unlike_partitions.join(", ");
-        let (severity, verdict) = if is_published {
-            (Severity::Error, "old rows of these would hold NULLs that were never there")
-        } else {
-            (Severity::Warning, "it is not captured, as old rows of these would hold false NULLs")
-        };
-        let remedies: Vec<String> = table
-            .unlike_partitions
-            .iter()
-            .map(|partition| format!("ALTER TABLE {partition} REPLICA IDENTITY FULL"))
-            .collect();
-        let message = format!(
-            "the replica identity of {name} has columns that its partitions do not log: {verdict}: \
-             {partitions}"
-        );
-        finding(severity, checks::PARTITION_IDENTITY, message, remedies.join("; "))
-            .at(format!("table {name}"))
-    })
 }
 
 /// Partitions whose changes come under names of their own, which the selection may not match.
@@ -540,7 +571,9 @@ fn partitions(name: &str, publication: &Publication, wanted: &[CatalogTable]) ->
     })
 }
 
-fn unsent_findings(name: &str, unsent: &[&CatalogTable]) -> Option<Finding> {
+/// Tables that the publication does not send; `lacks` tells whether it must send generated columns first.
+fn unsent_findings(name: &str, unsent: &[&CatalogTable], lacks: bool) -> Option<Finding> {
+    let options = set_options(name, None, lacks).map_or_else(String::new, |set| format!("{set}; "));
     let names: Vec<String> = unsent.iter().map(|table| table.full_name()).collect();
     let sql: Vec<String> = unsent.iter().map(|table| table.sql()).collect();
     (!unsent.is_empty()).then(|| {
@@ -551,61 +584,10 @@ fn unsent_findings(name: &str, unsent: &[&CatalogTable]) -> Option<Finding> {
                 "the publication \"{name}\" does not send these tables, which `tables` asks for: {}",
                 names.join(", ")
             ),
-            format!("ALTER PUBLICATION {} ADD TABLE {}", ident(name), sql.join(", ")),
+            format!("{options}ALTER PUBLICATION {} ADD TABLE {}", ident(name), sql.join(", ")),
         )
         .at(place(name))
     })
-}
-
-/// SQL that gives a table an identity.
-fn identity_remedy(table: &CatalogTable) -> String {
-    let sql = table.sql();
-    if !table.bare_partitions.is_empty() {
-        let each = table.bare_partitions.iter();
-        return each
-            .map(|partition| format!("ALTER TABLE {partition} REPLICA IDENTITY FULL"))
-            .collect::<Vec<_>>()
-            .join("; ");
-    }
-    if table.primary_key.is_empty() {
-        format!("ALTER TABLE {sql} ADD PRIMARY KEY (…), or ALTER TABLE {sql} REPLICA IDENTITY FULL")
-    } else if table.identity == 'd' {
-        deferrable_remedy(table)
-    } else {
-        format!("ALTER TABLE {sql} REPLICA IDENTITY DEFAULT")
-    }
-}
-
-/// Under DEFAULT a primary key is no identity only where it is deferrable.
-fn deferrable_remedy(table: &CatalogTable) -> String {
-    let (sql, index) = (table.sql(), ident(&format!("{}_rowtide_identity", table.name)));
-    let columns: Vec<String> = table.primary_key.iter().map(|column| ident(column)).collect();
-    let columns = columns.join(", ");
-    format!(
-        "its primary key is DEFERRABLE, and such a key is no identity: ALTER TABLE {sql} DROP CONSTRAINT \
-         …, ADD PRIMARY KEY ({columns}) NOT DEFERRABLE; or CREATE UNIQUE INDEX {index} ON {sql} \
-         ({columns}); ALTER TABLE {sql} REPLICA IDENTITY USING INDEX {index}; or ALTER TABLE {sql} \
-         REPLICA IDENTITY FULL"
-    )
-}
-
-fn unpublishable(table: &CatalogTable, is_published: bool) -> Finding {
-    let name = table.full_name();
-    let who = match table.bare_partitions.is_empty() {
-        true => "it has",
-        false => "partitions of it have",
-    };
-    let message = if is_published {
-        format!(
-            "the table {name} is published without a usable replica identity: updates and deletes of it fail in the application"
-        )
-    } else {
-        format!(
-            "the table {name} is not captured: {who} no usable replica identity, and publishing it would make the application's updates and deletes fail"
-        )
-    };
-    finding(Severity::Warning, codes::NO_IDENTITY, message, identity_remedy(table))
-        .at(format!("table {name}"))
 }
 
 /// Tables that the role may not publish: only an owner of both may add a table to a publication. It

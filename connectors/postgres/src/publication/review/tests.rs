@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::super::Generated;
 use super::*;
 use crate::config::TableSelection;
 
@@ -14,6 +15,7 @@ fn table(oid: u32, name: &str) -> CatalogTable {
         has_identity: true,
         bare_partitions: Vec::new(),
         unlike_partitions: Vec::new(),
+        generated: Generated::default(),
         identity_columns: vec!["id".to_owned()],
         primary_key: vec!["id".to_owned()],
         columns: vec!["id".to_owned()],
@@ -35,6 +37,8 @@ fn publication() -> Publication {
         update: true,
         delete: false,
         truncate: false,
+        sends_generated: false,
+        generated_unsent: Vec::new(),
         named: HashMap::from([(1, 100)]),
         sends: HashSet::new(),
         partial: Vec::new(),
@@ -267,4 +271,110 @@ fn tables_of_others_keep_a_connector_from_its_first_start_only() {
             assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{remedy}");
         }
     }
+}
+
+/// A table whose identity has a stored generated column.
+fn generated(oid: u32, name: &str) -> CatalogTable {
+    let stored_identity = vec!["g".to_owned()];
+    let generated = Generated { stored_identity, has_stored: true, ..Generated::default() };
+    CatalogTable { generated, ..table(oid, name) }
+}
+
+#[test]
+fn generated_columns_of_an_identity_are_sent() {
+    let all = Operation::all();
+    let new = Seen { wanted: vec![generated(1, "t")], ..Seen::default() };
+    let created = look(AUTO, &all, &new);
+    assert_eq!(
+        created.plan.statements("p"),
+        [
+            "CREATE PUBLICATION \"p\" FOR TABLE ONLY \"public\".\"t\" WITH (publish_via_partition_root = true, publish_generated_columns = stored)"
+        ]
+    );
+    assert!(created.sends_generated);
+    let missing = look(EXTERNAL, &all, &new);
+    assert!(errors(&missing)[0].remedy.as_ref().unwrap().contains("publish_generated_columns"));
+    // Inserts alone ask for nothing.
+    let inserts = BTreeSet::from([Operation::Insert]);
+    let created = look(AUTO, &inserts, &new);
+    assert!(!created.plan.statements("p")[0].contains("generated") && !created.sends_generated);
+
+    // What is there follows before a table is added, in the statement that adds operations.
+    let there = Seen { wanted: vec![table(1, "t"), generated(2, "u")], ..seen(publication()) };
+    assert_eq!(
+        look(AUTO, &all, &there).plan.statements("p"),
+        [
+            "ALTER PUBLICATION \"p\" SET (publish = 'insert, update, delete, truncate', publish_generated_columns = stored)",
+            "ALTER PUBLICATION \"p\" ADD TABLE ONLY \"public\".\"u\""
+        ]
+    );
+    let whole =
+        Publication { sends_generated: true, delete: true, truncate: true, ..publication() };
+    let there = Seen { publication: Some(whole), ..there };
+    let reviewed = look(AUTO, &all, &there);
+    assert_eq!(
+        reviewed.plan.statements("p"),
+        ["ALTER PUBLICATION \"p\" ADD TABLE ONLY \"public\".\"u\""]
+    );
+    assert!(reviewed.sends_generated);
+    let unsent = look(EXTERNAL, &all, &seen(publication()));
+    assert!(!unsent.sends_generated);
+}
+
+#[test]
+fn generated_columns_that_are_left_out_are_mended_where_we_may_and_refused_elsewhere() {
+    let stated = BTreeSet::from([Operation::Insert, Operation::Update]);
+    let lacking =
+        Publication { generated_unsent: vec![(1, "public.t (g)".to_owned())], ..publication() };
+    let seen_lacking = seen(lacking.clone());
+    let mended = look(AUTO, &stated, &seen_lacking);
+    assert_eq!(
+        mended.plan.statements("p"),
+        ["ALTER PUBLICATION \"p\" SET (publish_generated_columns = stored)"]
+    );
+    let found = mended.findings.iter().find(|found| found.code == checks::UPDATES_FAIL).unwrap();
+    assert!(found.severity == Severity::Warning && found.message.contains("public.t (g)"));
+    let refused = look(EXTERNAL, &stated, &seen_lacking);
+    assert_eq!(errors(&refused)[0].code, checks::UPDATES_FAIL);
+    assert_eq!(refused.plan, Plan::default());
+    // A table that leaves the publication does not matter.
+    let others = HashMap::from([(1, "\"public\".\"t\"".to_owned())]);
+    let leaving = Seen { wanted: vec![table(2, "u")], others, ..seen(lacking.clone()) };
+    assert!(!look(AUTO, &stated, &leaving).plan.generated);
+    // Without updates and deletes nothing fails; the SQL that adds them keeps it so.
+    let inserts = Publication { update: false, ..lacking };
+    let refused = look(EXTERNAL, &stated, &seen(inserts));
+    let errors = errors(&refused);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(
+        errors[0]
+            .remedy
+            .as_ref()
+            .unwrap()
+            .contains("SET (publish = 'insert, update', publish_generated_columns = stored)")
+    );
+}
+
+#[test]
+fn virtual_columns_leave_no_way_through_whole_rows() {
+    let virtual_full = vec!["public.t".to_owned()];
+    let columns = Generated { virtual_full, has_virtual: true, ..Generated::default() };
+    let full = CatalogTable {
+        identity: 'f',
+        has_identity: false,
+        generated: columns.clone(),
+        ..table(1, "t")
+    };
+    let new = Seen { wanted: vec![full.clone()], ..Seen::default() };
+    let left_out = look(AUTO, &Operation::all(), &new);
+    assert!(left_out.added.is_empty());
+    let found = left_out.findings.iter().find(|found| found.code == codes::NO_IDENTITY).unwrap();
+    assert!(found.message.contains("virtual generated columns"), "{found:?}");
+    assert_eq!(found.remedy.as_deref(), Some("ALTER TABLE public.t REPLICA IDENTITY DEFAULT"));
+    // Nor is it proposed for one without an identity.
+    let columns = Generated { virtual_full: Vec::new(), ..columns };
+    let bare = CatalogTable { identity: 'd', primary_key: Vec::new(), generated: columns, ..full };
+    let new = Seen { wanted: vec![bare], ..Seen::default() };
+    let left_out = look(AUTO, &Operation::all(), &new);
+    assert!(left_out.findings.iter().all(|found| !found.remedy.as_ref().unwrap().contains("FULL")));
 }
