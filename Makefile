@@ -17,7 +17,7 @@ fetch := tests/servers/fetch.sh
 step := tests/tools/step.sh
 scripts := .ci/run $(wildcard tests/*/*.sh benches/*.sh examples/*/*.sh)
 
-.PHONY: help quickstart test fetch proof proof-pg proof-mysql proof-fuzz bench bench-pg fmt lint doc scripts clean-cache
+.PHONY: help quickstart test fetch proof proof-pg proof-mysql proof-fuzz bench bench-pg bench-mysql fmt lint doc scripts clean-cache
 
 help: ## this list
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -62,10 +62,13 @@ proof-mysql: ## the same for MySQL and MariaDB (SERVERS=mariadb, SEEDS=n each, K
 proof-fuzz: ## all that reads the server's bytes, by libFuzzer (FUZZ_SECONDS=600 each, FUZZ='texts arrays')
 	@$(step) "fuzzing" tests/fuzz/run.sh $(FUZZ)
 
-bench: bench-pg ## all benchmarks
+bench: bench-pg bench-mysql ## all benchmarks
 
 bench-pg: ## PostgreSQL end to end, side by side with pg_recvlogical
-	@benches/run.sh
+	@benches/run.sh pg
+
+bench-mysql: ## MySQL and MariaDB end to end, side by side with mysqlbinlog (DB='mysql mariadb')
+	@benches/run.sh mysql
 
 clean-cache: ## remove all that was fetched and built
 	@for part in servers target tmp locks; do \

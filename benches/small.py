@@ -1,22 +1,12 @@
 """The small figures: how soon the first event is out, and what an idle process holds."""
 
-import os
-import re
 import statistics
 import subprocess
 import time
-from pathlib import Path
 
 from kit import Rowtide, connector, cpu_seconds, lsn, memory_mb, say, tool
 
 STARTS = 20
-
-
-def kafka_version():
-    """The version of the broker, by its jar."""
-    cache = Path(os.environ["ROWTIDE_CACHE"]) / "servers" / "kafka" / "libs"
-    names = [re.search(r"kafka_2\.\d+-(\d[\d.]*)\.jar", jar.name) for jar in cache.glob("kafka_2*")]
-    return "Apache Kafka " + next((found[1] for found in names if found), "?")
 
 
 def newest_timestamp(kafka, topic, offset):
@@ -36,7 +26,7 @@ def _connector(bench, name):
     sink = {"type": "kafka", "brokers": bench.kafka.brokers, "headers": "none",
             "topics": {"config": {"message.timestamp.type": "LogAppendTime"}}}
     rowtide = Rowtide(bench.folder / name, name, connector(
-        bench.postgres.url_by("tcp"), name, name, [f"public.{name}"], sink,
+        bench.server.url_by("tcp"), name, name, [f"public.{name}"], sink,
     ))
     rowtide.start()
     while rowtide.saved() is None:

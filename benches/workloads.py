@@ -55,11 +55,20 @@ class Workload:
     """Of large values in all rows together; 0 where there are none."""
     is_large: bool = False
     """One transaction that the server does not hold in memory at its default settings."""
+    space: str = "public"
+    """The schema, or the database, that the table is in."""
+    is_packed: bool = False
+    """The log has it compressed."""
 
     @property
     def table(self):
         """The captured table."""
-        return f"public.{self.name}"
+        return f"{self.space}.{self.name}"
+
+    @property
+    def label(self):
+        """The name of its case."""
+        return self.name.removesuffix("_rows")
 
 
 def _narrow(events):
@@ -106,14 +115,18 @@ def _large(name, kind, events):
     return Workload(name, events, schema, "", load, bytes=events * LARGE_BYTES, is_large=True)
 
 
+def scaled(events, size):
+    """So many events, for a size; not too few to measure anything."""
+    return max(int(events * size), 1000)
+
+
 def all_workloads(size):
     """The workloads, scaled."""
-    scaled = lambda events: max(int(events * size), 1000)  # noqa: E731
-    return {
-        "narrow": _narrow(scaled(1_000_000)),
-        "single": _single(scaled(500_000)),
-        "wide": _wide(scaled(400_000)),
-        "full": _full(scaled(1_000_000)),
-        "toast": _large("toast", "text", scaled(10_000)),
-        "toast_bytea": _large("toast_bytea", "bytea", scaled(10_000)),
-    }
+    return [
+        _narrow(scaled(1_000_000, size)),
+        _single(scaled(500_000, size)),
+        _wide(scaled(400_000, size)),
+        _full(scaled(1_000_000, size)),
+        _large("toast", "text", scaled(10_000, size)),
+        _large("toast_bytea", "bytea", scaled(10_000, size)),
+    ]
