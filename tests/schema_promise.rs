@@ -226,6 +226,14 @@ fn the_frozen_position_is_read_and_written_the_same() {
     assert_eq!(host.claims, ["postgres/7418/shop/rowtide_shop"]);
     assert_eq!(host.known_tables()[0].name, "orders");
 
+    // What the source noted stays as it is.
+    let mut noted: Value = serde_json::from_str(&checkpoint.host).unwrap();
+    noted["note"] = Value::from("{\"its\":\"own\"}");
+    let rendered = HostState::parse(&noted.to_string()).unwrap().render().unwrap();
+    let rendered: Value = serde_json::from_str(&rendered).unwrap();
+    assert_eq!(rendered, noted);
+    position_validators()[1].validate(&rendered).unwrap();
+
     // What is written now is of the same form, byte by byte but for the generation.
     let folder = tempfile::tempdir().unwrap();
     let mut store = FileStore::open(folder.path(), "shop").unwrap();

@@ -105,7 +105,7 @@ impl Pump {
             return Err(Error::fatal(Origin::Source, TASK_GONE, "a batch came without a position"));
         };
         self.planner.versions.set_claims(&self.claims.held())?;
-        self.planner.versions.keep_sightings()?;
+        self.planner.versions.keep_notes()?;
         let checkpoint = Checkpoint { position, host: self.planner.versions.rendered() };
         let encoded = self.encoder.encode(&batch, &self.pool)?;
         let behind_us =

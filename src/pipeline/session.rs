@@ -123,8 +123,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
     let resume = opened.checkpoint.map(|checkpoint| checkpoint.position);
     let (committed, committed_seen) = watch::channel(resume.clone());
     let claims = Arc::new(claims(job, opened.versions.state().claims.clone()));
-    let stop_source = CancellationToken::new();
-    let drained = CancellationToken::new();
+    let (stop_source, drained) = (CancellationToken::new(), CancellationToken::new());
     let context = SourceContext {
         name: job.connector.name.clone(),
         resume,
@@ -133,6 +132,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         hiding: job.connector.hiding(),
         review: opened.review,
         sightings: opened.versions.sightings(),
+        note: opened.versions.note(),
         out,
         committed: committed_seen,
         shutdown: stop_source.clone(),

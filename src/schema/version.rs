@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use rowtide_sdk::{Code, Error, KnownTable, Origin, Sighting, Sightings, Table};
+use rowtide_sdk::{Code, Error, KnownTable, Note, Origin, Sighting, Sightings, Table};
 use serde::{Deserialize, Serialize};
 
 use super::SUBJECT_COLLISION;
@@ -65,6 +65,9 @@ pub struct HostState {
     /// Under which names tables were seen, of which something is hidden.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     sightings: Vec<Sighting>,
+    /// What the source noted for its next run; its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 impl HostState {
@@ -109,6 +112,7 @@ pub struct Versions {
     state: HostState,
     rendered: Arc<str>,
     sightings: Sightings,
+    note: Note,
 }
 
 impl Versions {
@@ -119,7 +123,8 @@ impl Versions {
     pub fn new(state: HostState) -> Result<Self, Error> {
         let rendered = state.render()?;
         let sightings = Sightings::new(state.sightings.clone());
-        Ok(Self { state, rendered, sightings })
+        let note = Note::new(state.note.as_deref().map(Arc::from));
+        Ok(Self { state, rendered, sightings, note })
     }
 
     /// Sets the claims to be saved.
@@ -144,15 +149,27 @@ impl Versions {
         self.sightings.clone()
     }
 
-    /// Takes over what the source has noted, to be saved.
+    /// Where the source notes what its next run shall know.
+    pub fn note(&self) -> Note {
+        self.note.clone()
+    }
+
+    /// Takes over what the source has seen and noted, to be saved.
     ///
     /// # Errors
     /// Fatal where the new state cannot be rendered.
-    pub fn keep_sightings(&mut self) -> Result<(), Error> {
-        if let Some(sightings) = self.sightings.unsaved() {
-            self.state.sightings = sightings;
-            self.rendered = self.state.render()?;
+    pub fn keep_notes(&mut self) -> Result<(), Error> {
+        let (sightings, note) = (self.sightings.unsaved(), self.note.unsaved());
+        if sightings.is_none() && note.is_none() {
+            return Ok(());
         }
+        if let Some(sightings) = sightings {
+            self.state.sightings = sightings;
+        }
+        if let Some(note) = note {
+            self.state.note = Some(note.to_string());
+        }
+        self.rendered = self.state.render()?;
         Ok(())
     }
 
@@ -363,7 +380,7 @@ mod tests {
         versions.sightings().note("public", "root", &[], stranger.incarnation);
         let root = [("public".to_owned(), "root".to_owned())];
         assert_eq!(Vec::from_iter(versions.other_names(&stranger)), root);
-        versions.keep_sightings().unwrap();
+        versions.keep_notes().unwrap();
         let saved = HostState::parse(&versions.rendered()).unwrap();
         let again = Versions::new(saved).unwrap();
         assert_eq!(Vec::from_iter(again.other_names(&stranger)), root);

@@ -131,3 +131,35 @@ fn h30_a_changed_primary_key_under_full_identity_changes_the_key() {
     assert_eq!(events[1]["key"], json!({"id": 1, "b": 3}));
     assert_eq!(events[1]["schema"]["version"], "2.0");
 }
+
+/// Hazard 38: what the publication did not send for a while is told at the next start, once, wherever the
+/// position is kept.
+#[test]
+fn h38_a_gap_in_the_publication_while_stopped_is_told_once() {
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let gap = "changes of these tables are complete only from";
+    for setup in [Setup::to_files(&server), Setup::to_lines(&server, "", "")] {
+        sql(&server, "DROP TABLE IF EXISTS t; CREATE TABLE t (id int PRIMARY KEY)");
+        let mut host = setup.first_start();
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        let mut host = setup.start();
+        host.until_logged("streaming");
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        assert!(!host.log().contains("WARN"), "{}", host.log());
+        sql(&server, "ALTER PUBLICATION e2e DROP TABLE t");
+        sql(&server, "INSERT INTO t VALUES (1)");
+        sql(&server, "ALTER PUBLICATION e2e ADD TABLE t");
+        let mut host = setup.start();
+        host.until_logged(gap);
+        assert!(host.log().contains("RT2208") && host.log().contains("public.t"), "{}", host.log());
+        sql(&server, "INSERT INTO t VALUES (2)");
+        let slot = "SELECT confirmed_flush_lsn >= pg_current_wal_lsn() FROM pg_replication_slots";
+        host.until("all is captured", || value(&server, slot) == "t");
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        let mut host = setup.start();
+        host.until_logged("streaming");
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        assert!(!host.log().contains(gap), "{}", host.log());
+        sql(&server, "SELECT pg_drop_replication_slot('e2e')");
+    }
+}

@@ -50,6 +50,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         hiding: None,
         review: None,
         sightings: rowtide_sdk::Sightings::default(),
+        note: rowtide_sdk::Note::default(),
         out,
         committed: watching,
         shutdown: shutdown.clone(),

@@ -1,5 +1,6 @@
 //! The publication: created, kept in step with the wanted tables, or verified.
 
+mod gaps;
 mod generated;
 mod identity;
 mod review;
@@ -14,11 +15,11 @@ use crate::config::Operation;
 use crate::sql::{Sql, json_rows, literal, table_name};
 use crate::stream::codes;
 
+pub(crate) use self::gaps::{Imprint, tell_gaps};
 pub(crate) use self::generated::{Generated, OPTION as SEND_GENERATED};
 pub(crate) use self::identity::identity_remedy;
 pub(crate) use self::review::{
-    Members, Membership, Review, Wish, membership, names_old_rows, newly_sent, on_primary, publish,
-    sent,
+    Members, Membership, Review, Wish, membership, names_old_rows, on_primary, publish, sent,
 };
 use self::review::{Seen, review};
 use self::unlocked::identity_index;
@@ -27,9 +28,12 @@ pub(crate) use self::unlocked::{partition_tree, sent_tables};
 /// A publication as the catalog has it.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Publication {
+    pub(crate) oid: u32,
+    /// Another one whenever its options were altered, by `ALTER PUBLICATION … SET` or of its owner.
+    pub(crate) version: String,
     pub(crate) all_tables: bool,
-    /// Whether it publishes schemas whole.
-    pub(crate) schemas: bool,
+    /// The schemas that it publishes whole, with the oids of their entries.
+    pub(crate) schemas: HashMap<String, u32>,
     /// Whether changes of partitions come as changes of the partitioned table.
     pub(crate) via_root: bool,
     /// Whether our role owns it.
@@ -260,14 +264,20 @@ pub(crate) async fn find(
 ) -> Result<Option<Publication>> {
     // Schemas, row filters and column lists came with version 15.
     let (schemas, partial) = if major >= 15 {
-        ("EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)", partial())
+        (
+            "coalesce((SELECT jsonb_object_agg(n.nspname, s.oid::bigint)
+                FROM pg_publication_namespace s JOIN pg_namespace n ON n.oid = s.pnnspid
+                WHERE s.pnpubid = p.oid), '{}'::jsonb)",
+            partial(),
+        )
     } else {
-        ("false", "ARRAY[]::text[]".to_owned())
+        ("'{}'::jsonb", "ARRAY[]::text[]".to_owned())
     };
     let (sent, generated_unsent) = (sent_tables(major), generated::unsent(major));
     let sends_generated = generated::is_sending(major);
     let statement = format!(
         "SELECT jsonb_build_object(
+        'oid', p.oid::bigint, 'version', p.xmin::text,
         'all_tables', p.puballtables, 'schemas', {schemas}, 'via_root', p.pubviaroot,
         'is_ours', pg_has_role(p.pubowner, 'USAGE'),
         'insert', p.pubinsert, 'update', p.pubupdate, 'delete', p.pubdelete,
@@ -339,7 +349,7 @@ async fn unidentified(sql: &mut impl Sql, name: &str, major: u32) -> Result<Vec<
 ///
 /// # Errors
 /// Where the server does not answer.
-pub(crate) async fn log_end(sql: &mut impl Sql) -> Result<String> {
+async fn log_end(sql: &mut impl Sql) -> Result<String> {
     let statement = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
         ELSE pg_current_wal_insert_lsn() END";
     let rows = sql.rows(statement, "asking for the end of the log").await?;
@@ -353,21 +363,24 @@ pub(crate) async fn log_end(sql: &mut impl Sql) -> Result<String> {
 /// What the server refuses.
 pub(crate) async fn apply(
     sql: &mut impl Sql,
-    name: &str,
+    wish: Wish<'_>,
     review: &mut Review,
     is_first: bool,
 ) -> Result<()> {
-    const DOING: &str = "bringing the publication in step with the tables";
-    let statements = review.plan.statements(name);
+    let statements = review.plan.statements(wish.name);
     if statements.is_empty() {
         return Ok(());
     }
     // A lock that does not come soon must not hold up everybody who comes after us.
-    sql.rows("SET lock_timeout = '5s'", DOING).await?;
-    for statement in &statements {
-        sql.rows(statement, DOING).await?;
-        tracing::info!(statement, "publication changed");
+    sql.rows("SET lock_timeout = '5s'", ALTERING).await?;
+    let (done, outcome) = alter(sql, &statements).await;
+    if done > 0 {
+        let done: Vec<&str> = statements.iter().take(done).map(String::as_str).collect();
+        if let Ok(Some(after)) = find(sql, wish.name, wish.major).await {
+            review.imprint = Some(gaps::altered(wish.name, review, &after, &done));
+        }
     }
+    outcome?;
     let lsn = log_end(sql).await?;
     if !review.lacking.is_empty() {
         operations_complete(&publish(&review.lacking), &lsn, is_first);
@@ -378,12 +391,25 @@ pub(crate) async fn apply(
     for table in &review.added {
         review.members.insert(table.clone(), Membership::Added);
     }
-    sql.rows("SET lock_timeout = 0", DOING).await?;
+    sql.rows("SET lock_timeout = 0", ALTERING).await?;
     Ok(())
 }
 
+const ALTERING: &str = "bringing the publication in step with the tables";
+
+/// Runs the statements up to the first that fails, and tells how many were done.
+async fn alter(sql: &mut impl Sql, statements: &[String]) -> (usize, Result<()>) {
+    for (at, statement) in statements.iter().enumerate() {
+        if let Err(error) = sql.rows(statement, ALTERING).await {
+            return (at, Err(error));
+        }
+        tracing::info!(statement, "publication changed");
+    }
+    (statements.len(), Ok(()))
+}
+
 /// Says from where tables are complete.
-pub(crate) fn tables_complete(tables: &[String], lsn: &str, is_first: bool) {
+fn tables_complete(tables: &[String], lsn: &str, is_first: bool) {
     let tables = tables.join(", ");
     if is_first {
         tracing::info!(

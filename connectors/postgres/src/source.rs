@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowtide_sdk::{
-    Batch, BoxFuture, Claims, Class, Error, Finding, Hiding, LogStart, Origin, Position, Result,
-    Source, SourceContext, SourceInfo, TableFilter, TableReview, on_own_thread,
+    Batch, BoxFuture, Claims, Class, Error, Finding, Hiding, LogStart, Note, Origin, Position,
+    Result, Source, SourceContext, SourceInfo, TableFilter, TableReview, on_own_thread,
 };
 use rowtide_spool::{Folder, Remedies};
 use sha2::{Digest, Sha256};
@@ -25,7 +25,7 @@ use crate::lsn::Lsn;
 use crate::message::MessageRules;
 use crate::position::{History, PgPosition, Renderer, write_position};
 use crate::preflight::inherited;
-use crate::publication::{self, Members};
+use crate::publication::{self, Imprint, Members, Review};
 use crate::reselect::Reselector;
 use crate::server::{self, Server};
 use crate::slot::{self, Slot};
@@ -353,17 +353,13 @@ async fn open(
     let server = Server::ask(&mut connection).await?;
     source.fit(&server)?;
     let history = server::history(connection.identity(), &server);
-    let resume = cx.resume.as_ref().map(PgPosition::parse).transpose()?;
-    if let Some(position) = &resume {
-        let flushed = connection.identity().flushed.clone();
-        server::check_history(&mut connection, position, &history, &flushed).await?;
-    }
+    let resume = resumed_in(cx.resume.as_ref(), &mut connection, &history).await?;
     let slot = slot::find(&mut connection, &source.config.slot).await?;
     check_slot(source, &mut connection, slot.as_ref(), resume.as_ref(), &server).await?;
     source.claim(&*cx.claims, &history, &server)?;
     note_all(Family::new(cx).as_ref(), &mut connection, &source.filter).await?;
     let review = Reviewing::of(cx, slot.is_none());
-    let (members, found, is_binary) = publish(source, &server, resume.is_some(), review).await?;
+    let published = publish(source, &server, resume.is_some(), review, &cx.note).await?;
 
     let stream = source.fingerprint();
     let renderer = Renderer::new(&history, &source.config.slot, &stream)?;
@@ -375,6 +371,7 @@ async fn open(
             Progress::new(from, None)
         }
     };
+    let is_binary = published.is_binary;
     let (reader, writer) =
         connection.start_replication(&source.start_command(progress.place().0, is_binary)).await?;
     let folder = source.spool(cx)?;
@@ -382,7 +379,7 @@ async fn open(
         lsn = %progress.place().0,
         slot = source.config.slot,
         publication = source.config.publication,
-        tables = publication::sent(&members),
+        tables = publication::sent(&published.members),
         binary = is_binary,
         streamed = source.streams(),
         "streaming"
@@ -406,8 +403,9 @@ async fn open(
     };
     let guard = Guard {
         source: source.clone(),
-        members,
-        found,
+        imprint: published.imprint,
+        note: cx.note.clone(),
+        found: published.findings,
         pulse,
         report: cx.report.clone(),
         history,
@@ -416,6 +414,20 @@ async fn open(
         hidden: Family::new(cx),
     };
     Ok((session, guard))
+}
+
+/// The saved position, where there is one, in the history of the server.
+async fn resumed_in(
+    saved: Option<&Position>,
+    connection: &mut ReplicationConnection,
+    history: &History,
+) -> Result<Option<PgPosition>> {
+    let resume = saved.map(PgPosition::parse).transpose()?;
+    if let Some(position) = &resume {
+        let flushed = connection.identity().flushed.clone();
+        server::check_history(connection, position, history, &flushed).await?;
+    }
+    Ok(resume)
 }
 
 /// A look at the tables when a run begins.
@@ -477,22 +489,30 @@ async fn check_slot(
 /// On a connection of its own: the server's process caches how the tables it was asked about look
 /// now, and would describe changes from before an ALTER by it.
 ///
-/// Gives how each table is sent, what was found, and whether values are best sent in binary.
+/// With a look that an earlier run noted it says what was not sent in between.
 async fn publish(
     source: &PostgresSource,
     server: &Server,
     is_resumed: bool,
     review: Option<Reviewing>,
-) -> Result<(Members, Vec<Finding>, bool)> {
+    note: &Note,
+) -> Result<Published> {
     let client = sql_client(&source.options).await?;
     let mut sql = &*client;
-    let name = &source.config.publication;
-    let mut found = publication::look(&mut sql, source.wish(server, is_resumed)).await?;
+    let wish = source.wish(server, is_resumed);
+    let mut found = publication::look(&mut sql, wish).await?;
     publication::report(&found.findings)?;
     if let Some(review) = review {
         review.look(source, &client, server).await?;
     }
-    let applied = publication::apply(&mut sql, name, &mut found, !is_resumed).await;
+    let before = note.get().filter(|_| is_resumed).and_then(|json| Imprint::from_json(&json));
+    if let Some(before) = &before {
+        publication::tell_gaps(&mut sql, before, &found).await?;
+    }
+    let applied = publication::apply(&mut sql, wish, &mut found, !is_resumed).await;
+    if let Some(imprint) = &found.imprint {
+        note.set(imprint.to_json());
+    }
     if let Err(error) = applied {
         // What it sends already goes on, as it does where the same fails beside the stream.
         if !is_resumed || client.is_closed() || found.plan.comes_first() {
@@ -506,7 +526,19 @@ async fn publish(
         );
     }
     let is_binary = binary::is_wanted(source, &client, server.major()).await?;
-    Ok((found.members, found.findings, is_binary))
+    let Review { members, findings, imprint, .. } = found;
+    Ok(Published { members, findings, imprint, is_binary })
+}
+
+/// What is known of the publication once it is in step.
+struct Published {
+    /// How each table is sent.
+    members: Members,
+    findings: Vec<Finding>,
+    /// How it stands.
+    imprint: Option<Imprint>,
+    /// Whether values are best sent in binary.
+    is_binary: bool,
 }
 
 fn resumed(position: &PgPosition, stream: &str) -> Progress {

@@ -17,6 +17,9 @@ mod check_keys;
 #[path = "stream/feedback.rs"]
 mod feedback;
 #[cfg(test)]
+#[path = "stream/gaps.rs"]
+mod gaps;
+#[cfg(test)]
 #[path = "stream/generated.rs"]
 mod generated;
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod check;
 mod error;
 mod filter;
 mod json;
+mod note;
 mod position;
 mod report;
 mod sightings;
@@ -40,6 +41,7 @@ pub use check::{
 pub use error::{Class, Code, Error, Origin, Result};
 pub use filter::{TableFilter, TablePattern};
 pub use json::{JsonWriter, Written, unescaped_run};
+pub use note::Note;
 pub use position::{Checkpoint, Position};
 pub use report::{Fact, FactValue, Known, Reporter};
 pub use sightings::{Sighting, Sightings};

@@ -11,6 +11,7 @@ use crate::BoxFuture;
 use crate::batch::{Batch, Change, Tx};
 use crate::error::Result;
 use crate::json::JsonWriter;
+use crate::note::Note;
 use crate::position::Position;
 use crate::report::Reporter;
 use crate::sightings::Sightings;
@@ -127,6 +128,9 @@ pub struct SourceContext {
     /// Under which names tables were seen, of which something is hidden. What the source notes before
     /// it hands a batch over is saved with that batch's position.
     pub sightings: Sightings,
+    /// What the source noted for its next run. As it stands when a batch is handed over, it is saved with
+    /// that batch's position.
+    pub note: Note,
     /// Where batches go.
     pub out: BatchSender,
     /// The newest saved position. The source confirms it to the server on a timer of its own and

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use rowtide_sdk::{
     Batch, BatchSender, Cell, Change, Claims, Entry, Error, Hiding, Image, ImageKind, JsonWriter,
-    KnownTable, Limits, Position, Reporter, Reselection, Result, Sightings, Source, SourceContext,
-    Span, Table, batch_channel,
+    KnownTable, Limits, Note, Position, Reporter, Reselection, Result, Sightings, Source,
+    SourceContext, Span, Table, batch_channel,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -45,6 +45,8 @@ pub struct Run {
     pub hiding: Option<Hiding>,
     /// Under which names tables were seen.
     pub sightings: Sightings,
+    /// What it notes.
+    pub note: Note,
     /// What begins every name that the source claims.
     pub claims: &'static str,
     /// The code with which it ends where the server has not let go of the one before it; it is
@@ -246,6 +248,7 @@ impl Host {
             hiding: run.hiding.clone(),
             review: None,
             sightings: run.sightings.clone(),
+            note: run.note.clone(),
             out,
             committed: watching,
             shutdown: shutdown.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowtide_mysql::{MyPosition, MysqlConfig, MysqlSource};
-use rowtide_sdk::{Error, KnownTable, Limits, Position, Reporter, Sightings};
+use rowtide_sdk::{Error, KnownTable, Limits, Note, Position, Reporter, Sightings};
 pub(crate) use rowtide_testkit::host::Host;
 use rowtide_testkit::host::Run;
 use rowtide_testkit::{Flavor, Mysql};
@@ -92,6 +92,7 @@ impl Setup {
             reselection: Arc::new(|_| Vec::new()),
             hiding: None,
             sightings: Sightings::default(),
+            note: Note::default(),
             claims: "mysql/",
             // A source that was killed lets go of its folder a moment later.
             busy: Some("RT2305"),

@@ -17,7 +17,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rowtide_sdk::{Code, Error, Finding, Origin, Reporter, Result, Severity};
+use rowtide_sdk::{Code, Error, Finding, Note, Origin, Reporter, Result, Severity};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -29,7 +29,7 @@ use crate::error::codes as refusals;
 use crate::family::{Family, note_all};
 use crate::lsn::Lsn;
 use crate::position::{History, Renderer};
-use crate::publication::{self, Members};
+use crate::publication::{self, Imprint};
 use crate::server::{self, Server};
 use crate::source::PostgresSource;
 use crate::sql::{Sql, json_rows, literal};
@@ -176,8 +176,10 @@ const ENDS: [Code; 2] = [refusals::PUBLICATION_MISSING, codes::OPERATIONS_MISSIN
 pub(crate) struct Guard {
     /// With the options of the server that the stream reads from.
     pub(crate) source: PostgresSource,
-    /// How the publication sends the tables.
-    pub(crate) members: Members,
+    /// How the publication stood at the last look.
+    pub(crate) imprint: Option<Imprint>,
+    /// Where the next run finds that.
+    pub(crate) note: Note,
     /// What the start found about the publication, and reported.
     pub(crate) found: Vec<Finding>,
     /// How the stream stands.
@@ -430,21 +432,24 @@ impl Watch {
         let client = self.client().await?;
         let mut sql = &*client;
         let server = Server::ask(&mut sql).await?;
-        let Guard { source, members, hidden, .. } = &mut self.guard;
+        let Guard { source, imprint, note, hidden, .. } = &mut self.guard;
         note_all(hidden.as_ref(), &mut sql, &source.filter).await?;
-        let name = &source.config.publication;
-        let mut review = publication::look(&mut sql, source.wish(&server, true)).await?;
+        let wish = source.wish(&server, true);
+        let mut review = publication::look(&mut sql, wish).await?;
         let is_lacking =
             |found: &&Finding| ENDS.contains(&found.code) && found.severity == Severity::Error;
         if let Some(lacking) = review.findings.iter().find(is_lacking) {
             publication::report(std::slice::from_ref(lacking))?;
         }
-        let again = publication::newly_sent(members, &review.members);
-        if !again.is_empty() {
-            publication::tables_complete(&again, &publication::log_end(&mut sql).await?, false);
+        if let Some(before) = imprint.as_ref() {
+            publication::tell_gaps(&mut sql, before, &review).await?;
         }
-        publication::apply(&mut sql, name, &mut review, false).await?;
-        *members = review.members;
+        let applied = publication::apply(&mut sql, wish, &mut review, false).await;
+        if let Some(now) = review.imprint.take() {
+            note.set(now.to_json());
+            *imprint = Some(now);
+        }
+        applied?;
         self.client = Some(client);
         Ok(review.findings)
     }

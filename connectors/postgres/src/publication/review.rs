@@ -1,9 +1,10 @@
 //! Compares the publication with what is wanted: what to change, and what to say. No I/O.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rowtide_sdk::{Finding, Severity, TableFilter};
 
+use super::gaps::{Imprint, Sending};
 use super::identity::{unlike_partitions, unpublishable};
 use super::{CatalogTable, Publication, generated};
 use crate::config::{Operation, PublicationManagement};
@@ -50,21 +51,12 @@ pub(crate) struct Seen {
 pub(crate) enum Membership {
     /// It is not sent.
     Unsent,
-    /// By the entry of this oid.
-    Named(u32),
+    /// By its name.
+    Named,
     /// With its schema, its partitioned table, or with all tables.
     Whole,
     /// We have just added it.
     Added,
-}
-
-impl Membership {
-    fn entry(&self) -> Option<u32> {
-        match self {
-            Self::Named(entry) => Some(*entry),
-            _ => None,
-        }
-    }
 }
 
 /// The wanted tables by name.
@@ -73,23 +65,6 @@ pub(crate) type Members = HashMap<String, Membership>;
 /// How many of the wanted tables are sent.
 pub(crate) fn sent(members: &Members) -> usize {
     members.values().filter(|membership| **membership != Membership::Unsent).count()
-}
-
-/// The tables that were not sent all the time between two looks.
-pub(crate) fn newly_sent(before: &Members, now: &Members) -> Vec<String> {
-    use Membership::{Named, Unsent, Whole};
-    // By whatever name: a table that is renamed stays in the publication.
-    let entries: HashSet<u32> = before.values().filter_map(Membership::entry).collect();
-    let is_new = |(name, now): &(&String, &Membership)| match (before.get(*name), now) {
-        (_, Named(now)) if entries.contains(now) => false,
-        (Some(Named(_)), Named(_)) => true,
-        // A table created under a publication of all tables is complete from its start.
-        (Some(Unsent), Named(_) | Whole) | (None, Named(_)) => true,
-        _ => false,
-    };
-    let mut names: Vec<String> = now.iter().filter(is_new).map(|(name, _)| name.clone()).collect();
-    names.sort_unstable();
-    names
 }
 
 /// What to change so that the publication sends the wanted tables.
@@ -160,7 +135,7 @@ impl Plan {
 
 /// The statement that has a publication publish operations and send generated columns, where there is
 /// either to do.
-fn set_options(
+pub(super) fn set_options(
     name: &str,
     operations: Option<&BTreeSet<Operation>>,
     generated: bool,
@@ -181,6 +156,14 @@ pub(crate) struct Review {
     pub(crate) findings: Vec<Finding>,
     /// The names of the tables to be added, for messages.
     pub(crate) added: Vec<String>,
+    /// Their oids.
+    pub(crate) added_oids: Vec<u32>,
+    /// The oids of wanted tables that are not sent now.
+    pub(crate) unsent: BTreeSet<u32>,
+    /// By what the others are.
+    pub(crate) sendings: Vec<Sending>,
+    /// How it stands now; `None` where there is none.
+    pub(crate) imprint: Option<Imprint>,
     /// Wanted operations that it does not publish so far.
     pub(crate) lacking: BTreeSet<Operation>,
     /// Whether stored generated columns are sent, once the plan is carried out.
@@ -236,13 +219,17 @@ fn compare(wish: Wish<'_>, seen: &Seen) -> Review {
         plan: Plan::default(),
         findings: Vec::new(),
         added: Vec::new(),
+        added_oids: Vec::new(),
+        unsent: wanted.iter().map(|table| table.oid).collect(),
+        sendings: Vec::new(),
+        imprint: None,
         lacking: BTreeSet::new(),
         sends_generated: false,
         members: Members::new(),
     };
     let is_auto = wish.management == PublicationManagement::Auto;
     let ours = publication.as_ref().map_or(is_auto, |publication| {
-        is_auto && publication.is_ours && !publication.all_tables && !publication.schemas
+        is_auto && publication.is_ours && !publication.all_tables && publication.schemas.is_empty()
     });
     if wanted.is_empty() {
         review.findings.push(
@@ -271,6 +258,9 @@ fn compare(wish: Wish<'_>, seen: &Seen) -> Review {
         wanted.iter().map(|table| (table.full_name(), membership(publication, table))).collect();
     let is_sent = |table: &&CatalogTable| membership(publication, table) != Membership::Unsent;
     let (sent, unsent): (Vec<_>, Vec<_>) = wanted.iter().partition(is_sent);
+    review.unsent = unsent.iter().map(|table| table.oid).collect();
+    review.sendings = sent.iter().map(|table| Sending::of(publication, table)).collect();
+    review.imprint = Some(Imprint::of(name, publication, review.unsent.clone()));
     if names_old_rows(&publication.operations()) {
         let sent_in_vain = sent.iter().filter(|table| !table.has_identity);
         review.findings.extend(sent_in_vain.map(|table| unpublishable(table, Some(name))));
@@ -327,11 +317,11 @@ pub(crate) fn names_old_rows(operations: &BTreeSet<Operation>) -> bool {
 
 /// How a table comes to be sent by a publication.
 pub(crate) fn membership(publication: &Publication, table: &CatalogTable) -> Membership {
-    if let Some(entry) = publication.named.get(&table.oid) {
-        return Membership::Named(*entry);
+    if publication.named.contains_key(&table.oid) {
+        return Membership::Named;
     }
     let is_whole = publication.all_tables
-        || (publication.schemas && table.is_partitioned)
+        || (!publication.schemas.is_empty() && table.is_partitioned)
         || publication.sends.contains(&(table.schema.clone(), table.name.clone()));
     if is_whole { Membership::Whole } else { Membership::Unsent }
 }
@@ -379,6 +369,7 @@ fn add(
             review.plan.generated |= need_generated(&[table], operations);
             review.plan.add.push(table.sql());
             review.added.push(table.full_name());
+            review.added_oids.push(table.oid);
         } else {
             foreign.entry(table.owner.as_str()).or_default().push(table.full_name());
         }
@@ -615,4 +606,4 @@ fn not_owner(wish: Wish<'_>, owner: &str, tables: &[String]) -> Finding {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rowtide_postgres::{ConnectOptions, PgPosition, PostgresConfig, PostgresSource};
 use rowtide_sdk::{
-    Error, Finding, Hidden, Hiding, KeyLookup, KnownTable, Limits, Position, Preflight, Reporter,
-    Reselection, Sightings,
+    Error, Finding, Hidden, Hiding, KeyLookup, KnownTable, Limits, Note, Position, Preflight,
+    Reporter, Reselection, Sightings,
 };
 use rowtide_testkit::Postgres;
 use rowtide_testkit::host::{ClaimsOf, Run};
@@ -36,6 +36,8 @@ pub(crate) struct Setup {
     pub(crate) hides: Option<&'static str>,
     /// Under which names tables were seen.
     pub(crate) sightings: Sightings,
+    /// What runs note for the next.
+    pub(crate) note: Note,
     /// What runs of one process share.
     process: Option<PostgresSource>,
 }
@@ -63,6 +65,7 @@ impl Setup {
             reselects: Vec::new(),
             hides: None,
             sightings: Sightings::default(),
+            note: Note::default(),
             process: None,
         }
     }
@@ -169,6 +172,7 @@ impl Setup {
             reselection: self.reselection(),
             hiding: self.hiding(),
             sightings: self.sightings.clone(),
+            note: self.note.clone(),
             claims: CLAIMS,
             busy: Some("RT2118"),
         })
