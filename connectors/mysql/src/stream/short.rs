@@ -79,14 +79,18 @@ fn saved_facts(facts: &str) -> Map<String, Value> {
 }
 
 fn shortened(table: &Table, old_row: &[String]) -> Table {
-    let column = |column: &Column| {
-        let is_there = old_row.contains(&column.name);
+    // A key that was moved to other columns since is logged as it is now.
+    let column = |(at, column): (usize, &Column)| {
+        let is_there = match table.primary_key.is_empty() {
+            true => old_row.contains(&column.name),
+            false => table.primary_key.contains(&at),
+        };
         Column { is_identity: is_there, may_be_unchanged: !is_there, ..column.clone() }
     };
     let mut facts = saved_facts(&table.facts);
     facts.insert(OLD_ROW.to_owned(), Value::from(old_row));
     Table {
-        columns: table.columns.iter().map(column).collect(),
+        columns: table.columns.iter().enumerate().map(column).collect(),
         identity: match table.primary_key.is_empty() {
             true => Identity::Index,
             false => Identity::Default,
@@ -162,6 +166,11 @@ mod tests {
         let known = KnownTable { schema, name, facts: made.facts.clone() };
         let later = Shortened::new(&[known]);
         assert_eq!(identity(&later.as_logged(Arc::new(whole))), ["id"]);
+        assert_eq!(
+            identity(&later.as_logged(Arc::new(table(&[1])))),
+            ["code"],
+            "the key was moved"
+        );
         let other = Arc::new(Table { name: "other".to_owned(), ..table(&[0]) });
         assert_eq!(later.as_logged(Arc::clone(&other)).identity, Identity::Full);
         assert!(Shortened::new(&[]).0.is_empty());
