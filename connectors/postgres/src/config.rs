@@ -85,8 +85,9 @@ pub struct PostgresConfig {
     pub binary: BinaryValues,
     /// Memory that the server may use to decode for this connector before it spills to its disk (or,
     /// with `streaming: on`, sends on), such as `512MB`. More of it makes large transactions cheaper
-    /// for the server. Where it is not given, the server's own setting, and 256MB where that is
-    /// PostgreSQL's default of 64MB.
+    /// for the server; less of it brings the first event of a streamed one earlier. Where it is not
+    /// given, the server's own setting, and where that is PostgreSQL's default of 64MB, 256MB, or 16MB
+    /// with `streaming: on`.
     #[serde(default)]
     #[schemars(
         regex(pattern = r"^[1-9][0-9]{0,8}(kB|MB|GB)$"),
@@ -189,8 +190,7 @@ fn default_connect_timeout() -> u16 {
 
 /// A finding that the configuration cannot work.
 fn problem(code: Code, message: impl Into<String>, remedy: &str) -> Finding {
-    let remedy = (!remedy.is_empty()).then(|| remedy.to_owned());
-    Finding { remedy, ..Finding::new(Severity::Error, code, message) }
+    Finding::new(Severity::Error, code, message).with_remedy(remedy)
 }
 
 impl PostgresConfig {

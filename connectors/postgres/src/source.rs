@@ -372,6 +372,7 @@ async fn open(
         }
     };
     let is_binary = published.is_binary;
+    connection.size_decoding(source.streams()).await?;
     let (reader, writer) =
         connection.start_replication(&source.start_command(progress.place().0, is_binary)).await?;
     let folder = source.spool(cx)?;

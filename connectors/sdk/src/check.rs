@@ -61,10 +61,10 @@ impl Finding {
         self
     }
 
-    /// Says what mends it: SQL or a setting where there is one.
+    /// Says what mends it: SQL or a setting where there is one; an empty text is none.
     #[must_use]
     pub fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy = Some(remedy.into());
+        self.remedy = Some(remedy.into()).filter(|remedy| !remedy.is_empty());
         self
     }
 }

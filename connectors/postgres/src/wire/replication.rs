@@ -44,15 +44,9 @@ pub type Rows = Vec<Vec<Option<String>>>;
 
 /// Settings that the server does not report by itself. The value pinned for `extra_float_digits` is
 /// nobody's default, so it proves that the start-up options arrived.
-///
-/// Where nobody chose how much memory decoding may take (PostgreSQL's own 64MB is in force), it gets
-/// four times as much: transactions that fit are never written to the server's disk, which made
-/// updates under REPLICA IDENTITY FULL and rows of 100 kB a third to a half cheaper for it.
 const SETTINGS: &str = "SELECT current_setting('server_version_num'), \
     current_setting('extra_float_digits'), current_setting('bytea_output'), \
-    current_setting('lc_monetary'), pg_backend_pid(), \
-    CASE current_setting('logical_decoding_work_mem') WHEN '64MB' \
-    THEN set_config('logical_decoding_work_mem', '256MB', false) END";
+    current_setting('lc_monetary'), pg_backend_pid()";
 
 impl ReplicationConnection {
     /// Connects to the first server that is what `options` ask for, logs in, checks the session's
@@ -122,6 +116,23 @@ impl ReplicationConnection {
     /// What the server is.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Gives decoding memory where nobody chose how much it may take (PostgreSQL's own 64MB is in
+    /// force). Transactions that are sent after their end get four times as much: those that fit are
+    /// never written to the server's disk, which made updates under REPLICA IDENTITY FULL and rows of
+    /// 100 kB a third to a half cheaper for it. Those that are sent while they run get a quarter: what
+    /// the memory holds at the commit is sent only then, before their first event.
+    ///
+    /// # Errors
+    /// As for [`ReplicationConnection::simple_query`].
+    pub async fn size_decoding(&mut self, streams: bool) -> Result<()> {
+        let size = if streams { "16MB" } else { "256MB" };
+        let sql = format!(
+            "SELECT set_config('logical_decoding_work_mem', '{size}', false) \
+             WHERE current_setting('logical_decoding_work_mem') = '64MB'"
+        );
+        self.simple_query(&sql).await.map(|_| ())
     }
 
     /// Sends one command and returns the rows of its answer.

@@ -153,15 +153,18 @@ async fn binary_is_chosen_where_bytes_are_captured() {
     }
 }
 
-/// Where nobody chose it, decoding may take more memory than PostgreSQL's default.
+/// Where nobody chose it, decoding takes other memory than PostgreSQL's default.
 #[tokio::test]
-async fn the_memory_of_decoding_is_raised_where_nobody_chose_it() {
+async fn the_memory_of_decoding_is_set_where_nobody_chose_it() {
     for version in postgres_versions() {
         let Some(server) = Postgres::start(&version, &[]) else { return };
         let sql = database(&server, "shop", "CREATE TABLE t (id int PRIMARY KEY)").await;
-        for (of_database, chosen, expected) in
-            [(None, None, "256MB"), (Some("1MB"), None, "1MB"), (Some("1MB"), Some("2MB"), "2MB")]
-        {
+        for (of_database, chosen, streams, expected) in [
+            (None, None, false, "256MB"),
+            (None, None, true, "16MB"),
+            (Some("1MB"), None, false, "1MB"),
+            (Some("1MB"), Some("2MB"), true, "2MB"),
+        ] {
             if let Some(size) = of_database {
                 let alter = format!("ALTER DATABASE shop SET logical_decoding_work_mem = '{size}'");
                 sql.batch_execute(&alter).await.unwrap();
@@ -171,8 +174,10 @@ async fn the_memory_of_decoding_is_raised_where_nobody_chose_it() {
                 setup = setup.set("logical_decoding_work_mem", json!(chosen));
             }
             let connecting = ReplicationConnection::connect(&setup.options()).await;
+            let mut connection = connecting.unwrap();
+            connection.size_decoding(streams).await.unwrap();
             let show = "SHOW logical_decoding_work_mem";
-            let rows = connecting.unwrap().simple_query(show).await.unwrap();
+            let rows = connection.simple_query(show).await.unwrap();
             assert_eq!(rows, [[Some(expected.to_owned())]], "{version} {of_database:?} {chosen:?}");
         }
     }
