@@ -83,8 +83,7 @@ fn optional_secret(_generator: &mut SchemaGenerator) -> Schema {
 
 /// A finding that the configuration cannot work.
 fn problem(code: Code, message: impl Into<String>, remedy: &str) -> Finding {
-    let remedy = (!remedy.is_empty()).then(|| remedy.to_owned());
-    Finding { remedy, ..Finding::new(Severity::Error, code, message) }
+    Finding::new(Severity::Error, code, message).with_remedy(remedy)
 }
 
 impl MysqlConfig {

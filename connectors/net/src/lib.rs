@@ -8,8 +8,10 @@ mod connect;
 mod escape;
 mod tls;
 mod transport;
+mod url;
 
 pub use connect::{connect_to, resolve, tcp};
 pub use escape::{EscapeError, unescaped};
 pub use tls::{Refusal, Roots, TlsError, TlsSettings, Verify, handshake};
 pub use transport::Transport;
+pub use url::{UrlError, UrlParts, host_and_port, split_url};

@@ -60,8 +60,7 @@ impl<'a> Sent<'a> {
 }
 
 fn say(severity: Severity, code: Code, message: impl Into<String>, remedy: &str) -> Finding {
-    let remedy = (!remedy.is_empty()).then(|| remedy.to_owned());
-    Finding { remedy, ..Finding::new(severity, code, message) }
+    Finding::new(severity, code, message).with_remedy(remedy)
 }
 
 /// Adds what a question found. One that cannot be answered is a finding too, and keeps no other from

@@ -2,6 +2,8 @@
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
 
+use crate::{Code, Finding, Severity};
+
 /// A glob over names of schemas and one over names of tables, written with a dot between them: `*`,
 /// `?`, `[…]` and `{a,b}` on either side; a dot within a schema's name is written `[.]`.
 #[derive(Debug, Clone)]
@@ -50,11 +52,11 @@ impl TablePattern {
     /// Reads a pattern.
     ///
     /// # Errors
-    /// Why it cannot be read, in words.
-    pub fn parse(pattern: &str) -> Result<Self, String> {
+    /// Why it cannot be read, in words; `None` where it is not two globs with a dot between them.
+    pub fn parse(pattern: &str) -> Result<Self, Option<String>> {
         let (schema, table) = split_at_dot(pattern)
             .filter(|(schema, table)| !schema.is_empty() && !table.is_empty())
-            .ok_or_else(|| "it must have the form schema.table".to_owned())?;
+            .ok_or(None)?;
         Ok(Self { schema: glob(schema)?, table: glob(table)? })
     }
 
@@ -73,6 +75,19 @@ impl TablePattern {
     }
 }
 
+/// What patterns are to the users of a database.
+#[derive(Debug, Clone, Copy)]
+pub struct PatternWords {
+    /// The code of what is wrong with them.
+    pub code: Code,
+    /// What tables are in: `schema`.
+    pub schema: &'static str,
+    /// Patterns that can be read.
+    pub examples: &'static str,
+    /// What is captured where nothing is said.
+    pub default: &'static str,
+}
+
 /// The captured tables: those that an include matches and no exclude does.
 #[derive(Debug, Clone)]
 pub struct TableFilter {
@@ -84,6 +99,44 @@ impl TableFilter {
     /// Takes tables in by the first and leaves them out by the second.
     pub fn new(include: Vec<TablePattern>, exclude: Vec<TablePattern>) -> Self {
         Self { include, exclude }
+    }
+
+    /// Compiles the patterns of the settings `tables.include` and `tables.exclude`.
+    ///
+    /// # Errors
+    /// One finding for each pattern that cannot be read, or where nothing is included.
+    pub fn compile(
+        include: &[String],
+        exclude: &[String],
+        words: &PatternWords,
+    ) -> Result<Self, Vec<Finding>> {
+        let problem = |message: String, remedy: String| {
+            Finding::new(Severity::Error, words.code, message).with_remedy(remedy)
+        };
+        let mut problems = Vec::new();
+        if include.is_empty() {
+            problems.push(problem(
+                "`tables.include` is empty: nothing would be captured".to_owned(),
+                format!("name tables, or leave `include` out to capture {}", words.default),
+            ));
+        }
+        let form = format!("{}.table", words.schema);
+        let mut compile = |field: &str, patterns: &[String]| -> Vec<TablePattern> {
+            let parse = |pattern: &String| match TablePattern::parse(pattern) {
+                Ok(parsed) => Some(parsed),
+                Err(why) => {
+                    let why = why.unwrap_or_else(|| format!("it must have the form {form}"));
+                    problems.push(problem(
+                        format!("`tables.{field}`: the pattern `{pattern}` cannot be read: {why}"),
+                        format!("write patterns as {form}, such as {}", words.examples),
+                    ));
+                    None
+                }
+            };
+            patterns.iter().filter_map(parse).collect()
+        };
+        let (include, exclude) = (compile("include", include), compile("exclude", exclude));
+        if problems.is_empty() { Ok(Self::new(include, exclude)) } else { Err(problems) }
     }
 
     /// Whether the table is captured. Names are as in the catalog, unquoted.

@@ -39,7 +39,7 @@ pub use check::{
     Finding, KeyLookup, Preflight, Provider, ReselectLookup, ReselectRules, Secret, Severity,
 };
 pub use error::{Class, Code, Error, Origin, Result};
-pub use filter::{TableFilter, TablePattern};
+pub use filter::{PatternWords, TableFilter, TablePattern};
 pub use json::{JsonWriter, Written, unescaped_run};
 pub use note::Note;
 pub use position::{Checkpoint, Position};

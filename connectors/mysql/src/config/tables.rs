@@ -1,10 +1,9 @@
 //! Which tables are captured.
 
-use rowtide_sdk::{Finding, TableFilter, TablePattern};
+use rowtide_sdk::{Finding, PatternWords, TableFilter};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::problem;
 use crate::error::codes;
 
 /// Which tables are captured. A table is captured where an `include` matches it and no `exclude` does.
@@ -43,32 +42,13 @@ impl TableSelection {
     /// # Errors
     /// One finding for each pattern that cannot be read, or where nothing is included.
     pub fn filter(&self) -> Result<TableFilter, Vec<Finding>> {
-        let mut problems = Vec::new();
-        if self.include.is_empty() {
-            problems.push(problem(
-                codes::TABLE_PATTERN,
-                "`tables.include` is empty: nothing would be captured",
-                "name tables, or leave `include` out to capture all",
-            ));
-        }
-        let mut compile = |field: &str, patterns: &[String]| -> Vec<TablePattern> {
-            let parse = |pattern: &String| match TablePattern::parse(pattern) {
-                Ok(parsed) => Some(parsed),
-                Err(why) => {
-                    let why = why.replace("schema.table", "database.table");
-                    problems.push(problem(
-                        codes::TABLE_PATTERN,
-                        format!("`tables.{field}`: the pattern `{pattern}` cannot be read: {why}"),
-                        "write patterns as database.table, such as shop.* or shop.order_?",
-                    ));
-                    None
-                }
-            };
-            patterns.iter().filter_map(parse).collect()
+        let words = PatternWords {
+            code: codes::TABLE_PATTERN,
+            schema: "database",
+            examples: "shop.* or shop.order_?",
+            default: "all",
         };
-        let include = compile("include", &self.include);
-        let exclude = compile("exclude", &self.exclude);
-        if problems.is_empty() { Ok(TableFilter::new(include, exclude)) } else { Err(problems) }
+        TableFilter::compile(&self.include, &self.exclude, &words)
     }
 }
 

@@ -3,11 +3,10 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
-use rowtide_sdk::{Finding, TableFilter, TablePattern};
+use rowtide_sdk::{Finding, PatternWords, TableFilter, TablePattern};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::problem;
 use crate::error::codes;
 use crate::sql::literal;
 
@@ -96,31 +95,13 @@ impl TableSelection {
     /// # Errors
     /// One finding (RT2005) for each pattern that cannot be read, or where nothing is included.
     pub fn filter(&self) -> Result<TableFilter, Vec<Finding>> {
-        let mut problems = Vec::new();
-        if self.include.is_empty() {
-            problems.push(problem(
-                codes::TABLE_PATTERN,
-                "`tables.include` is empty: nothing would be captured",
-                "name tables, or leave `include` out to capture public.*",
-            ));
-        }
-        let mut compile = |field: &str, patterns: &[String]| -> Vec<TablePattern> {
-            let parse = |pattern: &String| match TablePattern::parse(pattern) {
-                Ok(parsed) => Some(parsed),
-                Err(why) => {
-                    problems.push(problem(
-                        codes::TABLE_PATTERN,
-                        format!("`tables.{field}`: the pattern `{pattern}` cannot be read: {why}"),
-                        "write patterns as schema.table, such as public.* or sales.order_?",
-                    ));
-                    None
-                }
-            };
-            patterns.iter().filter_map(parse).collect()
+        let words = PatternWords {
+            code: codes::TABLE_PATTERN,
+            schema: "schema",
+            examples: "public.* or sales.order_?",
+            default: "public.*",
         };
-        let include = compile("include", &self.include);
-        let exclude = compile("exclude", &self.exclude);
-        if problems.is_empty() { Ok(TableFilter::new(include, exclude)) } else { Err(problems) }
+        TableFilter::compile(&self.include, &self.exclude, &words)
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rowtide_net::{EscapeError, Roots, unescaped};
+use rowtide_net::{EscapeError, Roots, UrlParts, host_and_port, split_url, unescaped};
 use rowtide_sdk::{Code, Finding, Secret};
 
 use super::{is_application_name, problem};
@@ -179,27 +179,23 @@ pub(super) fn parse(
         problems.push(problem(codes::URL, "`url` does not start with postgres://", FORM));
         return None;
     };
-    if rest.contains('#') {
-        problems.push(problem(codes::URL, "`url` holds a #", "write # as %23"));
-        return None;
-    }
-    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, path) = place.split_once('/').unwrap_or((place, ""));
-    if path.contains('@') || query.contains('@') && !authority.contains('@') {
-        // Else a part of the password would be taken for a host or a name, and be shown.
-        let remedy = "write @ as %40, / as %2F and ? as %3F in the user, the password and the name";
-        problems.push(problem(codes::URL, "`url` holds an @ behind a / or a ?", remedy));
-        return None;
-    }
+    let url = match split_url(rest) {
+        Ok(url) => url,
+        Err(error) => {
+            problems.push(problem(codes::URL, format!("`url` {error}"), error.remedy()));
+            return None;
+        }
+    };
     let mut parts = Parts::default();
     let mut reader = Reader { parts: &mut parts, problems };
-    reader.authority(authority);
-    if !path.is_empty() {
+    reader.login(&url);
+    reader.places(&url.places);
+    if !url.path.is_empty() {
         reader.parts.database =
-            Some(reader.decoded("the database's name", path).unwrap_or_default());
+            Some(reader.decoded("the database's name", url.path).unwrap_or_default());
     }
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        reader.parameter(pair);
+    for (name, value) in url.parameters {
+        reader.parameter(name, value);
     }
     finish(parts, folder, problems)
 }
@@ -223,26 +219,14 @@ impl Reader<'_> {
         unescaped(text).map_err(refuse).ok()
     }
 
-    /// `user:password@host:port`, each part optional.
-    fn authority(&mut self, authority: &str) {
-        let (login, address) = match authority.rsplit_once('@') {
-            Some((login, address)) => (Some(login), address),
-            None => (None, authority),
-        };
-        if let Some(login) = login {
-            let (user, password) = match login.split_once(':') {
-                Some((user, password)) => (user, Some(password)),
-                None => (login, None),
-            };
-            if !user.is_empty() {
-                // One that cannot be read is not missing.
-                self.parts.user = Some(self.decoded("the user", user).unwrap_or_default());
-            }
-            if let Some(password) = password.filter(|password| !password.is_empty()) {
-                self.parts.password = self.decoded(PASSWORD, password);
-            }
-        }
-        for place in address.split(',') {
+    fn login(&mut self, url: &UrlParts<'_>) {
+        // One that cannot be read is not missing.
+        self.parts.user = url.user.map(|user| self.decoded("the user", user).unwrap_or_default());
+        self.parts.password = url.password.and_then(|password| self.decoded(PASSWORD, password));
+    }
+
+    fn places(&mut self, places: &[&str]) {
+        for place in places {
             let Some((host, port)) = host_and_port(place) else {
                 return self.refuse(codes::URL, "`url`: the host cannot be read", FORM);
             };
@@ -259,8 +243,7 @@ impl Reader<'_> {
         }
     }
 
-    fn parameter(&mut self, pair: &str) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    fn parameter(&mut self, name: &str, value: &str) {
         let Some(value) = self.decoded(&format!("the parameter `{name}`"), value) else { return };
         match name {
             _ if value.is_empty() => {}
@@ -310,17 +293,6 @@ impl Reader<'_> {
     fn bad_value(&mut self, name: &str, expected: &str) {
         let message = format!("`url`: the parameter `{name}` must be {expected}");
         self.refuse(codes::URL_PARAMETER, message, "");
-    }
-}
-
-/// `host:port`, either of them possibly empty; an IPv6 address stands in brackets.
-fn host_and_port(place: &str) -> Option<(&str, &str)> {
-    match place.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']')?;
-            if port.is_empty() { Some((host, "")) } else { Some((host, port.strip_prefix(':')?)) }
-        }
-        None => Some(place.split_once(':').unwrap_or((place, ""))),
     }
 }
 
