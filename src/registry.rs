@@ -239,11 +239,22 @@ impl SourceFactory for Mysql {
         saved: Option<&'a Position>,
     ) -> BoxFuture<'a, Result<Proposal>> {
         Box::pin(async move {
-            let position = match wanted {
-                Wanted::Adopt => rowtide_mysql::position_at_end(&self.0).await?,
-                Wanted::At(text) => rowtide_mysql::position_at(&self.0, text).await?,
+            let (position, prepared) = match wanted {
+                Wanted::Adopt => {
+                    let prepared = rowtide_mysql::prepared_now(&self.0).await?;
+                    (rowtide_mysql::position_at_end(&self.0).await?, prepared)
+                }
+                Wanted::At(text) => (rowtide_mysql::position_at(&self.0, text).await?, None),
             };
-            proposal(position, saved, rowtide_mysql::describe)
+            let mut proposal = proposal(position, saved, rowtide_mysql::describe)?;
+            if prepared != Some(0) {
+                let count = prepared.map_or_else(|| "any".to_owned(), |count| count.to_string());
+                proposal.consequences.push(format!(
+                    "XA transactions that were prepared before it ({count}; XA RECOVER lists them): their \
+                     changes are not delivered when they commit (RT2714)"
+                ));
+            }
+            Ok(proposal)
         })
     }
 

@@ -273,6 +273,28 @@ fn m8_m36_m10_what_is_not_in_the_log_and_what_will_not_be_is_said_at_the_start()
         let ops: Vec<&str> = child.iter().map(|event| event["op"].as_str().unwrap()).collect();
         let expected: &[&str] = if flavor == Flavor::Mysql { &["c", "d"] } else { &["c"] };
         assert_eq!(ops, expected, "{}", flavor.name());
+        // A connector that stands still is told by `check`.
+        let check = || {
+            let checked = setup.output(&["check", "--format", "json"]);
+            String::from_utf8_lossy(&checked.stdout).into_owned()
+        };
+        let text = check();
+        assert!(text.contains("RT2722") && text.contains("in 600 s"), "{}: {text}", flavor.name());
+        server.sql("INSERT INTO shop.t VALUES (3, 3, NULL); FLUSH BINARY LOGS");
+        let shown = server.sql("SHOW BINARY LOGS");
+        let last = shown.lines().last().unwrap().split('\t').next().unwrap();
+        // What a stream that ended a moment ago still reads stays.
+        while server.sql("SHOW BINARY LOGS").lines().count() > 1 {
+            server.sql(&format!("PURGE BINARY LOGS TO '{last}'"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // As a run says it.
+        let code = if flavor == Flavor::Mysql { "RT2716" } else { "RT2619" };
+        let text = check();
+        assert!(text.contains(code), "{}: {text}", flavor.name());
+        let (status, log) = setup.run_to_end();
+        assert_eq!(status, Some(3), "{log}");
+        assert!(log.contains(code), "{}: {log}", flavor.name());
     }
 }
 

@@ -1,16 +1,16 @@
 //! Positions made by hand, for `rowtide position show|adopt|set`.
 
-use mysql_async::Conn;
-use rowtide_sdk::{Error, Origin, Position, Result};
+use rowtide_sdk::{Class, Error, Origin, Position, Result};
 
 use crate::codes;
 use crate::gtid::mariadb::GtidPosition;
 use crate::gtid::mysql::GtidSet;
 use crate::position::{History, MyPosition};
+use crate::preflight::{closed, connect, prepared};
 use crate::server::{LogEnd, Server};
 use crate::source::{MysqlSource, begun, gtids, resumed};
 use crate::stream::Passed;
-use crate::wire::{BinlogConnection, sql_conn};
+use crate::trial::tried;
 
 /// A position in words, for people.
 ///
@@ -33,13 +33,16 @@ pub fn describe(position: &Position) -> Result<String> {
     Ok(words)
 }
 
-async fn connect(source: &MysqlSource) -> Result<(Conn, Server)> {
-    let connection = BinlogConnection::connect(&source.options).await?;
-    let greeting = connection.greeting().clone();
-    connection.close().await;
-    let mut conn = sql_conn(&source.options.at(&greeting.target, greeting.address)).await?;
-    let server = Server::ask(&mut conn, &greeting).await?;
-    Ok((conn, server))
+/// How many XA transactions are prepared, which commit behind a position at the end of the log while
+/// their changes are before it; `None` where the user may not see them (XA_RECOVER_ADMIN).
+///
+/// # Errors
+/// Where the server cannot be asked.
+pub async fn prepared_now(source: &MysqlSource) -> Result<Option<usize>> {
+    let (mut conn, ..) = connect(source).await?;
+    let prepared = prepared(&mut conn).await;
+    closed(conn).await;
+    Ok(prepared)
 }
 
 /// The position at which the server's log ends now: what `rowtide position adopt` saves. Reads only.
@@ -47,8 +50,9 @@ async fn connect(source: &MysqlSource) -> Result<(Conn, Server)> {
 /// # Errors
 /// Where the server cannot be asked or writes no log.
 pub async fn position_at_end(source: &MysqlSource) -> Result<Position> {
-    let (mut conn, server) = connect(source).await?;
+    let (mut conn, server, source) = connect(source).await?;
     let end = server.log_end(&mut conn).await?;
+    closed(conn).await;
     begun(end, &server, source.shape()).0.to_position()
 }
 
@@ -58,20 +62,31 @@ pub async fn position_at_end(source: &MysqlSource) -> Result<Position> {
 /// # Errors
 /// `RT2717` where the text is no place in this server's log; those of a resume from there.
 pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
-    let (mut conn, server) = connect(source).await?;
+    let (mut conn, server, source) = connect(source).await?;
     let text = text.trim();
+    let files = server.files(&mut conn).await?;
+    // A server's answer says nothing of it, or what is wrong in words that are about something else.
+    let unlike = |error: Error| match error.class() {
+        Class::Transient => error,
+        _ => no_place(text).with_source(error),
+    };
     let position = match file_and_pos(text) {
         Some((file, pos)) => {
-            check_file(&mut conn, &server, file, pos).await?;
+            let size = files.iter().find_map(|(name, size)| (name == file).then_some(*size));
+            if !size.is_some_and(|size| (4..=size).contains(&pos)) {
+                return Err(no_place(text));
+            }
             let passed = match server.is_mariadb() {
-                true => server.gtids_at(&mut conn, file, pos).await?,
+                true => server.gtids_at(&mut conn, file, pos).await.map_err(unlike)?,
                 false => Passed::Files,
             };
             begun(LogEnd { file: file.to_owned(), pos, passed }, &server, source.shape()).0
         }
         None => {
-            let passed = passed(text, &server).ok_or_else(|| no_place(text))?;
-            let LogEnd { file, pos, .. } = server.log_end(&mut conn).await?;
+            let end = server.log_end(&mut conn).await?;
+            let passed = passed(text, &server).filter(|passed| may_be_behind(passed, &end.passed));
+            let passed = passed.ok_or_else(|| no_place(text))?;
+            let LogEnd { file, pos, .. } = end;
             MyPosition {
                 file,
                 pos,
@@ -83,7 +98,9 @@ pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
             }
         }
     };
-    resumed(position.clone(), &server, &source.shape())?;
+    closed(conn).await;
+    let (_, passed) = resumed(position.clone(), &server, &source.shape())?;
+    Box::pin(tried(&source, &server, &files, &position, &passed)).await.map_err(unlike)?;
     position.to_position()
 }
 
@@ -111,13 +128,15 @@ fn no_place(text: &str) -> Error {
     )
 }
 
-/// Whether the server has the file, and so much of it.
-async fn check_file(conn: &mut Conn, server: &Server, file: &str, pos: u64) -> Result<()> {
-    let files = server.files(conn).await?;
-    let size = files.iter().find_map(|(name, size)| (name == file).then_some(*size));
-    match size {
-        Some(size) if (4..=size).contains(&pos) => Ok(()),
-        _ => Err(no_place(&format!("{file}:{pos}"))),
+/// Whether GTIDs are some, and MariaDB has been where each of them says. What MySQL has is looked at with
+/// its sets.
+fn may_be_behind(passed: &Passed, end: &Passed) -> bool {
+    match (passed, end) {
+        (Passed::Mysql(set), _) => !set.is_empty(),
+        (Passed::Mariadb(position), Passed::Mariadb(end)) => {
+            !position.is_empty() && position.iter().all(|gtid| end.holds(gtid))
+        }
+        _ => false,
     }
 }
 

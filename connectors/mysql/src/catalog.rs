@@ -147,15 +147,26 @@ impl Catalog {
         let conn = self.conn().await?;
         let until = ahead::log_end(conn).await?;
         if self.ahead.is_changed(key, place, &until).await? {
+            let (what, first) = match is_named {
+                true => (
+                    "which of its BINARY columns are UUIDs or addresses, and MariaDB's log never does",
+                    "",
+                ),
+                false => (
+                    "how it was there, and the log does not either (binlog_row_metadata is not FULL)",
+                    "SET GLOBAL binlog_row_metadata = 'FULL', which counts for what is logged from then on; ",
+                ),
+            };
             let message = format!(
-                "table {schema}.{name} was changed after {}:{}, so that the catalog does not say how it was \
-                 there, and the log does not either (binlog_row_metadata is not FULL)",
+                "table {schema}.{name} was changed after {}:{}, so that the catalog does not say {what}",
                 place.file, place.pos
             );
             return Err(Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message).with_remedy(
-                "SET GLOBAL binlog_row_metadata = 'FULL', which counts for what is logged from then on; bring the \
-                 target in step with the table, and set the position behind the change with `rowtide position \
-                 set --connector NAME --at PLACE`",
+                format!(
+                    "{first}bring the target in step with the table, and set the position behind the change \
+                     with `rowtide position set --connector NAME --at PLACE`; or leave the table out \
+                     (`tables.exclude`)"
+                ),
             ));
         }
         match read {

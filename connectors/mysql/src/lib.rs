@@ -30,9 +30,10 @@ mod source;
 pub mod statement;
 mod stream;
 pub mod table;
+mod trial;
 pub mod wire;
 
-pub use adopt::{describe, position_at, position_at_end};
+pub use adopt::{describe, position_at, position_at_end, prepared_now};
 pub use config::MysqlConfig;
 pub use position::MyPosition;
 pub use preflight::{check, tables};

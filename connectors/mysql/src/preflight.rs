@@ -1,24 +1,26 @@
 //! `rowtide check`: everything that blocks or will hurt, in one pass, without side effects.
 
+use std::time::Duration;
+
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use rowtide_sdk::{Code, Finding, KeyLookup, Preflight, Result, Severity};
+use rowtide_sdk::{Code, Finding, KeyLookup, Position, Preflight, Result, Severity};
 
 use crate::catalog::{Catalog, Scene};
 use crate::codes;
 use crate::config::captures;
 use crate::error::from_sql;
-use crate::guard::{Kept, kept as retention};
+use crate::guard::{Kept, kept as retention, view};
 use crate::position::MyPosition;
 use crate::server::Server;
 use crate::source::{MysqlSource, claimed, resumed};
+use crate::trial::tried;
 use crate::wire::{BinlogConnection, sql_conn};
 
 const SYSTEM: &str = "server";
 
 fn say(severity: Severity, code: Code, message: impl Into<String>, remedy: &str) -> Finding {
-    let remedy = (!remedy.is_empty()).then(|| remedy.to_owned());
-    Finding { remedy, ..Finding::new(severity, code, message) }
+    Finding::new(severity, code, message).with_remedy(remedy)
 }
 
 /// The preflight of a source: connects, looks, changes nothing.
@@ -40,7 +42,8 @@ pub async fn check(source: &MysqlSource, known: Preflight<'_>) -> Vec<Finding> {
 /// # Errors
 /// Where the server cannot be asked.
 pub async fn tables(source: &MysqlSource) -> Result<Vec<std::sync::Arc<rowtide_sdk::Table>>> {
-    let (_, server, source) = connect(source).await?;
+    let (conn, server, source) = connect(source).await?;
+    closed(conn).await;
     described(&source, &server).await
 }
 
@@ -67,7 +70,7 @@ fn catalog(source: &MysqlSource, server: &Server) -> Catalog {
 }
 
 /// Connects, and pins the source to the server that took the login.
-async fn connect(source: &MysqlSource) -> Result<(Conn, Server, MysqlSource)> {
+pub(crate) async fn connect(source: &MysqlSource) -> Result<(Conn, Server, MysqlSource)> {
     let connection = BinlogConnection::connect(&source.options).await?;
     let greeting = connection.greeting().clone();
     connection.close().await;
@@ -78,6 +81,13 @@ async fn connect(source: &MysqlSource) -> Result<(Conn, Server, MysqlSource)> {
     Ok((conn, server, source))
 }
 
+/// Ends a connection that was of use.
+pub(crate) async fn closed(conn: Conn) {
+    if let Err(error) = conn.disconnect().await {
+        tracing::debug!(%error, "an SQL connection ended before it was closed");
+    }
+}
+
 /// Adds findings; an error is what keeps it from looking at anything further.
 async fn look(
     source: &MysqlSource,
@@ -85,9 +95,22 @@ async fn look(
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
     let (mut conn, server, source) = connect(source).await?;
+    let looked = Box::pin(look_at(&mut conn, &server, &source, known, findings)).await;
+    closed(conn).await;
+    looked
+}
+
+/// The same, at a server that answers.
+async fn look_at(
+    conn: &mut Conn,
+    server: &Server,
+    source: &MysqlSource,
+    known: Preflight<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
     let obstacles = server.obstacles();
     findings.extend(obstacles.iter().map(|error| Finding::from(error).at(SYSTEM)));
-    findings.extend(settings(&server));
+    findings.extend(settings(server));
     if source.config.statement_bytes > 0 && server.logs_no_statements() {
         let message = "the server logs no statements beside rows (binlog_rows_query_log_events is off), so that \
             `statement_bytes` has nothing to put on events";
@@ -95,33 +118,99 @@ async fn look(
             "SET GLOBAL binlog_rows_query_log_events = ON, and in the server's configuration";
         findings.push(say(Severity::Info, codes::SERVER_SETTING, message, remedy).at(SYSTEM));
     }
-    match grants(&mut conn).await {
-        Ok(found) => findings.extend(rights(&found, &source)),
+    match grants(conn).await {
+        Ok(found) => findings.extend(rights(&found, source)),
         Err(error) => findings.push(Finding::from(&error)),
     }
     // Who may not see the log is told so below.
-    findings.extend(holes(&mut conn, &server).await.unwrap_or_default());
-    findings.extend(kept(retention(&mut conn, &server).await?));
-    findings.extend(positions(&server));
+    findings.extend(holes(conn, server).await.unwrap_or_default());
+    findings.extend(kept(retention(conn, server).await?));
+    findings.extend(positions(server));
     if obstacles.is_empty() {
-        let end = server.log_end(&mut conn).await;
+        let end = server.log_end(conn).await;
         findings.extend(end.err().as_ref().map(|error| Finding::from(error).at(SYSTEM)));
     }
     let id = source.config.server_id_for(known.name);
-    let claimed = known.claims.claim(&claimed(&server, id));
+    let claimed = known.claims.claim(&claimed(server, id));
     findings.extend(claimed.err().as_ref().map(Finding::from));
     if let Some(position) = known.resume {
-        let position = MyPosition::parse(position);
-        let fits = position.and_then(|position| resumed(position, &server, &source.shape()));
-        findings.extend(fits.err().as_ref().map(Finding::from));
+        findings.extend(resumes(conn, server, source, position).await);
     }
     if known.is_first_start {
-        findings.extend(prepared(&mut conn).await?);
+        findings.extend(lost_prepared(conn).await);
     }
-    let captures = captured(&source, &server);
-    findings.extend(table_findings(&mut conn, &captures, known.keys).await?);
-    findings.extend(cascades(&mut conn, &captures).await?);
+    let captures = captured(source, server);
+    findings.extend(table_findings(conn, &captures, known.keys).await?);
+    findings.extend(cascades(conn, &captures).await?);
+    if server.is_mariadb() {
+        findings.extend(columns(conn, &captures).await?);
+    }
     Ok(())
+}
+
+/// Columns of MariaDB that are not in its log, or not as what they are.
+async fn columns(
+    conn: &mut Conn,
+    captures: &(dyn Fn(&str, &str) -> bool + Send + Sync),
+) -> Result<Vec<Finding>> {
+    type Column = (String, String, String, bool);
+    let sql = "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE LIKE '%COMPRESSED%'
+        FROM information_schema.COLUMNS
+        WHERE COLUMN_TYPE LIKE '%COMPRESSED%' OR DATA_TYPE IN ('uuid', 'inet6', 'inet4')
+        ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION";
+    let rows: std::result::Result<Vec<Column>, _> = conn.query(sql).await;
+    let rows = rows.map_err(|error| from_sql(error, "asking for the columns"))?;
+    let mut findings = Vec::new();
+    for (schema, table, column, is_compressed) in rows {
+        if !captures(&schema, &table) {
+            continue;
+        }
+        let name = format!("column {column} of {schema}.{table}");
+        let (severity, message, remedy) = if is_compressed {
+            let message = format!("{name} is COMPRESSED, which cannot be read from the log");
+            let remedy = "`tables.exclude` the table, or ALTER it so that the column is not";
+            (Severity::Error, message, remedy)
+        } else {
+            let message = format!(
+                "{name} is a UUID or an address, and the log calls it BINARY: the catalog tells, and the \
+                 connector stops where the table was altered or dropped before its rows were read (RT2801)"
+            );
+            (Severity::Info, message, "alter the table only while the connector keeps up")
+        };
+        let finding = say(severity, codes::TABLE_UNREADABLE, message, remedy);
+        findings.push(finding.at(format!("table {schema}.{table}")));
+    }
+    Ok(findings)
+}
+
+/// Whether a run could go on from the saved position, and for how long yet.
+async fn resumes(
+    conn: &mut Conn,
+    server: &Server,
+    source: &MysqlSource,
+    position: &Position,
+) -> Vec<Finding> {
+    let position = MyPosition::parse(position);
+    let fits = position.and_then(|position| resumed(position, server, &source.shape()));
+    let (position, passed) = match fits {
+        Ok(fits) => fits,
+        Err(error) => return vec![Finding::from(&error)],
+    };
+    let created = position.history.created;
+    let read_until = |file: &str| (file == position.file && created > 0).then_some(created);
+    // Who may not see the log lacks a right, which is told.
+    let Ok(files) = server.files(conn).await else { return Vec::new() };
+    if let Err(error) = Box::pin(tried(source, server, &files, &position, &passed)).await {
+        return vec![Finding::from(&error)];
+    }
+    match view(conn, server, &position, read_until).await {
+        // By GTIDs a server that has all transactions does without the file.
+        Ok(Some(view)) if view.needed().is_some() => {
+            let threshold = Duration::from_secs(source.config.runway_warning_seconds.into());
+            view.risk(threshold).map(|finding| finding.at(SYSTEM)).into_iter().collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// What filters keep out of the log, or off this server (M-8). A session that sets `sql_log_bin=0` leaves no
@@ -208,7 +297,18 @@ fn settings(server: &Server) -> Vec<Finding> {
         );
     }
     let rows = server.setting("binlog_row_value_options");
-    if rows.eq_ignore_ascii_case("PARTIAL_JSON") {
+    let is_full = image.is_empty() || image.eq_ignore_ascii_case("FULL");
+    if rows.eq_ignore_ascii_case("PARTIAL_JSON") && !is_full {
+        add(
+            Severity::Warning,
+            format!(
+                "binlog_row_value_options is PARTIAL_JSON and binlog_row_image is {image}: changes to a document \
+                 come without the one before, and cannot be delivered (RT2802)"
+            ),
+            "SET GLOBAL binlog_row_image = 'FULL', or binlog_row_value_options = '', and in the server's \
+             configuration",
+        );
+    } else if rows.eq_ignore_ascii_case("PARTIAL_JSON") {
         let message = "binlog_row_value_options is PARTIAL_JSON: documents are put together here from the \
              old ones, which costs time";
         add(Severity::Info, message.to_owned(), "");
@@ -367,20 +467,21 @@ fn rights(grants: &[String], source: &MysqlSource) -> Vec<Finding> {
     findings
 }
 
-/// XA transactions whose changes are in the log already, and would not be delivered (M-31).
-async fn prepared(conn: &mut Conn) -> Result<Option<Finding>> {
+/// How many XA transactions are prepared; `None` where the user may not see it, which is a right of its own.
+pub(crate) async fn prepared(conn: &mut Conn) -> Option<usize> {
     let rows: std::result::Result<Vec<mysql_async::Row>, _> = conn.query("XA RECOVER").await;
-    // It needs a right of its own, and matters little.
-    let Ok(rows) = rows else { return Ok(None) };
-    Ok((!rows.is_empty()).then(|| {
-        let message = format!(
-            "{} XA transactions are prepared: their changes are before a first start and would not be delivered \
-             when they commit",
-            rows.len()
-        );
-        say(Severity::Warning, codes::XA_UNKNOWN, message, "end them before the first start (XA RECOVER)")
-            .at(SYSTEM)
-    }))
+    rows.ok().map(|rows| rows.len())
+}
+
+/// XA transactions whose changes are in the log already, and would not be delivered (M-31).
+async fn lost_prepared(conn: &mut Conn) -> Option<Finding> {
+    let count = prepared(conn).await.filter(|count| *count > 0)?;
+    let message = format!(
+        "{count} XA transactions are prepared: their changes are before a first start and would not be delivered \
+         when they commit"
+    );
+    let remedy = "end them before the first start (XA RECOVER)";
+    Some(say(Severity::Warning, codes::XA_UNKNOWN, message, remedy).at(SYSTEM))
 }
 
 type TableRow = (String, String, Option<String>, Option<String>, u64);

@@ -203,6 +203,7 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
     }
     let start = start(&position, &passed, is_there)?;
     let assembler = assembler(&source, &server, cx, Progress::new(position.clone(), passed))
+        .with_purged(server.purged()?)
         .with_leaps(leaps(&start, &files));
     let dump = Dump {
         heartbeat: source.heartbeat(),
@@ -241,7 +242,7 @@ fn guard(source: MysqlSource, server: Server, cx: &SourceContext, times: FileTim
 /// Behind GTIDs the server leaves out what was passed, without a word: the files in which it may leave out so
 /// much that the lower 32 bits of an offset do not tell where the next transaction is. `None` where it
 /// leaves nothing out.
-fn leaps(start: &Start, files: &[(String, u64)]) -> Option<Vec<String>> {
+pub(crate) fn leaps(start: &Start, files: &[(String, u64)]) -> Option<Vec<String>> {
     match start {
         Start::File { .. } => None,
         Start::Gtids(_) | Start::MariaDbGtids(_) => {
@@ -326,13 +327,15 @@ pub(crate) fn resumed(
         shape.clone_into(&mut position.shape);
     }
     let is_same = position.history.server == server.identity();
+    // MySQL's GTIDs are none of MariaDB's.
+    let other = |what| if is_same { unreadable(what) } else { foreign(&position, server) };
     let passed = match &position.gtids {
         Some(text) if server.is_mariadb() => {
-            let passed: GtidPosition = text.parse().map_err(|_| unreadable("its GTIDs"))?;
+            let passed: GtidPosition = text.parse().map_err(|_| other("its GTIDs"))?;
             Passed::Mariadb(passed)
         }
         Some(text) if server.has_gtids() => {
-            let passed: GtidSet = text.parse().map_err(|_| unreadable("its GTIDs"))?;
+            let passed: GtidSet = text.parse().map_err(|_| other("its GTIDs"))?;
             check_gtids(&passed, &position, server, is_same)?;
             Passed::Mysql(passed)
         }
@@ -417,7 +420,7 @@ fn without_pending(passed: &GtidSet, position: &MyPosition) -> Result<GtidSet> {
 /// What the server is to send from. Where the file `is_there` that the position knows more of than its
 /// name, from there also with GTIDs: after a reset of the log they name other transactions, which the
 /// file alone tells.
-fn start(position: &MyPosition, passed: &Passed, is_there: bool) -> Result<Start> {
+pub(crate) fn start(position: &MyPosition, passed: &Passed, is_there: bool) -> Result<Start> {
     Ok(match passed {
         _ if is_there && position.pending.is_empty() => {
             Start::File { name: position.file.clone(), position: position.pos }

@@ -14,6 +14,8 @@ mod common;
 mod annotate;
 #[path = "stream/catalog.rs"]
 mod catalog;
+#[path = "stream/document.rs"]
+mod document;
 #[path = "stream/guard.rs"]
 mod guard;
 #[path = "stream/host.rs"]

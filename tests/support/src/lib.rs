@@ -19,6 +19,7 @@
     reason = "used by tests alone: a broken harness must fail the test, and a skip must be seen"
 )]
 
+pub mod forms;
 pub mod host;
 mod kafka;
 mod mysql;

@@ -50,13 +50,15 @@ pub(crate) fn recover(disk: &Disk) -> Result<Recovered> {
     };
     let uncommitted = survey(root, &manifest)?;
     uncommitted.undo()?;
-    tracing::info!(
-        dir = %root.display(),
-        generation = manifest.generation(),
-        dropped_bytes = uncommitted.bytes(),
-        dropped_segments = uncommitted.unknown.len(),
-        "jsonl folder opened; bytes that were not committed are dropped",
-    );
+    let (bytes, segments) = (uncommitted.bytes(), uncommitted.unknown.len());
+    tracing::info!(dir = %root.display(), generation = manifest.generation(), "jsonl folder opened");
+    if bytes > 0 || segments > 0 {
+        tracing::info!(
+            bytes,
+            segments,
+            "what an earlier run wrote and did not commit is dropped: it comes again",
+        );
+    }
     Ok(Recovered { manifest, checksum })
 }
 

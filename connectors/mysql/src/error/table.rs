@@ -146,6 +146,16 @@ const RULES: &[Rule] = &[
         DIVERGED,
     ),
     by_words(
+        &["anonymous transaction"],
+        fatal(
+            codes::GTID_MODE,
+            "gtid_mode was off for a while: the server sends what it logged then only where gtid_mode is not \
+             ON. SET GLOBAL gtid_mode = ON_PERMISSIVE until the connector is past it, or bring the target in \
+             step with the tables and set a position behind it with `rowtide position set --connector NAME \
+             --at PLACE`",
+        ),
+    ),
+    by_words(
         &["AUTO_POSITION mode"],
         fatal(
             codes::GTID_MODE,

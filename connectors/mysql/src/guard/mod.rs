@@ -122,27 +122,12 @@ impl Watch {
         let position = committed.borrow().clone();
         let Some(position) = position else { return Ok(None) };
         let position = MyPosition::parse(&position)?;
-        if position.history.server != server.identity() || position.file.is_empty() {
-            // It names a file of the server that this one took the place of, or none yet.
-            return Ok(None);
-        }
-        let doing = "asking for the time";
-        let now: std::result::Result<Option<u64>, _> =
-            conn.query_first("SELECT UNIX_TIMESTAMP()").await;
-        let now = now.map_err(|error| from_sql(error, doing))?.unwrap_or_default();
-        let (file, pos) = position.needed();
-        // A file may have been made long before its end.
-        let knows_made = self.has_read && file == position.file && position.history.created > 0;
-        let created = knows_made.then_some(position.history.created);
-        Ok(Some(View {
-            files: server.files(conn).await?,
-            file: file.to_owned(),
-            pos,
-            read_until: times.of(file).max(created).map(u64::from),
-            now,
-            kept: kept(conn, server).await?,
-            limit: server.log_limit(),
-        }))
+        let read_until = |file: &str| {
+            // A file may have been made long before its end.
+            let knows_made = self.has_read && file == position.file && position.history.created > 0;
+            times.of(file).max(knows_made.then_some(position.history.created))
+        };
+        view(conn, server, &position, read_until).await
     }
 
     /// Names a danger when it comes, and now and then while it lasts.
@@ -160,6 +145,37 @@ impl Watch {
             said(&finding);
         }
     }
+}
+
+/// The server's log as it is for a position; `None` where that names no file of it: one of the server
+/// that this one took the place of, or none yet. `read_until` tells when the newest event that was read
+/// of a file was written.
+///
+/// # Errors
+/// Where the server cannot be asked.
+pub(crate) async fn view(
+    conn: &mut Conn,
+    server: &Server,
+    position: &MyPosition,
+    read_until: impl Fn(&str) -> Option<u32>,
+) -> Result<Option<View>> {
+    if position.history.server != server.identity() || position.file.is_empty() {
+        return Ok(None);
+    }
+    let doing = "asking for the time";
+    let now: std::result::Result<Option<u64>, _> =
+        conn.query_first("SELECT UNIX_TIMESTAMP()").await;
+    let now = now.map_err(|error| from_sql(error, doing))?.unwrap_or_default();
+    let (file, pos) = position.needed();
+    Ok(Some(View {
+        files: server.files(conn).await?,
+        file: file.to_owned(),
+        pos,
+        read_until: read_until(file).map(u64::from),
+        now,
+        kept: kept(conn, server).await?,
+        limit: server.log_limit(),
+    }))
 }
 
 fn said(finding: &Finding) {

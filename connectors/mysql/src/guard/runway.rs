@@ -67,7 +67,7 @@ pub(crate) struct View {
 
 impl View {
     /// Where in the list the needed file is.
-    fn needed(&self) -> Option<usize> {
+    pub(crate) fn needed(&self) -> Option<usize> {
         self.files.iter().position(|(file, _)| *file == self.file)
     }
 

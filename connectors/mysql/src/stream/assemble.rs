@@ -105,6 +105,8 @@ pub(crate) struct Assembler {
     plain: Vec<u8>,
     /// What settings hide, and where new names are noted.
     hidden: Option<(Hiding, Sightings)>,
+    /// See [`Assembler::with_purged`].
+    purged: GtidSet,
 }
 
 /// What there is room for around the images of a row that is as large as it may be: a table's description
@@ -154,6 +156,7 @@ impl Assembler {
             replay: None,
             plain: Vec::new(),
             hidden: None,
+            purged: GtidSet::default(),
         }
     }
 
@@ -191,6 +194,12 @@ impl Assembler {
     /// For a server that puts several rows into an event of up to so many bytes.
     pub(crate) fn with_row_events(self, bytes: usize) -> Self {
         Self { row_event: bytes, ..self }
+    }
+
+    /// For a server whose log lacks these transactions, which it has: they are before every file, and the
+    /// files that were made before the server was told of them do not say so.
+    pub(crate) fn with_purged(self, purged: GtidSet) -> Self {
+        Self { purged, ..self }
     }
 
     /// For a server that does this with the case of names.
@@ -392,6 +401,8 @@ impl Assembler {
             }
             _ if !self.progress.has_counted() => Ok(()),
             _ => {
+                // What is in the batch at hand is of this transaction alone.
+                self.batch.entries.clear();
                 let Place { file, pos } = &self.place;
                 let message = format!(
                     "the transaction at {file}:{pos} {why}, and a part of it was handed over"
@@ -472,8 +483,9 @@ impl Assembler {
     /// What comes before a file, in GTIDs; the server says nothing where it gives none.
     fn previous_gtids(&mut self, body: &[u8]) -> Result<()> {
         let set = GtidSet::from_bytes(body);
-        let set = set.ok_or_else(|| self.not_understood("a malformed set of GTIDs"))?;
+        let mut set = set.ok_or_else(|| self.not_understood("a malformed set of GTIDs"))?;
         if self.is_new_file && !set.is_empty() {
+            set.insert_all(&self.purged);
             self.progress.name_by_gtids(set);
         }
         Ok(())

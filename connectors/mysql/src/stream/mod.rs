@@ -12,7 +12,7 @@ mod tables;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::poll_immediate;
-use rowtide_sdk::{Batch, BatchSender, Code, Error, Origin, Result, SourceContext};
+use rowtide_sdk::{Batch, BatchSender, Error, Origin, Result, SourceContext};
 use rowtide_spool::Folder;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -34,9 +34,6 @@ const PAUSE: Duration = Duration::from_micros(250);
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Heartbeats that may be missed before the server counts as silent.
 const MISSED: u32 = 3;
-
-/// The errors that arise between two changes, where all that was counted is in the batch.
-const BETWEEN_CHANGES: [Code; 3] = [codes::STATEMENT, codes::STATEMENT_UNCLEAR, codes::INCIDENT];
 
 /// A started stream.
 pub(crate) struct Session {
@@ -108,19 +105,18 @@ fn stream_ended() -> Error {
 
 impl Driver {
     async fn step(&mut self) -> Result<Flow> {
-        match self.taken() {
+        let stepped = match self.taken() {
             Ok(Some(step)) => self.follow(step).await,
             Ok(None) if self.session.assembler.has_entries() => self.coalesce().await,
             Ok(None) => self.read().await,
-            Err(error) => {
-                // An operator sets the position behind what cannot be read: what is before it must have
-                // been handed over.
-                if BETWEEN_CHANGES.contains(&error.code()) && self.session.assembler.has_entries() {
-                    self.flush().await?;
-                }
-                Err(error)
-            }
+            Err(error) => Err(error),
+        };
+        if stepped.is_err() && self.session.assembler.has_entries() {
+            // An operator sets the position behind what cannot be read: what is before it must have been
+            // handed over.
+            self.flush().await?;
         }
+        stepped
     }
 
     /// Takes in the next of what is there; `None` where more must be read.

@@ -251,13 +251,19 @@ impl Progress {
         }
     }
 
-    /// Counts one raw change: its index, and whether it is to be handed over.
+    /// The index of the next raw change, and whether it is to be handed over.
     #[inline]
-    pub(crate) fn count_change(&mut self) -> Result<(u64, bool), Misplaced> {
-        let open = self.open.as_mut().ok_or("a change stands outside a transaction")?;
-        let index = open.next_index;
-        open.next_index += 1;
-        Ok((index, index >= open.skip))
+    pub(crate) fn next_change(&self) -> Result<(u64, bool), Misplaced> {
+        let open = self.open.as_ref().ok_or("a change stands outside a transaction")?;
+        Ok((open.next_index, open.next_index >= open.skip))
+    }
+
+    /// Counts the raw change that was taken in. Not before: what cannot be taken in is behind the position.
+    #[inline]
+    pub(crate) fn count_change(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.next_index += 1;
+        }
     }
 
     /// The index in `txs` of the open transaction, rendered there on first use in a batch.

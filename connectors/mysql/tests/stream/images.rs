@@ -54,6 +54,27 @@ async fn m2_rows_of_which_the_log_has_a_part_say_which() {
     }
 }
 
+/// Without the document before, changes to it are no document: the row is told, and the next one comes.
+#[tokio::test]
+async fn m4_changes_inside_json_that_is_not_in_the_log() {
+    let Some(server) = server(Flavor::Mysql, &[]) else { return };
+    server.sql(
+        r#"CREATE DATABASE shop; USE shop; CREATE TABLE t (id int PRIMARY KEY, v int, d json);
+           INSERT INTO t VALUES (1, 0, '{"a": [1, 2, 3], "b": "text"}')"#,
+    );
+    let mut host = Setup::new(&server).ready().await;
+    server.sql(
+        "SET SESSION binlog_row_value_options = 'PARTIAL_JSON', binlog_row_image = 'MINIMAL'; USE shop;
+         UPDATE t SET v = 1; UPDATE t SET d = JSON_SET(d, '$.a[1]', 9); UPDATE t SET v = 2",
+    );
+    host.until(3).await;
+    let poisoned: Vec<_> = host.events.iter().map(|event| event.poison).collect();
+    assert_eq!(poisoned, [None, Some("RT2802"), None]);
+    let text = r#"u shop.t {"id":1} > {"id":1,"v":2,"d":?}"#;
+    assert_eq!(host.events[2].in_json(), text);
+    host.stop().await;
+}
+
 #[tokio::test]
 async fn m4_changes_inside_json_make_the_document_that_the_server_has() {
     let flavor = Flavor::Mysql;

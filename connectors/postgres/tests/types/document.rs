@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use rowtide_postgres::catalog::{TypeCatalog, TypeKind};
 use rowtide_postgres::decode::{self, Decoding};
-use rowtide_sdk::{Form, StringKind, Written};
+use rowtide_sdk::{StringKind, Written};
+use rowtide_testkit::forms::{json_form, schema};
 
 use crate::{decode, user_types};
 
@@ -93,41 +94,6 @@ pub(crate) const EXAMPLES: &[(u32, &str)] = &[
     (5038, "10:20:10,14"),
     (5069, "18446744073709551615"),
 ];
-
-/// What a form is in JSON.
-fn json_form(form: &Form) -> &'static str {
-    match form {
-        Form::Boolean => "boolean",
-        Form::Integer { .. } => "number",
-        Form::Float => "number or string",
-        Form::String(_) => "string",
-        Form::Json => "any value",
-        Form::Array(_) => "array or string",
-        Form::Object(_) => "object or string",
-        Form::Map => "object",
-    }
-}
-
-/// What the row schema says of a form, in words.
-fn schema(form: &Form) -> String {
-    match form {
-        Form::Boolean => "boolean".to_owned(),
-        Form::Integer { min, max } => format!("integer, {min} to {max}"),
-        Form::Float => "number, or \"NaN\", \"Infinity\", \"-Infinity\"".to_owned(),
-        Form::String(StringKind::Text { max_chars: Some(max) }) => {
-            format!("kind text, at most {max} characters")
-        }
-        Form::String(kind) => format!("kind {}", kind.name()),
-        Form::Json => "any value".to_owned(),
-        Form::Array(element) => format!("items: {}; nested", schema(element)),
-        Form::Object(fields) => {
-            let fields: Vec<String> =
-                fields.iter().map(|(name, form)| format!("{name} ({})", schema(form))).collect();
-            format!("properties: {}", fields.join(", "))
-        }
-        Form::Map => "values: string or null".to_owned(),
-    }
-}
 
 const TABLE_HEAD: &str = concat!(
     "| PostgreSQL type | JSON form | Schema | Server's text | JSON |\n",

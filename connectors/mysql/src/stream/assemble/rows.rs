@@ -31,6 +31,8 @@ struct Found {
     bytes: usize,
     /// Columns that it lacks.
     absent: usize,
+    /// Whether a value came as changes to one that the log does not hold.
+    lacks_document: bool,
 }
 
 /// The first bytes of a text, without a character that would be cut.
@@ -200,10 +202,11 @@ impl Assembler {
         let mut is_due = false;
         while images.has_more() {
             let (index, due) =
-                self.progress.count_change().map_err(|what| self.not_understood(what))?;
+                self.progress.next_change().map_err(|what| self.not_understood(what))?;
             let first = self.batch.cells.len();
             let change = self.change(rows.kind, known, index, pos)?;
             let change = self.row(&mut images, known, base, change)?;
+            self.progress.count_change();
             if due {
                 self.batch.entries.push(change);
                 is_due = true;
@@ -250,7 +253,10 @@ impl Assembler {
         if change.op != Op::Delete {
             let (image, found) = self.image(images, known, base, change.before)?;
             if found.absent > 0 && change.op == Op::Create {
-                return Ok(self.incomplete(change));
+                return Ok(incomplete(change, INCOMPLETE, INCOMPLETE_REMEDY));
+            }
+            if found.lacks_document {
+                return Ok(incomplete(change, NO_DOCUMENT, NO_DOCUMENT_REMEDY));
             }
             change.after = Some(image);
             bytes += found.bytes;
@@ -308,22 +314,22 @@ impl Assembler {
         });
         self.parsed(read)?;
         for (column, diff) in diffs {
-            self.apply(first, column, diff, before)?;
+            found.lacks_document |= !self.apply(first, column, diff, before)?;
         }
         Ok((Image { first_cell, kind: ImageKind::Row }, found))
     }
 
-    /// Puts a JSON value together that came as changes to the one before.
+    /// Puts a JSON value together that came as changes to the one before; whether that is there.
     fn apply(
         &mut self,
         first: usize,
         column: usize,
         diff: &[u8],
         before: Option<usize>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let old = before.and_then(|at| self.batch.cells.get(at.saturating_add(column)).copied());
         let Some(Cell::Value(span)) = old else {
-            return Err(self.not_understood("changes to a JSON value that is not in the log"));
+            return Ok(false);
         };
         let old = span.of(&self.batch.bytes).to_vec();
         let start = self.batch.bytes.len();
@@ -335,7 +341,7 @@ impl Assembler {
         if let Some(cell) = self.batch.cells.get_mut(first.saturating_add(column)) {
             *cell = Cell::Value(Span { start, len });
         }
-        Ok(())
+        Ok(true)
     }
 
     fn too_large(&self, change: Change, bytes: usize) -> Entry {
@@ -344,16 +350,6 @@ impl Assembler {
             self.limits.max_event
         );
         poisoned(change, codes::EVENT_TOO_LARGE, reason, TOO_LARGE_REMEDY)
-    }
-
-    fn incomplete(&self, change: Change) -> Entry {
-        let reason =
-            "the log does not hold every column of a new row, and what the others are the \
-             server alone knows"
-                .to_owned();
-        let remedy = "set binlog_row_image=FULL on the server, also in sessions that set another; this row is \
-             read from the table by its key";
-        poisoned(change, codes::ROW_INCOMPLETE, reason, remedy)
     }
 
     /// A row event above the limit, of which only the beginning is there: the server puts one row into
@@ -432,13 +428,14 @@ impl Assembler {
                 return Err(self.too_many_rows(size));
             }
             let (index, due) =
-                self.progress.count_change().map_err(|what| self.not_understood(what))?;
+                self.progress.next_change().map_err(|what| self.not_understood(what))?;
             if due {
                 let change = self.change(rows.kind, known, index, pos)?;
                 let bytes = usize::try_from(size).unwrap_or(usize::MAX);
                 let entry = self.too_large(change, bytes);
                 self.batch.entries.push(entry);
             }
+            self.progress.count_change();
         }
         if rows.ends_statement {
             self.end_statement();
@@ -500,9 +497,9 @@ impl Assembler {
 
     /// A captured table was emptied.
     pub(super) fn truncated(&mut self, table: &Arc<Table>) -> Result<()> {
-        let (index, due) =
-            self.progress.count_change().map_err(|what| self.not_understood(what))?;
+        let (index, due) = self.progress.next_change().map_err(|what| self.not_understood(what))?;
         if !due {
+            self.progress.count_change();
             return Ok(());
         }
         let tx = self.progress.transaction(&mut self.batch.txs, &mut self.batch.text);
@@ -524,6 +521,7 @@ impl Assembler {
             before: None,
             after: None,
         }));
+        self.progress.count_change();
         Ok(())
     }
 }
@@ -543,6 +541,19 @@ fn oversized_record(record: &[u8]) -> Option<(u64, u8, &[u8])> {
 
 const TOO_LARGE_REMEDY: &str = "raise `max_event`, which lets this change pass too; first the sink's own limits: \
      existing Kafka topics refuse larger records until their max.message.bytes is raised (RT3007)";
+
+const INCOMPLETE: &str = "the log does not hold every column of a new row, and what the others are the server alone knows";
+const INCOMPLETE_REMEDY: &str = "set binlog_row_image=FULL on the server, also in sessions that set another; this \
+     row is lost to the log: bring the target in step with it, or let `on_violation: dead_letter` go past it";
+const NO_DOCUMENT: &str = "a JSON value is in the log as changes to the one before, which the log does not hold \
+     (binlog_row_value_options=PARTIAL_JSON without binlog_row_image=FULL)";
+const NO_DOCUMENT_REMEDY: &str = "set binlog_row_image=FULL or binlog_row_value_options='' on the server, also in \
+     sessions that set another; this row is lost to the log: bring the target in step with it, or let \
+     `on_violation: dead_letter` go past it";
+
+fn incomplete(change: Change, reason: &str, remedy: &'static str) -> Entry {
+    poisoned(change, codes::ROW_INCOMPLETE, reason.to_owned(), remedy)
+}
 
 fn poisoned(
     change: Change,
