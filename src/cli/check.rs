@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use clap::ValueEnum;
 use rowtide_sdk::{
-    Checkpoint, Code, Finding, KEYLESS_COMPACTED, Preflight, Provider, ReselectRules, Severity,
+    Checkpoint, Code, Finding, KEYLESS_COMPACTED, Origin, Preflight, Provider, ReselectRules,
+    Severity,
 };
 use serde_json::{Value, json};
 
@@ -79,11 +80,11 @@ pub(super) fn check(config: &Config, format: Format) -> Exit {
                 Exit::Ok
             }
         };
-        exit = if side.has_failed() { side.exit } else { exit };
+        exit = side.failed().unwrap_or(exit);
     }
     for connector in &config.connectors {
         let sides = sides(connector, runtime.block_on(look(config, connector, &claims)));
-        let failed = sides.iter().find(|side| side.has_failed()).map(|side| side.exit);
+        let failed = sides.iter().find_map(Side::failed);
         let printed = match format {
             Format::Text => out.text(&report(Some(connector), &sides)),
             Format::Json => {
@@ -274,7 +275,7 @@ struct Side {
     /// What it is: the kind of source or sink.
     kind: &'static str,
     findings: Vec<Finding>,
-    /// How the process ends where there is an error.
+    /// How the process ends where there is an error, but for one of the configuration.
     exit: Exit,
 }
 
@@ -303,8 +304,11 @@ fn ops(found: Option<Finding>) -> Side {
 }
 
 impl Side {
-    fn has_failed(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    /// How the process ends, where there is an error: as a run would that meets the first.
+    fn failed(&self) -> Option<Exit> {
+        let is_error = |finding: &&Finding| finding.severity == Severity::Error;
+        let first = self.findings.iter().find(is_error)?;
+        Some(if first.origin == Some(Origin::Config) { Exit::Config } else { self.exit })
     }
 
     fn rows(&self, connector: Option<&str>) -> impl Iterator<Item = Value> {
@@ -343,7 +347,7 @@ fn report(connector: Option<&ConnectorConfig>, sides: &[Side]) -> String {
     let mut text = String::new();
     let of = connector.map(|connector| format!("{} ", connector.name)).unwrap_or_default();
     for side in sides {
-        let verdict = if side.has_failed() { "cannot work" } else { "ok" };
+        let verdict = if side.failed().is_some() { "cannot work" } else { "ok" };
         push_line(&mut text, &format!("{of}{} ({}): {verdict}", side.name, side.kind));
         for finding in &side.findings {
             push_finding(&mut text, finding);

@@ -409,6 +409,7 @@ fn m9_statements_are_on_events_where_they_are_asked_for() {
         let checked = setup.output(&["check"]);
         let found = String::from_utf8_lossy(&checked.stdout).into_owned();
         assert!(found.contains("error RT2723"), "{found}");
+        assert_eq!(checked.status.code(), Some(2));
         assert_eq!(setup.start().wait(), Some(2));
         std::fs::write(setup.path("rowtide.yaml"), &plain).unwrap();
         let mut host = setup.start();

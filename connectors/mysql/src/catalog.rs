@@ -1,7 +1,7 @@
 //! Tables as the host knows them: made of what the log says, with what only the server's catalog knows.
 //!
-//! With `binlog_row_metadata=FULL` the log says all but which BINARY columns of MariaDB are addresses.
-//! Without, the catalog says the rest: names, keys, labels. It tells how a table is now, and a row must be
+//! With `binlog_row_metadata=FULL` the log says all but which BINARY columns of MariaDB are UUIDs or
+//! addresses; the statement that made the table tells, else the catalog. Without, the catalog says the rest: names, keys, labels. It tells how a table is now, and a row must be
 //! read as the table was when it was logged. So the log between the two is looked through for statements
 //! that change the table (`ahead`): where there is none the catalog's word holds, else it does not, and
 //! the connector stops. What was read is saved with the table's version, and is good after a restart
@@ -17,13 +17,13 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use rowtide_sdk::{Error, KnownTable, Origin, Result, Table};
 
-use self::ahead::Ahead;
-use self::columns::{CatalogColumn, CatalogTable};
-use crate::binlog::table_map::{MappedColumn, Stored, TableMap};
+use self::ahead::{Ahead, Asked};
+use self::columns::{CatalogColumn, CatalogTable, may_be_address};
+use crate::binlog::table_map::{NamedType, TableMap};
 use crate::codes;
 use crate::config::ConnectOptions;
 use crate::error::from_sql;
-use crate::stream::{Place, catalog_facts};
+use crate::stream::{Changed, Place, catalog_facts};
 use crate::table::{RowImage, Unreadable, build_table};
 use crate::wire::sql_conn;
 
@@ -40,6 +40,8 @@ pub(crate) struct Catalog {
     is_mariadb: bool,
     /// What was saved or read of tables, as long as no statement changed them.
     known: HashMap<Name, CatalogTable>,
+    /// The columns that are UUIDs or addresses of tables that were made while the log was read.
+    made: HashMap<Name, Vec<(String, NamedType)>>,
     ahead: Ahead,
     conn: Option<Conn>,
 }
@@ -69,15 +71,21 @@ impl Catalog {
             image,
             is_mariadb,
             known: known.iter().filter_map(saved).collect(),
+            made: HashMap::new(),
             conn: None,
         }
     }
 
-    /// A statement changed these tables, or all of a schema (with an empty name).
-    pub(crate) fn forget(&mut self, names: &[Name]) {
-        for (schema, name) in names {
-            self.known
-                .retain(|known, _| known.0 != *schema || !(name.is_empty() || known.1 == *name));
+    /// Statements changed these tables.
+    pub(crate) fn forget(&mut self, changed: Vec<Changed>) {
+        for Changed { schema, name, addresses } in changed {
+            let is_other =
+                |known: &Name| known.0 != schema || !(name.is_empty() || known.1 == name);
+            self.known.retain(|known, _| is_other(known));
+            self.made.retain(|known, _| is_other(known));
+            if let Some(addresses) = addresses.filter(|_| self.is_mariadb) {
+                self.made.insert((schema, name), addresses);
+            }
         }
     }
 
@@ -101,7 +109,7 @@ impl Catalog {
         }
         let until = ahead::log_end(self.conn().await?).await?;
         for (key, table) in read {
-            if !self.ahead.is_changed(&key, place, &until).await? {
+            if !self.ahead.is_changed(&key, place, &until, Asked::All).await? {
                 self.known.insert(key, table);
             }
         }
@@ -121,16 +129,22 @@ impl Catalog {
                 .map_err(|why| unreadable(map, &why));
         }
         let key = (map.schema.clone(), map.name.clone());
-        let known = match self.known.get(&key) {
-            Some(known) => known.clone(),
-            None => {
-                let read = self.read_for(&key, place, is_named).await?;
-                self.known.insert(key, read.clone());
-                read
-            }
+        // Of a table that the log named then, only what may be an address is known.
+        let is_enough =
+            |known: &&CatalogTable| is_named || known.columns.len() == map.columns.len();
+        let made = || CatalogTable::made(map, self.made.get(&key).filter(|_| is_named)?);
+        let known = self.known.get(&key).filter(is_enough).cloned().or_else(made);
+        let known = match known {
+            Some(known) => known,
+            None => self.read_for(&key, place, is_named).await?,
         };
+        let whole = match is_named {
+            true => known.addresses(map),
+            false => known.complete(map).map(|whole| (known, whole)),
+        };
+        let (known, whole) = whole.map_err(|why| differs(map, is_named, &why))?;
         let facts = serde_json::to_string(&known).unwrap_or_default();
-        let whole = known.complete(map).map_err(|why| differs(map, &why))?;
+        self.known.insert(key, known);
         build_table(&whole, self.image, facts).map(Arc::new).map_err(|why| unreadable(map, &why))
     }
 
@@ -146,7 +160,8 @@ impl Catalog {
         let read = self.read(schema, name).await?;
         let conn = self.conn().await?;
         let until = ahead::log_end(conn).await?;
-        if self.ahead.is_changed(key, place, &until).await? {
+        let asked = if is_named { Asked::Addresses } else { Asked::All };
+        if self.ahead.is_changed(key, place, &until, asked).await? {
             let (what, first) = match is_named {
                 true => (
                     "which of its BINARY columns are UUIDs or addresses, and MariaDB's log never does",
@@ -304,13 +319,6 @@ impl Catalog {
     }
 }
 
-/// Whether the catalog may call the column an address or a UUID.
-fn may_be_address(column: &MappedColumn) -> bool {
-    const BINARY: u32 = 63;
-    matches!(column.stored, Stored::Char { max_bytes: 4 | 16 })
-        && column.collation.is_none_or(|collation| collation == BINARY)
-}
-
 fn column(row: &Row) -> Option<CatalogColumn> {
     let number = |at: usize| row.get_opt::<Option<u64>, _>(at)?.ok();
     let text = |at: usize| row.get_opt::<Option<String>, _>(at)?.ok();
@@ -328,15 +336,16 @@ fn column(row: &Row) -> Option<CatalogColumn> {
     })
 }
 
-fn differs(map: &TableMap, why: &columns::Differs) -> Error {
+fn differs(map: &TableMap, is_named: bool, why: &columns::Differs) -> Error {
     let message = format!(
         "table {}.{} in the log is not the one in the catalog: {why}",
         map.schema, map.name
     );
-    Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message).with_remedy(
-        "SET GLOBAL binlog_row_metadata = 'FULL'; bring the target in step with the table, and set the position \
-         behind these rows with `rowtide position set --connector NAME --at PLACE`",
-    )
+    let first = if is_named { "" } else { "SET GLOBAL binlog_row_metadata = 'FULL'; " };
+    Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message).with_remedy(format!(
+        "{first}bring the target in step with the table, and set the position behind these rows with \
+         `rowtide position set --connector NAME --at PLACE`"
+    ))
 }
 
 fn unreadable(map: &TableMap, why: &Unreadable) -> Error {

@@ -173,9 +173,10 @@ async fn columns(
         } else {
             let message = format!(
                 "{name} is a UUID or an address, and the log calls it BINARY: the catalog tells, and the \
-                 connector stops where the table was altered or dropped before its rows were read (RT2801)"
+                 connector stops where the column or table was dropped, renamed or changed before its rows were \
+                 read (RT2801)"
             );
-            (Severity::Info, message, "alter the table only while the connector keeps up")
+            (Severity::Info, message, "do so only while the connector keeps up")
         };
         let finding = say(severity, codes::TABLE_UNREADABLE, message, remedy);
         findings.push(finding.at(format!("table {schema}.{table}")));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Origin};
 use crate::position::Position;
 use crate::sightings::Sightings;
 use crate::source::{Claims, Hiding};
@@ -46,12 +46,14 @@ pub struct Finding {
     pub message: String,
     /// What mends it.
     pub remedy: Option<String>,
+    /// Where the error came from that a run would end with; `None` where it is none.
+    pub origin: Option<Origin>,
 }
 
 impl Finding {
     /// A finding without place and remedy.
     pub fn new(severity: Severity, code: Code, message: impl Into<String>) -> Self {
-        Self { severity, code, place: None, message: message.into(), remedy: None }
+        Self { severity, code, place: None, message: message.into(), remedy: None, origin: None }
     }
 
     /// Says where.
@@ -73,7 +75,8 @@ impl From<&Error> for Finding {
     fn from(error: &Error) -> Self {
         let remedy = error.remedy().map(str::to_owned);
         let message = error.message_with_causes();
-        Self { remedy, ..Self::new(Severity::Error, error.code(), message) }
+        let origin = Some(error.origin());
+        Self { remedy, origin, ..Self::new(Severity::Error, error.code(), message) }
     }
 }
 

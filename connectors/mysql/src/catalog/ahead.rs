@@ -12,7 +12,7 @@ use crate::binlog::{ParseError, Parsed};
 use crate::codes;
 use crate::config::ConnectOptions;
 use crate::error::from_sql;
-use crate::statement::{Dialect, Session, Statement, classify};
+use crate::statement::{Dialect, Session, Statement, TableChange, TableName, classify};
 use crate::stream::Place;
 use crate::wire::{BinlogConnection, Dump, Packet, Start};
 
@@ -51,7 +51,35 @@ pub(super) struct Ahead {
     /// From where to where the log was looked through.
     seen: Option<(Place, Place)>,
     /// The statements in it.
-    found: Vec<(Place, Reach)>,
+    found: Vec<Found>,
+}
+
+/// What must have stayed as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Everything of the table.
+    All,
+    /// Which of the columns that stayed are UUIDs or addresses.
+    Addresses,
+}
+
+/// A statement that changes tables.
+#[derive(Debug)]
+struct Found {
+    place: Place,
+    reach: Reach,
+    /// Whether it leaves alone which columns are UUIDs or addresses.
+    keeps_addresses: bool,
+}
+
+/// Words without which an ALTER TABLE makes no column a UUID, an address or BINARY, and gives none another
+/// name. They may stand in a comment as well: a false alarm only stops.
+const OF_ADDRESSES: [&[u8]; 8] =
+    [b"UUID", b"INET4", b"INET6", b"BINARY", b"BYTE", b"RENAME", b"CHANGE", b"MODIFY"];
+
+fn may_be_of_addresses(text: &[u8]) -> bool {
+    let has = |word: &&[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    OF_ADDRESSES.iter().any(has)
 }
 
 /// Where the log ends now.
@@ -75,7 +103,7 @@ impl Ahead {
         Self { options, dialect, server_id, seen: None, found: Vec::new() }
     }
 
-    /// Whether a statement between the places changes the table.
+    /// Whether a statement between the places changes what is asked of the table.
     ///
     /// # Errors
     /// Where the log cannot be read.
@@ -84,6 +112,7 @@ impl Ahead {
         table: &Name,
         from: &Place,
         until: &Place,
+        asked: Asked,
     ) -> Result<bool> {
         let from_seen = match &self.seen {
             Some((start, end)) if start.is_at_most(from) && from.is_at_most(end) => end.clone(),
@@ -101,7 +130,9 @@ impl Ahead {
             self.seen = Some((begin, until.clone()));
         }
         let is_behind = |place: &Place| from.is_at_most(place) && place.is_at_most(until);
-        Ok(self.found.iter().any(|(place, reach)| is_behind(place) && reach.holds(table)))
+        let matters = |found: &Found| asked == Asked::All || !found.keeps_addresses;
+        let mut found = self.found.iter().filter(|found| is_behind(&found.place));
+        Ok(found.any(|found| matters(found) && found.reach.holds(table)))
     }
 
     async fn look(&mut self, from: &Place, until: &Place) -> Result<()> {
@@ -126,7 +157,7 @@ impl Ahead {
                 // No statement that is understood is so large.
                 Some(Packet::Oversized { head, .. }) => {
                     if Header::parse(head).is_ok_and(|header| header.kind == kind::QUERY) {
-                        self.found.push((reader.place.clone(), Reach::Any));
+                        self.found.push(Found::anything(reader.place.clone()));
                     }
                 }
                 // Of a packed transaction, in which no table is altered.
@@ -158,7 +189,7 @@ struct Look {
 }
 
 impl Look {
-    fn event(&mut self, event: &[u8]) -> Parsed<Vec<(Place, Reach)>> {
+    fn event(&mut self, event: &[u8]) -> Parsed<Vec<Found>> {
         let header = Header::parse(event)?;
         match header.kind {
             kind::FORMAT_DESCRIPTION => {
@@ -184,7 +215,7 @@ impl Look {
                 Unpacked::TooLarge(_) => {
                     let place = self.place.clone();
                     self.pass(&header);
-                    return Ok(vec![(place, Reach::Any)]);
+                    return Ok(vec![Found::anything(place)]);
                 }
             },
             None => body,
@@ -192,11 +223,15 @@ impl Look {
         let query = Query::parse(body)?;
         let reaches = match query.statement {
             b"BEGIN" | b"COMMIT" => Vec::new(),
-            text => reaches(&classify(text, &Session::of(&query, self.dialect))),
+            text => reaches(&classify(text, &Session::of(&query, self.dialect)), text),
         };
         let place = self.place.clone();
         self.pass(&header);
-        Ok(reaches.into_iter().map(|reach| (place.clone(), reach)).collect())
+        let found = |(reach, keeps_addresses)| {
+            let place = place.clone();
+            Found { place, reach, keeps_addresses }
+        };
+        Ok(reaches.into_iter().map(found).collect())
     }
 
     fn pass(&mut self, header: &Header) {
@@ -206,18 +241,26 @@ impl Look {
     }
 }
 
-fn reaches(statement: &Statement) -> Vec<Reach> {
+impl Found {
+    /// What is not understood.
+    fn anything(place: Place) -> Self {
+        Self { place, reach: Reach::Any, keeps_addresses: false }
+    }
+}
+
+/// What a statement may change, and whether it leaves alone which columns are addresses.
+fn reaches(statement: &Statement, text: &[u8]) -> Vec<(Reach, bool)> {
+    let table = |name: &TableName| Reach::Table((name.schema.clone(), name.name.clone()));
     match statement {
         Statement::Tables(changes) => {
+            let is_alter = changes.iter().all(|change| matches!(change, TableChange::Altered(_)));
+            let keeps_addresses = is_alter && !may_be_of_addresses(text);
             let names = changes.iter().flat_map(|change| change.tables());
-            names.map(|name| Reach::Table((name.schema.clone(), name.name.clone()))).collect()
+            names.map(|name| (table(name), keeps_addresses)).collect()
         }
-        Statement::DropDatabase(schema) => vec![Reach::Schema(schema.clone())],
-        Statement::Unclear { tables } if tables.is_empty() => vec![Reach::Any],
-        Statement::Unclear { tables } => tables
-            .iter()
-            .map(|name| Reach::Table((name.schema.clone(), name.name.clone())))
-            .collect(),
+        Statement::DropDatabase(schema) => vec![(Reach::Schema(schema.clone()), false)],
+        Statement::Unclear { tables } if tables.is_empty() => vec![(Reach::Any, false)],
+        Statement::Unclear { tables } => tables.iter().map(|name| (table(name), false)).collect(),
         _ => Vec::new(),
     }
 }

@@ -5,6 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::binlog::table_map::{MappedColumn, NamedType, Stored, TableMap};
 use crate::charset::Charset;
 
+/// Whether the catalog may call the column an address or a UUID.
+pub(crate) fn may_be_address(column: &MappedColumn) -> bool {
+    const BINARY: u32 = 63;
+    matches!(column.stored, Stored::Char { max_bytes: 4 | 16 })
+        && column.collation.is_none_or(|collation| collation == BINARY)
+}
+
 /// A column as `information_schema.COLUMNS` describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +56,10 @@ pub(crate) enum Differs {
     Type(String, String),
     #[error("column {0} has a type that is not known ({1})")]
     Unknown(String, String),
+    #[error(
+        "column {0} is not in the catalog any more, which alone says whether it is a UUID or an address"
+    )]
+    Gone(String),
 }
 
 impl CatalogColumn {
@@ -232,6 +243,64 @@ impl CatalogTable {
             map.columns.iter().zip(&self.columns).map(column).collect::<Result<_, _>>()?;
         let primary_key = map.primary_key.clone().or_else(|| Some(self.key()));
         Ok(TableMap { columns, primary_key, ..map.clone() })
+    }
+
+    /// The same where the log says all but which columns are UUIDs or addresses: what of the catalog that
+    /// took, and the table. Other columns may be others since.
+    ///
+    /// # Errors
+    /// Where the catalog does not tell.
+    pub(crate) fn addresses(&self, map: &TableMap) -> Result<(Self, TableMap), Differs> {
+        let (mut taken, mut map) = (Self::default(), map.clone());
+        for column in map.columns.iter_mut().filter(|column| may_be_address(column)) {
+            let name = column.name.clone().unwrap_or_default();
+            let Some(catalog) = self.columns.iter().find(|catalog| catalog.name == name) else {
+                return Err(Differs::Gone(name));
+            };
+            let is_one = catalog.data_type == "binary" || catalog.named().is_some();
+            if !is_one || catalog.stored() != Some(column.stored) {
+                return Err(Differs::Type(name, catalog.column_type.clone()));
+            }
+            column.named = catalog.named();
+            taken.columns.push(catalog.clone());
+        }
+        Ok((taken, map))
+    }
+
+    /// What the catalog would say of the columns that may be UUIDs or addresses of a table that was made
+    /// with these; `None` where it is not that table.
+    pub(crate) fn made(map: &TableMap, addresses: &[(String, NamedType)]) -> Option<Self> {
+        let is_there = |name: &str| {
+            let mut columns = map.columns.iter().filter(|column| may_be_address(column));
+            columns.any(|column| column.name.as_deref() == Some(name))
+        };
+        if !addresses.iter().all(|(name, _)| is_there(name)) {
+            return None;
+        }
+        let column = |column: &MappedColumn| {
+            let Stored::Char { max_bytes } = column.stored else { return None };
+            let name = column.name.clone()?;
+            let named = addresses.iter().find(|(address, _)| *address == name);
+            let (data_type, column_type) = match named {
+                Some((_, NamedType::Uuid)) => ("uuid", "uuid".to_owned()),
+                Some((_, NamedType::Inet4)) => ("inet4", "inet4".to_owned()),
+                Some((_, NamedType::Inet6)) => ("inet6", "inet6".to_owned()),
+                None => ("binary", format!("binary({max_bytes})")),
+            };
+            Some(CatalogColumn {
+                name,
+                data_type: data_type.to_owned(),
+                column_type,
+                octets: Some(max_bytes.into()),
+                numeric: None,
+                fraction: None,
+                charset: None,
+                is_nullable: column.is_nullable,
+                is_visible: column.is_visible.unwrap_or(true),
+            })
+        };
+        let columns = map.columns.iter().filter(|column| may_be_address(column)).map(column);
+        Some(Self { columns: columns.collect::<Option<_>>()?, primary_key: Vec::new() })
     }
 
     /// The table as a TABLE_MAP with all metadata would describe it.

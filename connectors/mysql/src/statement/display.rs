@@ -51,7 +51,7 @@ impl fmt::Display for TableChange {
 
 impl fmt::Display for Creation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { table, origin, is_if_not_exists, is_or_replace } = self;
+        let Self { table, origin, is_if_not_exists, is_or_replace, .. } = self;
         f.write_str(if *is_or_replace { "create or replace " } else { "create " })?;
         f.write_str(if *is_if_not_exists { "if not exists " } else { "" })?;
         table.fmt(f)?;

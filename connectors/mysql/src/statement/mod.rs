@@ -22,6 +22,7 @@ mod transaction;
 mod tests;
 
 use crate::binlog::group::{Query, Xid};
+use crate::binlog::table_map::NamedType;
 use crate::charset::Charset;
 
 /// Whose SQL it is.
@@ -173,6 +174,9 @@ pub struct Creation {
     pub is_if_not_exists: bool,
     /// OR REPLACE: where it was there before, that one is gone.
     pub is_or_replace: bool,
+    /// Of [`Origin::Columns`], those that MariaDB's log has as BINARY though they are more; `None` where they
+    /// were not told apart.
+    pub addresses: Option<Vec<(String, NamedType)>>,
 }
 
 /// What a new table is made of.

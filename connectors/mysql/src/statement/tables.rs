@@ -3,6 +3,7 @@
 use super::cursor::Cursor;
 use super::lexer::Token;
 use super::{Creation, Origin, Statement, TableChange, TableName, Unseen};
+use crate::binlog::table_map::NamedType;
 
 /// What is meant where `first` begins the statement.
 pub(super) fn read(first: &str, cursor: &mut Cursor<'_>) -> Statement {
@@ -77,12 +78,46 @@ fn if_exists(cursor: &mut Cursor<'_>) -> bool {
 fn create_table(cursor: &mut Cursor<'_>, is_or_replace: bool) -> Option<Statement> {
     let is_if_not_exists = if_not_exists(cursor);
     let table = cursor.table()?;
+    let addresses = addresses(cursor.clone());
     let Some(origin) = origin(cursor) else {
         // Whatever follows, it concerns no other.
         return Some(Statement::Unclear { tables: vec![table] });
     };
-    let creation = Creation { table, origin, is_if_not_exists, is_or_replace };
+    let creation = Creation { table, origin, is_if_not_exists, is_or_replace, addresses };
     Some(Statement::Tables(vec![TableChange::Created(creation)]))
+}
+
+/// What begins a part of a table's definition that is no column. All are reserved, so that no column is called
+/// so without quotes.
+const NO_COLUMNS: [&str; 9] =
+    ["CHECK", "CONSTRAINT", "FOREIGN", "FULLTEXT", "INDEX", "KEY", "PRIMARY", "SPATIAL", "UNIQUE"];
+
+/// The columns that are UUIDs or addresses, of what follows the name of a new table.
+fn addresses(mut cursor: Cursor<'_>) -> Option<Vec<(String, NamedType)>> {
+    let mut found = Vec::new();
+    if !cursor.take_symbol(b'(') {
+        return None;
+    }
+    loop {
+        let is_column = !cursor.is_any(&NO_COLUMNS);
+        let name = cursor.name()?;
+        for (word, named) in
+            [("UUID", NamedType::Uuid), ("INET4", NamedType::Inet4), ("INET6", NamedType::Inet6)]
+        {
+            if is_column && cursor.is(word) {
+                found.push((name.clone(), named));
+            }
+        }
+        loop {
+            match cursor.next()? {
+                Token::Symbol(b'(') => cursor.skip_parentheses()?,
+                Token::Symbol(b',') => break,
+                Token::Symbol(b')') => return Some(found),
+                Token::Bad => return None,
+                _ => {}
+            }
+        }
+    }
 }
 
 /// What follows the name of a new table.
@@ -310,6 +345,7 @@ fn changes(table: TableName, alteration: Alteration) -> Vec<TableChange> {
             origin: Origin::Like(table.clone()),
             is_if_not_exists: false,
             is_or_replace: false,
+            addresses: None,
         }));
         changes.push(TableChange::RowsUnseen { table: made, how: Unseen::PartitionConverted });
     }

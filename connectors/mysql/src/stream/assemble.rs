@@ -23,7 +23,7 @@ use crate::binlog::Parsed;
 use crate::binlog::compressed::{Unpacked, plain_kind, unpack};
 use crate::binlog::event::{Format, Header, kind};
 use crate::binlog::group::{self, GtidEvent, MariadbGtidEvent, MariadbXa, Rotate, XaPrepare};
-use crate::binlog::table_map::TableMap;
+use crate::binlog::table_map::{NamedType, TableMap};
 use crate::codes;
 use crate::config::NameCase;
 use crate::gtid::mysql::GtidSet;
@@ -60,6 +60,16 @@ struct Mark {
     bytes: usize,
 }
 
+/// A table that a statement changed.
+#[derive(Debug, Clone)]
+pub(crate) struct Changed {
+    pub(crate) schema: String,
+    /// Empty for all of the schema.
+    pub(crate) name: String,
+    /// Which columns are UUIDs or addresses, where it is new and the statement tells.
+    pub(crate) addresses: Option<Vec<(String, NamedType)>>,
+}
+
 /// Takes a stream apart.
 pub(crate) struct Assembler {
     batch: Batch,
@@ -91,7 +101,7 @@ pub(crate) struct Assembler {
     times: Vec<(String, u32)>,
     newest: u32,
     /// See [`Assembler::take_changed`].
-    changed: Vec<(String, String)>,
+    changed: Vec<Changed>,
     /// A TRUNCATE that waits for its table.
     truncating: Option<String>,
     /// How much of a statement is put on its changes.
@@ -238,9 +248,8 @@ impl Assembler {
         &self.place
     }
 
-    /// The tables that statements changed since this was asked last; an empty name stands for all of a
-    /// schema.
-    pub(crate) fn take_changed(&mut self) -> Vec<(String, String)> {
+    /// What statements changed since this was asked last, in order.
+    pub(crate) fn take_changed(&mut self) -> Vec<Changed> {
         std::mem::take(&mut self.changed)
     }
 

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::assemble::Fill;
-pub(crate) use self::assemble::{Assembler, Step};
+pub(crate) use self::assemble::{Assembler, Changed, Step};
 pub(crate) use self::progress::{Passed, Place, Progress};
 pub(crate) use self::short::catalog_facts;
 use crate::catalog::Catalog;
@@ -272,7 +272,7 @@ impl Driver {
     /// What statements changed is not as it was read.
     fn forget_changed(&mut self) {
         let changed = self.session.assembler.take_changed();
-        self.session.catalog.forget(&changed);
+        self.session.catalog.forget(changed);
     }
 
     /// Moves what memory has no room for to disk.

@@ -4,7 +4,7 @@ use rowtide_sdk::KnownTable;
 use rowtide_testkit::host::Host;
 use rowtide_testkit::{Flavor, Mysql};
 
-use crate::host::Setup;
+use crate::host::{Setup, server};
 
 /// Both servers with the least that each writes of tables.
 fn bare(flavor: Flavor) -> Option<Mysql> {
@@ -123,5 +123,76 @@ async fn m37_a_truncate_of_a_table_that_was_not_described_is_an_event() {
         assert_eq!(texts[0], "t shop.t none > none");
         assert_eq!(host.events[0].id.rsplit(':').next(), Some("0"));
         host.stop().await;
+    }
+}
+
+const UUID: &str = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
+
+/// MariaDB's log has UUIDs and addresses as BINARY. Of a table that was made while the log was read, the
+/// statement tells, whatever became of the table since.
+#[tokio::test]
+async fn m64_uuids_and_addresses_of_tables_that_are_gone_or_others_by_now() {
+    let Some(server) = server(Flavor::Mariadb, &[]) else { return };
+    server.sql("CREATE DATABASE shop");
+    let setup = Setup::new(&server);
+    let mut host = setup.ready().await;
+    server.sql(&format!(
+        "USE shop;
+         CREATE TABLE a (id int PRIMARY KEY, `u ,(` uuid, six inet6 NOT NULL, four inet4, b binary(16),
+           c enum('uuid', 'inet6'), KEY uuid (six), UNIQUE inet6 (four)) COMMENT 'b uuid';
+         INSERT INTO a VALUES (1, '{UUID}', '::1', '10.0.0.1', 'bytes', 'uuid');
+         CREATE OR REPLACE TABLE a (id int PRIMARY KEY, four binary(4));
+         INSERT INTO a VALUES (1, 'abcd');
+         CREATE TABLE d (id int PRIMARY KEY, u uuid); INSERT INTO d VALUES (1, '{UUID}'); DROP TABLE d;
+         CREATE TABLE d (id int PRIMARY KEY, u binary(16)); INSERT INTO d VALUES (1, 'u'); DROP TABLE d"
+    ));
+    host.until(4).await;
+    let images: Vec<_> = host.events.iter().map(|event| event.json[1].clone().unwrap()).collect();
+    let expected = [
+        format!(
+            r#"{{"id":1,"u ,(":"{UUID}","six":"::1","four":"10.0.0.1","b":"Ynl0ZXMAAAAAAAAAAAAAAA==","c":"uuid"}}"#
+        ),
+        r#"{"id":1,"four":"YWJjZA=="}"#.to_owned(),
+        format!(r#"{{"id":1,"u":"{UUID}"}}"#),
+        r#"{"id":1,"u":"dQAAAAAAAAAAAAAAAAAAAA=="}"#.to_owned(),
+    ];
+    assert_eq!(images, expected);
+    host.stop().await;
+}
+
+/// Of an older table the catalog tells, also where it was altered since: as long as no statement may have
+/// made a column a UUID, or taken that from it.
+#[tokio::test]
+async fn m64_uuids_and_addresses_of_tables_that_were_altered_while_nobody_looked() {
+    for (alter, is_clear) in [
+        ("ADD COLUMN z int FIRST, ADD INDEX (u), DROP COLUMN v", true),
+        ("MODIFY u binary(16)", false),
+        ("CHANGE u u char(36) CHARACTER SET latin1", false),
+        ("DROP COLUMN u", false),
+        ("RENAME COLUMN u TO w", false),
+    ] {
+        let Some(server) = server(Flavor::Mariadb, &[]) else { return };
+        server.sql("CREATE DATABASE shop; CREATE TABLE shop.t (id int PRIMARY KEY, u uuid, v int)");
+        let setup = Setup::new(&server);
+        let position = setup.ready().await.stop().await;
+        server.sql(&format!(
+            "USE shop; INSERT INTO t VALUES (1, '{UUID}', 2); ALTER TABLE t {alter}"
+        ));
+        let mut host = setup.from(position).run();
+        if is_clear {
+            server.sql(&format!("INSERT INTO shop.t VALUES (3, 2, '{UUID}')"));
+            host.until(2).await;
+            let rows: Vec<_> =
+                host.events.iter().map(|event| event.json[1].clone().unwrap()).collect();
+            let expected = [
+                format!(r#"{{"id":1,"u":"{UUID}","v":2}}"#),
+                format!(r#"{{"z":3,"id":2,"u":"{UUID}"}}"#),
+            ];
+            assert_eq!(rows, expected);
+            host.stop().await;
+        } else {
+            assert_eq!(host.error().await.code().0, "RT2801", "{alter}");
+            assert!(host.events.is_empty(), "{alter}");
+        }
     }
 }

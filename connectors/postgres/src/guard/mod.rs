@@ -117,38 +117,25 @@ pub(crate) async fn advice(
 ) -> Result<Vec<Finding>> {
     let mut advice = Vec::new();
     if server.in_recovery && !server.hot_standby_feedback {
-        advice.push(Finding {
-            severity: Severity::Warning,
-            code: codes::SERVER_SETTING,
-            place: Some("setting hot_standby_feedback".to_owned()),
-            message:
-                "hot_standby_feedback is off: the primary may remove rows of the catalog that \
-                      the slot on this standby needs, which invalidates it"
-                    .to_owned(),
-            remedy: Some(
-                "on the standby: ALTER SYSTEM SET hot_standby_feedback = on; SELECT \
-                 pg_reload_conf()"
-                    .to_owned(),
-            ),
-        });
+        let message = "hot_standby_feedback is off: the primary may remove rows of the catalog that the slot on \
+             this standby needs, which invalidates it";
+        let finding = Finding::new(Severity::Warning, codes::SERVER_SETTING, message);
+        advice.push(finding.at("setting hot_standby_feedback").with_remedy(
+            "on the standby: ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf()",
+        ));
     }
     let name = &source.config.slot;
     let Some(view) = view(sql, name).await? else { return Ok(advice) };
     advice.extend(view.risk(Forecast::default(), source.config.runway_warning.0));
     if view.slot.failover == Some(false) && !server.in_recovery {
-        advice.push(Finding {
-            severity: Severity::Info,
-            code: codes::SERVER_SETTING,
-            place: Some(format!("slot {name}")),
-            message: format!(
-                "the slot \"{name}\" was created without failover: after a failover to a standby \
-                 it is gone"
-            ),
-            remedy: Some(format!(
-                "where standbys synchronize slots, in a replication connection while nothing reads \
-                 it: ALTER_REPLICATION_SLOT {name} (FAILOVER true)"
-            )),
-        });
+        let message = format!(
+            "the slot \"{name}\" was created without failover: after a failover to a standby it is gone"
+        );
+        let finding = Finding::new(Severity::Info, codes::SERVER_SETTING, message);
+        advice.push(finding.at(format!("slot {name}")).with_remedy(format!(
+            "where standbys synchronize slots, in a replication connection while nothing reads it: \
+             ALTER_REPLICATION_SLOT {name} (FAILOVER true)"
+        )));
     }
     Ok(advice)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rowtide_sdk::{Error, Origin as Part, Result, Table};
 
-use super::{Assembler, Step, micros};
+use super::{Assembler, Changed, Step, micros};
 use crate::binlog::event::{Header, OF_ITS_SESSION};
 use crate::binlog::group::Query;
 use crate::codes;
@@ -70,7 +70,8 @@ impl Assembler {
             Statement::Tables(changes) => self.table_changes(&changes)?,
             Statement::DropDatabase(database) => {
                 self.tables.forget(|map| map.schema == database);
-                self.changed.push((database, String::new()));
+                let name = String::new();
+                self.changed.push(Changed { schema: database, name, addresses: None });
             }
             Statement::Unclear { tables } => self.refuse_unclear(&tables)?,
             Statement::Release(_)
@@ -197,7 +198,15 @@ impl Assembler {
         for change in changes {
             for name in change.tables() {
                 self.tables.forget(|map| map.schema == name.schema && map.name == name.name);
-                self.changed.push((name.schema.clone(), name.name.clone()));
+                let TableName { schema, name } = name.clone();
+                self.changed.push(Changed { schema, name, addresses: None });
+            }
+            if let (TableChange::Created(creation), Some(changed)) =
+                (change, self.changed.last_mut())
+                && matches!(creation.origin, Origin::Columns | Origin::ColumnsThenRows)
+                && !creation.is_if_not_exists
+            {
+                changed.addresses.clone_from(&creation.addresses);
             }
             match change {
                 TableChange::Created(Creation { origin: Origin::ColumnsThenRows, .. }) => {
