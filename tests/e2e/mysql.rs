@@ -141,10 +141,19 @@ fn check_tells_what_is_wrong_and_the_printed_sql_mends_it() {
         assert!(text.contains("RT2720") && !text.contains("RT2719"), "{text}");
         // From 9.6 on MySQL logs what foreign keys do.
         assert_eq!(text.contains("RT2721"), flavor == Flavor::Mariadb, "{text}");
+        // Connections are ended as the protocol wants it.
+        let aborted = || server.sql("SHOW GLOBAL STATUS LIKE 'Aborted_clients'");
+        assert_eq!(aborted().trim(), "Aborted_clients\t0", "{}", flavor.name());
         let mut host = setup.first_start();
         server.sql("INSERT INTO shop.t VALUES (1, 1, NULL)");
         host.until("the row is there", || events(&setup).len() == 1);
         assert_eq!(host.stop(), Some(0), "{}", host.log());
+        // A stream of the log has no end that the reader could tell.
+        assert!(
+            ["0", "1"].contains(&aborted().trim().rsplit('\t').next().unwrap()),
+            "{}",
+            aborted()
+        );
     }
 }
 

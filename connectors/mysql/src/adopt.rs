@@ -6,7 +6,7 @@ use crate::codes;
 use crate::gtid::mariadb::GtidPosition;
 use crate::gtid::mysql::GtidSet;
 use crate::position::{History, MyPosition};
-use crate::preflight::{closed, connect, prepared};
+use crate::preflight::{connect, prepared};
 use crate::server::{LogEnd, Server};
 use crate::source::{MysqlSource, begun, gtids, resumed};
 use crate::stream::Passed;
@@ -41,7 +41,7 @@ pub fn describe(position: &Position) -> Result<String> {
 pub async fn prepared_now(source: &MysqlSource) -> Result<Option<usize>> {
     let (mut conn, ..) = connect(source).await?;
     let prepared = prepared(&mut conn).await;
-    closed(conn).await;
+    conn.close().await;
     Ok(prepared)
 }
 
@@ -52,7 +52,7 @@ pub async fn prepared_now(source: &MysqlSource) -> Result<Option<usize>> {
 pub async fn position_at_end(source: &MysqlSource) -> Result<Position> {
     let (mut conn, server, source) = connect(source).await?;
     let end = server.log_end(&mut conn).await?;
-    closed(conn).await;
+    conn.close().await;
     begun(end, &server, source.shape()).0.to_position()
 }
 
@@ -98,7 +98,7 @@ pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
             }
         }
     };
-    closed(conn).await;
+    conn.close().await;
     let (_, passed) = resumed(position.clone(), &server, &source.shape())?;
     Box::pin(tried(&source, &server, &files, &position, &passed)).await.map_err(unlike)?;
     position.to_position()

@@ -25,7 +25,7 @@ use crate::config::ConnectOptions;
 use crate::error::from_sql;
 use crate::stream::{Changed, Place, catalog_facts};
 use crate::table::{RowImage, Unreadable, build_table};
-use crate::wire::sql_conn;
+use crate::wire::{SqlConn, sql_conn};
 
 const DOING: &str = "reading a table's definition";
 
@@ -43,7 +43,7 @@ pub(crate) struct Catalog {
     /// The columns that are UUIDs or addresses of tables that were made while the log was read.
     made: HashMap<Name, Vec<(String, NamedType)>>,
     ahead: Ahead,
-    conn: Option<Conn>,
+    conn: Option<SqlConn>,
 }
 
 /// What the catalog is made for.
@@ -267,6 +267,13 @@ impl Catalog {
                      --at PLACE`",
                 ))
             }
+        }
+    }
+
+    /// Ends its connection.
+    pub(crate) async fn close(self) {
+        if let Some(conn) = self.conn {
+            conn.close().await;
         }
     }
 

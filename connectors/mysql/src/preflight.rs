@@ -15,7 +15,7 @@ use crate::position::MyPosition;
 use crate::server::Server;
 use crate::source::{MysqlSource, claimed, resumed};
 use crate::trial::tried;
-use crate::wire::{BinlogConnection, sql_conn};
+use crate::wire::{BinlogConnection, SqlConn, sql_conn};
 
 const SYSTEM: &str = "server";
 
@@ -43,7 +43,7 @@ pub async fn check(source: &MysqlSource, known: Preflight<'_>) -> Vec<Finding> {
 /// Where the server cannot be asked.
 pub async fn tables(source: &MysqlSource) -> Result<Vec<std::sync::Arc<rowtide_sdk::Table>>> {
     let (conn, server, source) = connect(source).await?;
-    closed(conn).await;
+    conn.close().await;
     described(&source, &server).await
 }
 
@@ -52,7 +52,10 @@ pub(crate) async fn described(
     source: &MysqlSource,
     server: &Server,
 ) -> Result<Vec<std::sync::Arc<rowtide_sdk::Table>>> {
-    catalog(source, server).all(&captured(source, server)).await
+    let mut catalog = catalog(source, server);
+    let all = catalog.all(&captured(source, server)).await;
+    catalog.close().await;
+    all
 }
 
 fn captured(source: &MysqlSource, server: &Server) -> impl Fn(&str, &str) -> bool + Send + Sync {
@@ -70,7 +73,7 @@ fn catalog(source: &MysqlSource, server: &Server) -> Catalog {
 }
 
 /// Connects, and pins the source to the server that took the login.
-pub(crate) async fn connect(source: &MysqlSource) -> Result<(Conn, Server, MysqlSource)> {
+pub(crate) async fn connect(source: &MysqlSource) -> Result<(SqlConn, Server, MysqlSource)> {
     let connection = BinlogConnection::connect(&source.options).await?;
     let greeting = connection.greeting().clone();
     connection.close().await;
@@ -81,13 +84,6 @@ pub(crate) async fn connect(source: &MysqlSource) -> Result<(Conn, Server, Mysql
     Ok((conn, server, source))
 }
 
-/// Ends a connection that was of use.
-pub(crate) async fn closed(conn: Conn) {
-    if let Err(error) = conn.disconnect().await {
-        tracing::debug!(%error, "an SQL connection ended before it was closed");
-    }
-}
-
 /// Adds findings; an error is what keeps it from looking at anything further.
 async fn look(
     source: &MysqlSource,
@@ -96,7 +92,7 @@ async fn look(
 ) -> Result<()> {
     let (mut conn, server, source) = connect(source).await?;
     let looked = Box::pin(look_at(&mut conn, &server, &source, known, findings)).await;
-    closed(conn).await;
+    conn.close().await;
     looked
 }
 

@@ -147,11 +147,14 @@ async fn run(source: MysqlSource, mut cx: SourceContext) -> Result<()> {
         opened = Box::pin(open(source, &mut cx)) => opened?,
     };
     report.streaming();
-    tokio::select! {
+    let mut watch = guard.watch();
+    let ended = tokio::select! {
         biased;
         ended = Box::pin(stream::run(session, cx)) => ended,
-        never = Box::pin(guard.run()) => match never {},
-    }
+        never = Box::pin(watch.run()) => match never {},
+    };
+    watch.close().await;
+    ended
 }
 
 /// Connects, verifies and prepares everything, and starts the stream.
@@ -185,7 +188,7 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
     };
     let files = server.files(&mut conn).await?;
     let is_there = is_same && server.has_place(&files, &position)?;
-    drop(conn);
+    conn.close().await;
     let folder = source.folder(cx)?;
     let scene = Scene {
         options: source.options.clone(),

@@ -23,7 +23,7 @@ use crate::error::from_sql;
 use crate::position::MyPosition;
 use crate::preflight::{cascades, holes};
 use crate::server::Server;
-use crate::wire::sql_conn;
+use crate::wire::{SqlConn, sql_conn};
 
 /// How often the server's log is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
@@ -48,9 +48,9 @@ pub(crate) struct Guard {
 }
 
 /// A guard at work.
-struct Watch {
+pub(crate) struct Watch {
     guard: Guard,
-    conn: Option<Conn>,
+    conn: Option<SqlConn>,
     /// Whether the stream had time to read on from where it began.
     has_read: bool,
     warned: Option<(Code, Instant)>,
@@ -59,19 +59,28 @@ struct Watch {
 }
 
 impl Guard {
-    /// Looks, for as long as it is asked to.
-    pub(crate) async fn run(self) -> Infallible {
-        let mut watch =
-            Watch { guard: self, conn: None, has_read: false, warned: None, look_error: None };
-        loop {
-            watch.looked().await;
-            sleep(LOOK_EVERY).await;
-            watch.has_read = true;
-        }
+    pub(crate) fn watch(self) -> Watch {
+        Watch { guard: self, conn: None, has_read: false, warned: None, look_error: None }
     }
 }
 
 impl Watch {
+    /// Looks, for as long as it is asked to.
+    pub(crate) async fn run(&mut self) -> Infallible {
+        loop {
+            self.looked().await;
+            sleep(LOOK_EVERY).await;
+            self.has_read = true;
+        }
+    }
+
+    /// Ends its connection.
+    pub(crate) async fn close(self) {
+        if let Some(conn) = self.conn {
+            conn.close().await;
+        }
+    }
+
     async fn looked(&mut self) {
         let error = match timeout(LOOK_MAX, Box::pin(self.look())).await {
             Ok(Ok(())) => None,

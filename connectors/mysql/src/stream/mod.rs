@@ -85,8 +85,15 @@ pub(crate) async fn run(session: Session, cx: SourceContext) -> Result<()> {
         last_read: 0,
         last_progress: now,
     };
-    while driver.step().await? == Flow::Continue {}
-    Ok(())
+    let ended = loop {
+        match driver.step().await {
+            Ok(Flow::Continue) => {}
+            Ok(Flow::Stop) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    driver.session.catalog.close().await;
+    ended
 }
 
 fn now_us() -> i64 {

@@ -25,5 +25,5 @@ mod transport;
 pub use connection::BinlogConnection;
 pub use dump::{Dump, Start, replica_uuid};
 pub use greeting::{Flavor, Greeting};
-pub use sql::sql_conn;
+pub use sql::{SqlConn, sql_conn};
 pub use stream::{Limits, Packet, PacketStream, Packets, Part};

@@ -7,12 +7,16 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use mysql_async::{Conn, OptsBuilder};
 use mysql_common::constants::CapabilityFlags;
 use rowtide_sdk::{Error, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::connection::BinlogConnection;
 use super::greeting::{Flavor, Greeting, Handshake};
@@ -25,6 +29,8 @@ const DOING: &str = "opening an SQL connection";
 
 /// What passes the door at once.
 const PIECE: usize = 64 * 1024;
+/// How long the server may take to end a connection that is closed.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Opens an SQL connection to the first place that takes it, with the settings that decide how values
 /// look: times in UTC, and no SQL mode. Neither statements in one text nor files of this machine can be
@@ -32,12 +38,48 @@ const PIECE: usize = 64 * 1024;
 ///
 /// # Errors
 /// RT26xx, classified as for [`BinlogConnection::connect`].
-pub async fn sql_conn(options: &ConnectOptions) -> Result<Conn> {
+pub async fn sql_conn(options: &ConnectOptions) -> Result<SqlConn> {
     let connection = BinlogConnection::connect(options).await?;
     within(options, Box::pin(hand_over(connection))).await
 }
 
-async fn hand_over(connection: BinlogConnection) -> Result<Conn> {
+/// A connection for SQL.
+#[derive(Debug)]
+pub struct SqlConn {
+    conn: Conn,
+    /// What passes between it and the server.
+    passing: JoinHandle<()>,
+}
+
+impl Deref for SqlConn {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        &self.conn
+    }
+}
+
+impl DerefMut for SqlConn {
+    fn deref_mut(&mut self) -> &mut Conn {
+        &mut self.conn
+    }
+}
+
+impl SqlConn {
+    /// Tells the server that the connection ends, which counts it as aborted otherwise.
+    pub async fn close(self) {
+        let Self { conn, passing } = self;
+        if let Err(error) = conn.disconnect().await {
+            tracing::debug!(%error, "an SQL connection ended before it was closed");
+        }
+        // What was said last passes before the door is shut.
+        if timeout(GOODBYE, passing).await.is_err() {
+            tracing::debug!("the server does not end an SQL connection");
+        }
+    }
+}
+
+async fn hand_over(connection: BinlogConnection) -> Result<SqlConn> {
     let BinlogConnection { session, greeting, handshake } = connection;
     if !session.input.is_empty() {
         return Err(protocol("the server sent something that it was not asked for"));
@@ -54,17 +96,16 @@ async fn hand_over(connection: BinlogConnection) -> Result<Conn> {
     let passing = async move {
         let mut near = enter(listener, &handshake).await?;
         // Whichever end closes closes the other.
-        tokio::spawn(async move {
+        Ok::<_, Error>(tokio::spawn(async move {
             let passed = copy_bidirectional_with_sizes(&mut near, &mut server, PIECE, PIECE).await;
             if let Err(error) = passed {
                 tracing::debug!(%error, "an SQL connection broke");
             }
-        });
-        Ok::<(), Error>(())
+        }))
     };
     let connecting = async { Conn::new(options).await.map_err(|error| from_sql(error, DOING)) };
-    let (conn, ()) = tokio::try_join!(connecting, passing)?;
-    Ok(conn)
+    let (conn, passing) = tokio::try_join!(connecting, passing)?;
+    Ok(SqlConn { conn, passing })
 }
 
 /// What an SQL session sets. The timeouts are for the application's sessions.
