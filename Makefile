@@ -13,6 +13,9 @@ export CARGO_INCREMENTAL ?= 0
 # Cargo shows its progress only on a terminal; its lines are enough elsewhere.
 export CARGO_TERM_COLOR ?= auto
 
+# Most of a test's time is a server's that starts or is waited for.
+test_threads := $(or $(RUST_TEST_THREADS),$(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN)))
+
 fetch := tests/servers/fetch.sh
 step := tests/tools/step.sh
 scripts := .ci/run $(wildcard tests/*/*.sh benches/*.sh examples/*/*.sh)
@@ -27,10 +30,13 @@ quickstart: ## watch changes arrive (DB=mysql, SINK=kafka, QUICKSTART_SECONDS=n,
 
 test: fetch fmt lint doc ## fetch the servers, then formatting, lints, documentation and all tests
 	@tests/tools/trim-target.sh
-	@CI=true $(step) "tests" cargo test --locked --workspace --no-fail-fast
-	@ROWTIDE=$(CARGO_TARGET_DIR)/debug/rowtide $(step) "short kill loop" tests/proof/run.sh quick
-	@ROWTIDE=$(CARGO_TARGET_DIR)/debug/rowtide LENGTH=250 $(step) "short differential test" \
-	  tests/proof/run.sh differential --self-test 1 2 3 4
+	@CI=true RUST_TEST_THREADS=$(test_threads) $(step) "tests" \
+	  cargo test --locked --workspace --no-fail-fast
+	@export ROWTIDE=$(CARGO_TARGET_DIR)/debug/rowtide LENGTH=250; \
+	for DB in postgres mysql mariadb; do export DB; \
+	  $(step) "short kill loop, $$DB" tests/proof/run.sh quick; \
+	  $(step) "short differential test, $$DB" tests/proof/run.sh differential --self-test 1 2; \
+	done
 
 fetch: ## fetch what the build and the tests need (FETCH=all brings every server)
 	@$(fetch) tools clients postgres-15 postgres-18 kafka mysql mariadb $(FETCH)

@@ -157,6 +157,33 @@ fn check_tells_what_is_wrong_and_the_printed_sql_mends_it() {
     }
 }
 
+/// What MariaDB's log does not hold, or not as what it is, is found before the first row.
+#[test]
+fn m64_check_names_the_columns_that_the_log_does_not_tell() {
+    let Some((server, setup)) = started(Flavor::Mariadb) else { return };
+    server.sql(
+        "CREATE TABLE shop.u (id uuid PRIMARY KEY);
+         CREATE TABLE shop.c (id int PRIMARY KEY, v text COMPRESSED)",
+    );
+    let config = std::fs::read_to_string(setup.path("rowtide.yaml")).unwrap();
+    let config = config.replace("      tables:", "      server_id: 1\n      tables:");
+    std::fs::write(setup.path("rowtide.yaml"), &config).unwrap();
+    let check = || {
+        let checked = setup.output(&["check"]);
+        let text = String::from_utf8_lossy(&checked.stdout).into_owned();
+        (checked.status.code(), text)
+    };
+    let (status, text) = check();
+    assert_eq!((status, text.matches("RT2801").count()), (Some(3), 3), "{text}");
+    assert!(text.contains("column v of shop.c is COMPRESSED"), "{text}");
+    assert!(text.contains("column id of shop.u is a UUID"), "{text}");
+    assert!(text.contains("which is the server's own"), "{text}");
+    let config = config.replace("[\"shop.*\"]", "[\"shop.*\"], exclude: [shop.c]");
+    std::fs::write(setup.path("rowtide.yaml"), &config).unwrap();
+    let (status, text) = check();
+    assert_eq!(status, Some(0), "{text}");
+}
+
 #[test]
 fn a_position_is_set_by_hand_and_where_the_log_was_reset_none_is_guessed() {
     for flavor in Flavor::ALL {

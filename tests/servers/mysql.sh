@@ -197,8 +197,10 @@ halt() {
 }
 
 resume() {
-  local dir=$1
-  [ -e "$dir/state" ] || die "no server in $dir"
+  local dir
+  [ -e "$1/state" ] || die "no server in $1"
+  # The server changes its folder.
+  dir=$(server_dir "$1")
   ! alive "$(state_get "$dir" PID)" "$(state_get "$dir" START)" || die "it still runs"
   rm -f "$(state_get "$dir" SOCKET).lock"
   run_server "$dir" || die "$flavor did not start again"

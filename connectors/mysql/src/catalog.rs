@@ -12,10 +12,12 @@ mod columns;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use rowtide_sdk::{Error, KnownTable, Origin, Result, Table};
+use tokio::time::{Instant, sleep};
 
 use self::ahead::{Ahead, Asked};
 use self::columns::{CatalogColumn, CatalogTable, may_be_address};
@@ -28,6 +30,8 @@ use crate::table::{RowImage, Unreadable, build_table};
 use crate::wire::{SqlConn, sql_conn};
 
 const DOING: &str = "reading a table's definition";
+/// How long a table may be missing while it is altered.
+const SETTLES: Duration = Duration::from_secs(2);
 
 /// A schema and a name.
 pub(crate) type Name = (String, String);
@@ -157,7 +161,7 @@ impl Catalog {
         is_named: bool,
     ) -> Result<CatalogTable> {
         let (schema, name) = key;
-        let read = self.read(schema, name).await?;
+        let read = self.read_settled(schema, name).await?;
         let conn = self.conn().await?;
         let until = ahead::log_end(conn).await?;
         let asked = if is_named { Asked::Addresses } else { Asked::All };
@@ -237,9 +241,35 @@ impl Catalog {
     /// # Errors
     /// Where the server cannot be asked.
     pub(crate) async fn named(&mut self, schema: &str, name: &str) -> Result<Option<Arc<Table>>> {
-        let Some(read) = self.read(schema, name).await? else { return Ok(None) };
-        let Ok(map) = read.mapped(schema, name) else { return Ok(None) };
-        Ok(build_table(&map, self.image, String::new()).ok().map(Arc::new))
+        let read = self.read(schema, name).await?;
+        Ok(self.made_of(read, schema, name))
+    }
+
+    fn made_of(&self, read: Option<CatalogTable>, schema: &str, name: &str) -> Option<Arc<Table>> {
+        let map = read?.mapped(schema, name).ok()?;
+        build_table(&map, self.image, String::new()).ok().map(Arc::new)
+    }
+
+    /// The same of a table that the log names, which is not gone only because it is not there at a moment.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub(crate) async fn logged(&mut self, schema: &str, name: &str) -> Result<Option<Arc<Table>>> {
+        let read = self.read_settled(schema, name).await?;
+        Ok(self.made_of(read, schema, name))
+    }
+
+    /// Asks the catalog for a table, again and again for a moment where it has none: while a table without
+    /// transactions is altered or renamed, MySQL's catalog lacks it.
+    async fn read_settled(&mut self, schema: &str, name: &str) -> Result<Option<CatalogTable>> {
+        let since = Instant::now();
+        loop {
+            let read = self.read(schema, name).await?;
+            if read.is_some() || since.elapsed() >= SETTLES {
+                return Ok(read);
+            }
+            sleep(SETTLES / 20).await;
+        }
     }
 
     /// Whether a table's changes stay where a transaction is rolled back.

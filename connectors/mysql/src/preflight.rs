@@ -127,6 +127,15 @@ async fn look_at(
         findings.extend(end.err().as_ref().map(|error| Finding::from(error).at(SYSTEM)));
     }
     let id = source.config.server_id_for(known.name);
+    if server.setting("server_id") == id.to_string() {
+        let message = format!(
+            "`server_id` is {id}, which is the server's own: after a failover, when it replicates from the one \
+             that took its place, it and the connector end each other's streams"
+        );
+        let remedy = "leave `server_id` out, or choose one that no server of the replication has";
+        findings
+            .push(say(Severity::Warning, codes::SERVER_SETTING, message, remedy).at("server_id"));
+    }
     let claimed = known.claims.claim(&claimed(server, id));
     findings.extend(claimed.err().as_ref().map(Finding::from));
     if let Some(position) = known.resume {

@@ -53,9 +53,10 @@ const BINLOG_OFF: Verdict =
     fatal(codes::BINLOG_OFF, "start the server with log_bin and binlog_format=ROW");
 const PURGED: Verdict = fatal(
     codes::BINLOG_PURGED,
-    "what was still needed is gone: start over, knowing that changes in between are lost; raise \
-     binlog_expire_logs_seconds, or on Amazon RDS `binlog retention hours`, so that it does not happen \
-     again",
+    "what was still needed is gone, expired, purged or by a RESET: bring the target in step with the tables and \
+     go on from the log's end (`rowtide position adopt --connector NAME`), knowing that changes in between are \
+     lost; raise binlog_expire_logs_seconds, or on Amazon RDS `binlog retention hours`, so that it does not \
+     happen again",
 );
 const TAKEN: Verdict = fatal(
     codes::SERVER_ID_TAKEN,
@@ -64,13 +65,13 @@ const TAKEN: Verdict = fatal(
 );
 const POSITION: Verdict = fatal(
     codes::POSITION,
-    "the position is of another server, or the server's log was begun anew: start over, knowing that \
-     changes in between are lost",
+    "the position is of another server, or the server's log was begun anew: bring the target in step with the \
+     tables and go on from the log's end (`rowtide position adopt --connector NAME`)",
 );
 const DIVERGED: Verdict = fatal(
     codes::DIVERGED,
     "the url leads to another server than before, or to one that lost its last transactions: check it, \
-     and start over where that is meant",
+     and go on from its log's end where that is meant (`rowtide position adopt --connector NAME`)",
 );
 const UNREADABLE: Verdict = fatal(
     codes::BINLOG_UNREADABLE,

@@ -166,7 +166,7 @@ impl Driver {
                 Ok(Flow::Continue)
             }
             Step::DescribeNamed(schema, name) => {
-                let table = self.session.catalog.named(&schema, &name).await?;
+                let table = self.session.catalog.logged(&schema, &name).await?;
                 let next = self.session.assembler.learn_named(table)?;
                 Box::pin(self.follow(next)).await
             }
