@@ -58,10 +58,13 @@ fn cases() -> Vec<Case> {
 fn is_possible(case: &Case, version: u32) -> bool {
     let extension = ["vector", "halfvec", "geometry", "geography"];
     let is_extension = extension.iter().any(|name| case.type_name.starts_with(name));
-    // PostgreSQL 17 brought the infinite interval.
-    let is_newer =
-        case.type_name == "interval" && case.literal.contains("infinity") && version < 17;
-    !is_extension && !is_newer
+    // PostgreSQL 15 brought negative scales, 17 the infinite interval.
+    let since = match case.type_name.as_str() {
+        name if name.starts_with("numeric(") && name.contains('-') => 15,
+        "interval" if case.literal.contains("infinity") => 17,
+        _ => 0,
+    };
+    !is_extension && version >= since
 }
 
 #[test]

@@ -7,8 +7,8 @@
 //! [`MysqlSource`] verifies what the server says of itself (`server`) and hands the connection to
 //! `stream`: `assemble` makes batches of events, `tables` knows what the log described, `progress` where
 //! in the order of transactions the stream stands. `catalog` asks what only the server's catalog knows.
-//! `guard` looks at the server beside the stream. `replay` is the same for recorded events, without a
-//! server.
+//! `guard` looks at the server beside the stream, `trial` whether the log can be read from a position.
+//! `replay` is the same for recorded events, without a server.
 
 mod adopt;
 pub mod binlog;

@@ -187,7 +187,7 @@ fn in_time(input: &[u8]) {
         let _tags = Tags::of(&long, &session);
         started.elapsed()
     };
-    // Others may have taken the processor.
-    let is_slow = (0..3).all(|_| took() > MOST);
+    // Others may have taken the processor, and again.
+    let is_slow = (0..20).all(|_| took() > MOST);
     assert!(!is_slow, "{once:?} and {again:?} again and again take {:?}", took());
 }
