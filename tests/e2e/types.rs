@@ -58,9 +58,16 @@ fn cases() -> Vec<Case> {
 fn is_possible(case: &Case, version: u32) -> bool {
     let extension = ["vector", "halfvec", "geometry", "geography"];
     let is_extension = extension.iter().any(|name| case.type_name.starts_with(name));
-    // PostgreSQL 15 brought negative scales, 17 the infinite interval.
+    let scaled = || {
+        let inside = case.type_name.strip_prefix("numeric(")?.strip_suffix(')')?;
+        let (precision, scale) = inside.split_once(',')?;
+        Some((precision.parse::<i32>().unwrap(), scale.parse::<i32>().unwrap()))
+    };
+    // PostgreSQL 15 brought scales below 0 and above the precision, and escapes of "char"; 17 the infinite
+    // interval.
     let since = match case.type_name.as_str() {
-        name if name.starts_with("numeric(") && name.contains('-') => 15,
+        _ if scaled().is_some_and(|(precision, scale)| !(0..=precision).contains(&scale)) => 15,
+        "\"char\"" if case.literal.contains('\\') => 15,
         "interval" if case.literal.contains("infinity") => 17,
         _ => 0,
     };
