@@ -20,16 +20,15 @@ fetch := tests/servers/fetch.sh
 step := tests/tools/step.sh
 scripts := .ci/run $(wildcard tests/*/*.sh benches/*.sh examples/*/*.sh)
 
-.PHONY: help quickstart test fetch proof proof-pg proof-mysql proof-fuzz bench bench-pg bench-mysql fmt lint doc scripts clean-cache
+.PHONY: help quickstart test build-folder fetch proof proof-pg proof-mysql proof-fuzz bench bench-pg bench-mysql fmt lint doc scripts clean-cache
 
 help: ## this list
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
-quickstart: ## watch changes arrive (DB=mysql, SINK=kafka, QUICKSTART_SECONDS=n, PG_URL=…, MYSQL_URL=…)
+quickstart: build-folder ## watch changes arrive (DB=mysql, SINK=kafka, QUICKSTART_SECONDS=n, PG_URL=…, MYSQL_URL=…)
 	@examples/quickstart/run.sh
 
-test: fetch fmt lint doc ## fetch the servers, then formatting, lints, documentation and all tests
-	@tests/tools/trim-target.sh
+test: build-folder fetch fmt lint doc ## fetch the servers, then formatting, lints, documentation and all tests
 	@CI=true RUST_TEST_THREADS=$(test_threads) $(step) "tests" \
 	  cargo test --locked --workspace --no-fail-fast
 	@export ROWTIDE=$(CARGO_TARGET_DIR)/debug/rowtide LENGTH=250; \
@@ -37,6 +36,9 @@ test: fetch fmt lint doc ## fetch the servers, then formatting, lints, documenta
 	  $(step) "short kill loop, $$DB" tests/proof/run.sh quick; \
 	  $(step) "short differential test, $$DB" tests/proof/run.sh differential --self-test 1 2; \
 	done
+
+build-folder:
+	@tests/tools/build-folder.sh
 
 fetch: ## fetch what the build and the tests need (FETCH=all brings every server)
 	@$(fetch) tools clients postgres-15 postgres-18 kafka mysql mariadb $(FETCH)
@@ -56,24 +58,24 @@ scripts: ## the shell scripts, with shellcheck where it is installed
 	@if command -v shellcheck >/dev/null; then \
 	  $(step) "shell scripts" shellcheck -x -P SCRIPTDIR $(scripts); fi
 
-proof: ## the long proofs: kill loops and large loads (PROOF='quick', 'kill kafka', 'big')
+proof: build-folder ## the long proofs: kill loops and large loads (PROOF='quick', 'kill kafka', 'big')
 	@tests/proof/run.sh $(or $(PROOF),all)
 
-proof-pg: ## hazards of the log by test and version, and the differential test (VERSIONS='17 18', SEEDS=n)
+proof-pg: build-folder ## hazards of the log by test and version, and the differential test (VERSIONS='17 18', SEEDS=n)
 	@tests/proof/run.sh pg $(VERSIONS)
 
-proof-mysql: ## the same for MySQL and MariaDB (SERVERS=mariadb, SEEDS=n each, KILL=1 with the kill loop)
+proof-mysql: build-folder ## the same for MySQL and MariaDB (SERVERS=mariadb, SEEDS=n each, KILL=1 with the kill loop)
 	@tests/proof/run.sh mysql $(SERVERS)
 
-proof-fuzz: ## all that reads the server's bytes, by libFuzzer (FUZZ_SECONDS=600 each, FUZZ='texts arrays')
+proof-fuzz: build-folder ## all that reads the server's bytes, by libFuzzer (FUZZ_SECONDS=600 each, FUZZ='texts arrays')
 	@$(step) "fuzzing" tests/fuzz/run.sh $(FUZZ)
 
 bench: bench-pg bench-mysql ## all benchmarks
 
-bench-pg: ## PostgreSQL end to end, side by side with pg_recvlogical
+bench-pg: build-folder ## PostgreSQL end to end, side by side with pg_recvlogical
 	@benches/run.sh pg
 
-bench-mysql: ## MySQL and MariaDB end to end, side by side with mysqlbinlog (DB='mysql mariadb')
+bench-mysql: build-folder ## MySQL and MariaDB end to end, side by side with mysqlbinlog (DB='mysql mariadb')
 	@benches/run.sh mysql
 
 clean-cache: ## remove all that was fetched and built

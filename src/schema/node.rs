@@ -99,10 +99,18 @@ fn unquote(text: &[u8]) -> Cow<'_, str> {
     let len = string_len(text);
     let inner = text.get(1..len.saturating_sub(1)).unwrap_or_default();
     if memchr::memchr(b'\\', inner).is_none() {
-        return String::from_utf8_lossy(inner);
+        return match std::str::from_utf8(inner) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(inner),
+        };
     }
     let quoted = text.get(..len).unwrap_or_default();
     serde_json::from_slice::<String>(quoted).map_or(Cow::Borrowed(""), Cow::Owned)
+}
+
+/// Whether a byte of UTF-8 goes on with a character.
+fn is_continuation(byte: u8) -> bool {
+    byte & 0xc0 == 0x80
 }
 
 impl Json for TextJson {
@@ -206,6 +214,19 @@ impl<'a> Node<'a, TextJson> for TextNode<'a> {
             TextNode::Str(text) => Some(Cow::Borrowed(text)),
             TextNode::Text(text) if text.first() == Some(&b'"') => Some(unquote(text)),
             _ => None,
+        }
+    }
+
+    fn string_length(&self) -> Option<u64> {
+        let TextNode::Text(text @ [b'"', rest @ ..]) = self else {
+            return self.as_string().map(|text| text.chars().count() as u64);
+        };
+        match memchr::memchr2(b'"', b'\\', rest).and_then(|end| rest.get(..=end)) {
+            // Nothing is escaped: every byte that continues no character begins one.
+            Some([inner @ .., b'"']) => {
+                Some(inner.iter().filter(|byte| !is_continuation(**byte)).count() as u64)
+            }
+            _ => Some(unquote(text).chars().count() as u64),
         }
     }
 

@@ -63,79 +63,77 @@ pub(super) struct Decimal {
     pub(super) scale: u8,
 }
 
-const MALFORMED_DECIMAL: ValueError = ValueError::Malformed("decimal");
-
 impl Decode for Decimal {
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
-        let mut text = Vec::with_capacity(usize::from(self.precision) + 3);
-        decimal(raw, self.precision, self.scale, &mut text).ok_or(MALFORMED_DECIMAL)?;
-        out.quoted(&text);
+        out.byte(b'"');
+        decimal(raw, self.precision, self.scale, out).ok_or(ValueError::Malformed("decimal"))?;
+        out.byte(b'"');
         Ok(Written::Form)
     }
 }
 
+/// The most digits that a DECIMAL has.
+const PRECISION_MAX: u8 = 65;
+
 /// Writes a DECIMAL's text; `None` where the bytes are none of this precision and scale.
-pub(crate) fn decimal(raw: &[u8], precision: u8, scale: u8, out: &mut Vec<u8>) -> Option<()> {
-    let whole = precision.checked_sub(scale)?;
+pub(crate) fn decimal(raw: &[u8], precision: u8, scale: u8, out: &mut JsonWriter) -> Option<()> {
+    let whole = precision.checked_sub(scale).filter(|_| precision <= PRECISION_MAX)?;
     let first = *raw.first()?;
     // Inverted back, a positive number has its first bit set.
     let inverted = if first & 0x80 == 0 { 0xff } else { 0 };
     if inverted != 0 {
-        out.push(b'-');
+        out.byte(b'-');
     }
-    let mut plain: Vec<u8> = raw.iter().map(|byte| byte ^ inverted).collect();
+    let mut plain = [0; 32];
+    let plain = plain.get_mut(..raw.len())?;
+    for (plain, raw) in plain.iter_mut().zip(raw) {
+        *plain = raw ^ inverted;
+    }
     *plain.first_mut()? ^= 0x80;
     let (before, after) = plain.split_at_checked(decimal_bytes(whole))?;
     if after.len() != decimal_bytes(scale) {
         return None;
     }
-    let start = out.len();
     // The group that is not full stands at the outer ends.
-    digits(before, whole % 9, usize::from(whole / 9), true, out)?;
-    let zeros = out.get(start..)?.iter().take_while(|digit| **digit == b'0').count();
-    out.drain(start..start.checked_add(zeros)?);
-    if out.len() == start {
-        out.push(b'0');
+    let (left, full) = before.split_at_checked(decimal_bytes(whole % 9))?;
+    let mut has_begun = false;
+    let groups = std::iter::once((left, whole % 9)).chain(full.chunks(4).map(|full| (full, 9)));
+    for (bytes, count) in groups {
+        let digits = group(bytes, count)?;
+        let digits = digits.get(9 - usize::from(count)..)?;
+        let zeros = digits.iter().take_while(|digit| !has_begun && **digit == b'0').count();
+        let digits = digits.get(zeros..)?;
+        has_begun |= !digits.is_empty();
+        out.raw(digits);
+    }
+    if !has_begun {
+        out.byte(b'0');
     }
     if scale > 0 {
-        out.push(b'.');
-        digits(after, scale % 9, usize::from(scale / 9), false, out)?;
+        out.byte(b'.');
+        let (full, left) = after.split_at_checked(decimal_bytes(scale - scale % 9))?;
+        for bytes in full.chunks(4) {
+            out.raw(&group(bytes, 9)?);
+        }
+        out.raw(group(left, scale % 9)?.get(9 - usize::from(scale % 9)..)?);
     }
     Some(())
 }
 
-/// Appends groups of digits: `full` ones of nine, and one of `left` before or behind them.
-fn digits(
-    bytes: &[u8],
-    left: u8,
-    full: usize,
-    is_left_first: bool,
-    out: &mut Vec<u8>,
-) -> Option<()> {
-    let mut rest = bytes;
-    let mut group = |width: usize, count: u8| {
-        let (head, tail) = rest.split_at_checked(width)?;
-        rest = tail;
-        let number = head.iter().fold(0u32, |number, byte| number << 8 | u32::from(*byte));
-        if number >= 10u32.checked_pow(u32::from(count))? {
-            return None;
-        }
-        let mut buffer = itoa::Buffer::new();
-        let text = buffer.format(number).as_bytes();
-        out.resize(out.len() + usize::from(count).checked_sub(text.len())?, b'0');
-        out.extend_from_slice(text);
-        Some(())
-    };
-    if is_left_first && left > 0 {
-        group(decimal_bytes(left), left)?;
+/// A group of up to nine digits, of which the last `count` are wanted; `None` where the number has more.
+fn group(bytes: &[u8], count: u8) -> Option<[u8; 9]> {
+    let number = bytes.iter().fold(0u32, |number, byte| number << 8 | u32::from(*byte));
+    (number < 10u32.checked_pow(count.into())?).then(|| digits(number.into()))
+}
+
+/// A number's last digits.
+pub(super) fn digits<const N: usize>(mut number: u64) -> [u8; N] {
+    let mut text = [b'0'; N];
+    for digit in text.iter_mut().rev() {
+        *digit += u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
     }
-    for _ in 0..full {
-        group(4, 9)?;
-    }
-    if !is_left_first && left > 0 {
-        group(decimal_bytes(left), left)?;
-    }
-    Some(())
+    text
 }
 
 /// `BIT(bits)`: its digits, the most significant first.
@@ -227,6 +225,17 @@ mod tests {
         assert_eq!(of(5, 2, &[0x80, 0x00]), None);
         assert_eq!(of(5, 2, &[0x80, 0x00, 0x64]), None, "no two digits");
         assert_eq!(of(2, 3, &[0x80]), None);
+        assert_eq!(of(9, 0, &[0xbb, 0x9a, 0xca, 0x00]), None, "no nine digits");
+        assert_eq!(of(18, 0, &[0x80, 0, 0, 0, 0, 0, 0, 7]), text("7"));
+        assert_eq!(of(18, 0, &[0x80, 0, 0, 1, 0, 0, 0, 7]), text("1000000007"));
+        let whole =
+            [&[0x80 | 0x05, 0xf5, 0xe0, 0xff][..], &[0x3b, 0x9a, 0xc9, 0xff].repeat(3)].concat();
+        let after = [&[0x3b, 0x9a, 0xc9, 0xff].repeat(3)[..], &[3, 0xe7]].concat();
+        let (nines, text_of) = ([whole, after].concat(), "9".repeat(35) + "." + &"9".repeat(30));
+        assert_eq!(of(65, 30, &nines), text(&text_of));
+        let inverted: Vec<u8> = nines.iter().map(|byte| !byte).collect();
+        assert_eq!(of(65, 30, &inverted), text(&format!("-{text_of}")));
+        assert_eq!(of(66, 30, &nines), None, "more digits than a DECIMAL has");
     }
 
     #[test]

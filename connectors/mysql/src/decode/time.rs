@@ -1,11 +1,11 @@
 //! Dates and times, in the binlog's forms (`my_time.cc` in the server's source), old and new.
 
-use std::io::Write as _;
-
 use rowtide_sdk::{Decode, JsonWriter, ValueError, Written};
 
 use crate::binlog::rows::fraction_bytes;
 use crate::reader::Reader;
+
+use super::number::digits;
 
 /// A number in network order.
 fn big_endian(bytes: &[u8]) -> u64 {
@@ -19,25 +19,68 @@ fn micros(fraction: u64, digits: u8) -> Option<u64> {
     fraction.checked_mul(100u64.checked_pow(3u32.checked_sub(pairs)?)?)
 }
 
-/// The text of one value: never longer than this.
+/// The text of one value.
+#[derive(Default)]
 struct Text {
-    bytes: [u8; 40],
+    /// No value is longer.
+    bytes: [u8; 32],
     len: usize,
 }
 
 impl Text {
-    fn of(parts: std::fmt::Arguments<'_>) -> Option<Self> {
-        let mut text = Self { bytes: [0; 40], len: 0 };
-        let mut rest = text.bytes.as_mut_slice();
-        rest.write_fmt(parts).ok()?;
-        let left = rest.len();
-        text.len = text.bytes.len() - left;
-        Some(text)
+    /// A date.
+    fn date((year, month, day): Three) -> Self {
+        Self::default()
+            .with(digits::<4>(year))
+            .with(*b"-")
+            .with(digits::<2>(month))
+            .with(*b"-")
+            .with(digits::<2>(day))
+    }
+
+    /// Appends a time of day.
+    fn clock(self, (hour, minute, second): Three, micros: u64) -> Self {
+        self.with(digits::<2>(hour)).after_hour(minute, second, micros)
+    }
+
+    /// Appends minutes, seconds and their fraction.
+    fn after_hour(self, minute: u64, second: u64, micros: u64) -> Self {
+        self.with(*b":")
+            .with(digits::<2>(minute))
+            .with(*b":")
+            .with(digits::<2>(second))
+            .with(*b".")
+            .with(digits::<6>(micros))
+    }
+
+    /// Appends bytes.
+    #[inline]
+    fn with<const N: usize>(mut self, part: [u8; N]) -> Self {
+        let rest = self.bytes.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut);
+        if let Some(rest) = rest {
+            *rest = part;
+            self.len += N;
+        }
+        self
     }
 
     fn write(&self, out: &mut JsonWriter) {
         out.quoted(self.bytes.get(..self.len).unwrap_or_default());
     }
+}
+
+/// Year, month and day; or hour, minute and second.
+type Three = (u64, u64, u64);
+
+/// A length of time, up to 838 hours.
+fn length(is_negative: bool, (hours, minutes, seconds): Three, micros: u64) -> Option<Text> {
+    if hours > 838 || minutes > 59 || seconds > 59 || micros > 999_999 {
+        return None;
+    }
+    let sign = if is_negative { Text::default().with(*b"-") } else { Text::default() };
+    let hours =
+        if hours > 99 { sign.with(digits::<3>(hours)) } else { sign.with(digits::<2>(hours)) };
+    Some(hours.after_hour(minutes, seconds, micros))
 }
 
 /// Writes what was read, or says what was not.
@@ -59,10 +102,7 @@ impl Decode for Date {
         let text = || {
             let packed = Reader(raw).uint(3).filter(|_| raw.len() == 3)?;
             let (year, month, day) = (packed >> 9, packed >> 5 & 15, packed & 31);
-            if year > 9999 || month > 12 {
-                return None;
-            }
-            Text::of(format_args!("{year:04}-{month:02}-{day:02}"))
+            (year <= 9999 && month <= 12).then(|| Text::date((year, month, day)))
         };
         write(text(), "date", out)
     }
@@ -94,13 +134,8 @@ impl Time {
         let fraction_bits = bits - 24;
         let (whole, fraction) =
             (magnitude >> fraction_bits, magnitude & ((1 << fraction_bits) - 1));
-        let (hours, minutes, seconds) = (whole >> 12 & 1023, whole >> 6 & 63, whole & 63);
-        let micros = micros(fraction, self.digits)?;
-        if minutes > 59 || seconds > 59 || micros > 999_999 || hours > 838 {
-            return None;
-        }
-        let sign = if number < 0 { "-" } else { "" };
-        Text::of(format_args!("{sign}{hours:02}:{minutes:02}:{seconds:02}.{micros:06}"))
+        let clock = (whole >> 12 & 1023, whole >> 6 & 63, whole & 63);
+        length(number < 0, clock, micros(fraction, self.digits)?)
     }
 }
 
@@ -131,17 +166,12 @@ impl DateTime {
     }
 }
 
-type Three = (u64, u64, u64);
-
-fn moment((year, month, day): Three, (hour, minute, second): Three, micros: u64) -> Option<Text> {
+/// A date with a time of day.
+fn moment(date: Three, clock: Three, micros: u64) -> Option<Text> {
+    let ((year, month, day), (hour, minute, second)) = (date, clock);
     let is_date = year <= 9999 && month <= 12 && day <= 31;
     let is_time = hour <= 23 && minute <= 59 && second <= 59 && micros <= 999_999;
-    if !is_date || !is_time {
-        return None;
-    }
-    Text::of(format_args!(
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}"
-    ))
+    (is_date && is_time).then(|| Text::date(date).with(*b"T").clock(clock, micros))
 }
 
 /// `TIMESTAMP(digits)`, in UTC. Zero is `0000-00-00`, which no moment is.
@@ -165,11 +195,8 @@ impl Decode for Timestamp {
 
 /// Seconds since 1970 as a moment.
 fn utc(seconds: u64, micros: u64) -> Option<Text> {
-    if micros > 999_999 {
-        return None;
-    }
     if seconds == 0 && micros == 0 {
-        return Text::of(format_args!("0000-00-00T00:00:00.000000Z"));
+        return moment((0, 0, 0), (0, 0, 0), 0).map(|text| text.with(*b"Z"));
     }
     let (days, time) = (seconds / 86_400, seconds % 86_400);
     // Days of a calendar whose years begin in March, so that the leap day is the last
@@ -182,10 +209,13 @@ fn utc(seconds: u64, micros: u64) -> Option<Text> {
     let day = of_year - (153 * shifted + 2) / 5 + 1;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     let year = 400 * era + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
-    Text::of(format_args!(
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"
-    ))
+    let clock = (time / 3600, time / 60 % 60, time % 60);
+    moment((year, month, day), clock, micros).map(|text| text.with(*b"Z"))
+}
+
+/// The digits of a date or a time, two by two.
+fn three(number: u64) -> Three {
+    (number / 10_000, number / 100 % 100, number % 100)
 }
 
 /// `TIME` of tables from before MySQL 5.6: the digits `HHMMSS` as a signed number.
@@ -198,13 +228,7 @@ impl Decode for OldTime {
             let number = Reader(raw).uint(3).filter(|_| raw.len() == 3)?;
             let number = i64::try_from(number).ok()? << 40 >> 40;
             let magnitude = number.unsigned_abs();
-            let (hours, minutes, seconds) =
-                (magnitude / 10_000, magnitude / 100 % 100, magnitude % 100);
-            let sign = if number < 0 { "-" } else { "" };
-            let is_time = hours <= 838 && minutes < 60 && seconds < 60;
-            is_time.then(|| {
-                Text::of(format_args!("{sign}{hours:02}:{minutes:02}:{seconds:02}.000000"))
-            })?
+            length(number < 0, three(magnitude), 0)
         };
         write(text(), "time", out)
     }
@@ -219,7 +243,6 @@ impl Decode for OldDateTime {
         let text = || {
             let number = Reader(raw).u64().filter(|_| raw.len() == 8)?;
             let (date, time) = (number / 1_000_000, number % 1_000_000);
-            let three = |number: u64| (number / 10_000, number / 100 % 100, number % 100);
             moment(three(date), three(time), 0)
         };
         write(text(), "datetime", out)

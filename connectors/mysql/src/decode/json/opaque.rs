@@ -2,7 +2,7 @@
 
 use rowtide_sdk::JsonWriter;
 
-use crate::decode::number;
+use crate::decode::number::{self, digits};
 
 /// The `enum_field_types` whose values the server does not print as base64.
 mod field_type {
@@ -63,12 +63,11 @@ fn date(packed: u64, out: &mut JsonWriter) -> Option<()> {
     if year > 9999 {
         return None;
     }
-    two_digits(year / 100, out);
-    two_digits(year % 100, out);
-    out.byte(b'-');
-    two_digits(month, out);
-    out.byte(b'-');
-    two_digits(day, out);
+    out.raw(&digits::<4>(year));
+    for part in [month, day] {
+        out.byte(b'-');
+        out.raw(&digits::<2>(part));
+    }
     Some(())
 }
 
@@ -82,35 +81,22 @@ fn time(packed: u64, max_hour: u64, out: &mut JsonWriter) -> Option<()> {
     if hour > 99 {
         out.u64(hour);
     } else {
-        two_digits(hour, out);
+        out.raw(&digits::<2>(hour));
     }
     for part in [minute, second] {
         out.byte(b':');
-        two_digits(part, out);
+        out.raw(&digits::<2>(part));
     }
     out.byte(b'.');
-    for part in [micros / 10_000, micros / 100 % 100, micros % 100] {
-        two_digits(part, out);
-    }
+    out.raw(&digits::<6>(micros));
     Some(())
-}
-
-/// Appends a number below 100 with two digits.
-fn two_digits(value: u64, out: &mut JsonWriter) {
-    if value < 10 {
-        out.byte(b'0');
-    }
-    out.u64(value);
 }
 
 /// Appends a `DECIMAL` as a JSON number with all digits of its scale. Its data are the precision, the
 /// scale, and its binary form.
 fn decimal(data: &[u8], out: &mut JsonWriter) -> Option<()> {
     let (&[precision, scale], binary) = data.split_first_chunk()?;
-    let mut text = Vec::new();
-    number::decimal(binary, precision, scale, &mut text)?;
-    out.raw(&text);
-    Some(())
+    number::decimal(binary, precision, scale, out)
 }
 
 /// Characters in a line of the server's base64.
