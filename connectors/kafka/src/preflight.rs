@@ -84,7 +84,7 @@ async fn look_at_topic(
         let policy = config.topics.config.get(topics::POLICY);
         let compacts = policy.is_some_and(|policy| policy.as_str().contains(topics::COMPACT));
         findings.extend(keyless(spec, compacts));
-        return Ok(());
+        return topics::verify_stated_size(config, spec);
     }
     match admin.find(topic).await? {
         Found::Settings(settings) => {

@@ -24,6 +24,8 @@ const NEW_TOPIC_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two looks at a topic that is being created.
 const ELECTION_STEP: Duration = Duration::from_millis(20);
 
+/// The setting of the largest batch that a topic takes, in bytes.
+const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 /// The setting that tells what becomes of old records.
 pub(crate) const POLICY: &str = "cleanup.policy";
 /// Its value for keeping the newest record of each key.
@@ -117,8 +119,9 @@ impl Admin {
         let replication = TopicReplication::Fixed(copies);
         let mut topic = NewTopic::new(&spec.name, partitions, replication);
         let max_message_bytes = needed_bytes(config, spec).to_string();
-        if !stated.config.contains_key("max.message.bytes") {
-            topic = topic.set("max.message.bytes", &max_message_bytes);
+        verify_stated_size(config, spec)?;
+        if !stated.config.contains_key(MAX_MESSAGE_BYTES) {
+            topic = topic.set(MAX_MESSAGE_BYTES, &max_message_bytes);
         }
         for (key, value) in &stated.config {
             if !(spec.keeps_newest && key == POLICY) {
@@ -159,7 +162,7 @@ impl Admin {
 fn settings(found: &ConfigResource) -> TopicSettings {
     let text = |name| found.get(name).and_then(|entry| entry.value.as_deref());
     TopicSettings {
-        max_message_bytes: text("max.message.bytes").and_then(|n| n.parse().ok()),
+        max_message_bytes: text(MAX_MESSAGE_BYTES).and_then(|n| n.parse().ok()),
         compacts: text(POLICY).is_some_and(|policy| policy.contains(COMPACT)),
         deletes: text(POLICY).is_some_and(|policy| policy.contains("delete"))
             && !["retention.ms", "retention.bytes"].iter().all(|limit| text(limit) == Some("-1")),
@@ -206,6 +209,19 @@ pub(crate) fn verify_size(
         ))),
         _ => Ok(()),
     }
+}
+
+/// The refusal of a topic that would be created with a smaller limit than what will be written.
+pub(crate) fn verify_stated_size(config: &KafkaConfig, spec: &TopicSpec) -> Result<(), Failure> {
+    let stated = config.topics.config.get(MAX_MESSAGE_BYTES);
+    let max_message_bytes = stated.and_then(|bytes| bytes.as_str().parse().ok());
+    let stated = TopicSettings { max_message_bytes, ..TopicSettings::default() };
+    verify_size(config, spec, &stated).map_err(|failure| {
+        failure.with_remedy(format!(
+            "set {MAX_MESSAGE_BYTES} in topics.config to {} or more, or lower max_event (and batch_bytes)",
+            needed_bytes(config, spec)
+        ))
+    })
 }
 
 /// The refusal of a missing topic that may not be created.

@@ -147,6 +147,9 @@ async fn topics_that_are_read_from_their_start(kafka: &Kafka) {
     assert!(!findings.iter().any(changed), "{findings:?}");
 }
 
+/// A topic that would be created too small.
+const SMALL: &str = r#""topics":{"config":{"max.message.bytes":"20000"}}"#;
+
 async fn unfit_topics_are_refused(kafka: &Kafka) {
     let mut harness = Harness::open(config(kafka.brokers(), r#""topics":{"create":false}"#)).await;
     let error = harness.prepare("refused.missing").await.unwrap_err();
@@ -158,6 +161,13 @@ async fn unfit_topics_are_refused(kafka: &Kafka) {
     assert_eq!((error.code(), error.class()), (codes::TOPIC_TOO_SMALL, Class::Fatal));
     assert!(error.message().contains("100000 bytes"), "{error}");
     assert!(error.remedy().unwrap().contains("--add-config max.message.bytes=1000000"), "{error}");
+    harness.close().await.unwrap();
+
+    let stated = config(kafka.brokers(), SMALL);
+    let mut harness = Harness::open(stated).await;
+    let error = harness.prepare("refused.stated").await.unwrap_err();
+    assert_eq!((error.code(), error.class()), (codes::TOPIC_TOO_SMALL, Class::Fatal));
+    assert!(error.remedy().unwrap().contains("topics.config"), "{error}");
     harness.close().await.unwrap();
 
     for (topics, word) in [
@@ -340,6 +350,10 @@ async fn preflight_reports_everything(kafka: &Kafka) {
     assert!(has(Severity::Warning, codes::TOPIC_WEAK, "check.unclean"), "{findings:?}");
     assert!(has(Severity::Info, codes::PARTITIONS_CHANGED, "check.unclean"), "{findings:?}");
     assert!(!has(Severity::Error, codes::TOPIC_MISSING, ""), "{findings:?}");
+    let small = config(kafka.brokers(), SMALL);
+    let findings = rowtide_kafka::check(&small, limits(), &[spec("check.absent")]).await;
+    let refused = findings.iter().find(|f| f.severity == Severity::Error).unwrap();
+    assert_eq!(refused.code, codes::TOPIC_TOO_SMALL, "{findings:?}");
     let stated = config(kafka.brokers(), r#""topics":{"create":false}"#);
     let findings = rowtide_kafka::check(&stated, limits(), &[spec("check.absent")]).await;
     assert_eq!(findings[0].severity, Severity::Error);

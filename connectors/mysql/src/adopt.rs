@@ -84,8 +84,10 @@ pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
         }
         None => {
             let end = server.log_end(&mut conn).await?;
-            let passed = passed(text, &server).filter(|passed| may_be_behind(passed, &end.passed));
-            let passed = passed.ok_or_else(|| no_place(text))?;
+            let passed = passed(text, &server).ok_or_else(|| no_place(text))?;
+            if !may_be_behind(&passed, &server)? {
+                return Err(no_place(text));
+            }
             let LogEnd { file, pos, .. } = end;
             MyPosition {
                 file,
@@ -93,6 +95,7 @@ pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
                 gtids: gtids(&passed),
                 in_tx: None,
                 pending: Vec::new(),
+                by_gtids: false,
                 history: History { server: server.identity(), created: 0 },
                 shape: source.shape(),
             }
@@ -130,14 +133,15 @@ fn no_place(text: &str) -> Error {
 
 /// Whether GTIDs are some, and MariaDB has been where each of them says. What MySQL has is looked at with
 /// its sets.
-fn may_be_behind(passed: &Passed, end: &Passed) -> bool {
-    match (passed, end) {
-        (Passed::Mysql(set), _) => !set.is_empty(),
-        (Passed::Mariadb(position), Passed::Mariadb(end)) => {
-            !position.is_empty() && position.iter().all(|gtid| end.holds(gtid))
+fn may_be_behind(passed: &Passed, server: &Server) -> Result<bool> {
+    Ok(match passed {
+        Passed::Mysql(set) => !set.is_empty(),
+        Passed::Mariadb(position) => {
+            let state = server.state()?;
+            !position.is_empty() && position.iter().all(|gtid| state.holds(gtid))
         }
-        _ => false,
-    }
+        Passed::Files => false,
+    })
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@
 //! where transactions are named by GTIDs: a set on MySQL, the last of each domain on MariaDB. `in_tx` is
 //! absent between transactions; inside one it says how many of its raw changes were handed over. A prepared
 //! XA transaction whose end has not come is `pending`: its changes are behind the position and were not
-//! handed over, so that a restart reads them again.
+//! handed over, so that a restart reads them again. `by_gtids` is true where a log of MariaDB can be resumed
+//! by GTIDs alone, as some of what they name may stand behind the offset.
 
 use rowtide_sdk::{Change, Error, JsonWriter, Origin, Position, Result, Tx};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,9 @@ pub struct MyPosition {
     /// XA transactions that were prepared and whose end has not come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<Pending>,
+    /// MariaDB: what the GTIDs name may stand behind the place, so that no stream may begin there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_gtids: bool,
     /// What the place belongs to.
     pub history: History,
     /// A fingerprint of which tables are captured: only their changes are counted.
@@ -165,10 +169,13 @@ mod tests {
             gtids: Some("0-1-9".to_owned()),
             in_tx: Some(InTx { id: "0-1-10".to_owned(), next_index: 3 }),
             pending: vec![pending],
+            by_gtids: true,
             history: History { server: "1".to_owned(), created: 7 },
             shape: "ab".to_owned(),
         };
-        for position in [position.clone(), MyPosition { gtids: None, in_tx: None, ..position }] {
+        for position in
+            [position.clone(), MyPosition { gtids: None, in_tx: None, by_gtids: false, ..position }]
+        {
             assert_eq!(MyPosition::parse(&position.to_position().unwrap()).unwrap(), position);
         }
         for text in ["", "{}", "[]", "{\"confirm\":\"0/1\"}"] {

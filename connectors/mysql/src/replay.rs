@@ -20,6 +20,7 @@ fn start() -> MyPosition {
         gtids: None,
         in_tx: None,
         pending: Vec::new(),
+        by_gtids: false,
         history: History { server: "replay".to_owned(), created: 0 },
         shape: String::new(),
     }

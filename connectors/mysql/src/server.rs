@@ -9,7 +9,7 @@ use rowtide_sdk::{Error, Origin, Result};
 use crate::codes;
 use crate::config::NameCase;
 use crate::error::{from_sql, is_refusal};
-use crate::gtid::mariadb::GtidPosition;
+use crate::gtid::mariadb::{GtidPosition, GtidState};
 use crate::gtid::mysql::GtidSet;
 use crate::position::MyPosition;
 use crate::stream::{Passed, Place};
@@ -17,7 +17,7 @@ use crate::table::RowImage;
 use crate::wire::{Flavor, Greeting};
 
 /// The settings that are asked for; each server has some of them.
-const VARIABLES: [&str; 26] = [
+const VARIABLES: [&str; 24] = [
     "basedir",
     "binlog_checksum",
     "binlog_expire_logs_auto_purge",
@@ -31,9 +31,7 @@ const VARIABLES: [&str; 26] = [
     "binlog_transaction_compression_level_zstd",
     "binlog_space_limit",
     "expire_logs_days",
-    "gtid_executed",
     "gtid_mode",
-    "gtid_purged",
     "log_bin",
     "log_bin_compress",
     "log_replica_updates",
@@ -45,6 +43,10 @@ const VARIABLES: [&str; 26] = [
     "server_uuid",
     "read_only",
 ];
+
+/// Sets of GTIDs, of which SHOW VARIABLES gives the beginning alone: MySQL's, and MariaDB's.
+const GTID_SETS: [&str; 2] = ["gtid_executed", "gtid_purged"];
+const GTID_STATES: [&str; 2] = ["gtid_binlog_state", "gtid_binlog_pos"];
 
 /// A server's settings.
 #[derive(Debug, Clone)]
@@ -98,6 +100,14 @@ impl Server {
             conn.query(sql).await.map_err(|error| from_sql(error, "asking for settings"))?;
         self.variables =
             rows.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect();
+        let sets = if self.is_mariadb() { GTID_STATES.as_slice() } else { GTID_SETS.as_slice() };
+        for name in sets {
+            let value: Option<Option<String>> = conn
+                .query_first(format!("SELECT @@GLOBAL.{name}"))
+                .await
+                .map_err(|error| from_sql(error, "asking for GTIDs"))?;
+            self.variables.insert((*name).to_owned(), value.flatten().unwrap_or_default());
+        }
         Ok(())
     }
 
@@ -212,6 +222,31 @@ impl Server {
         self.setting("gtid_purged").parse().map_err(|_| unexpected("gtid_purged"))
     }
 
+    /// MariaDB: the transactions that its log has held.
+    ///
+    /// # Errors
+    /// Where its answer is not understood.
+    pub(crate) fn state(&self) -> Result<GtidState> {
+        self.setting("gtid_binlog_state").parse().map_err(|_| unexpected("gtid_binlog_state"))
+    }
+
+    /// Whether its log lacks nothing that a position by GTIDs needs, although the position's file is gone. It
+    /// is said of MariaDB only where the position is the log's end.
+    ///
+    /// # Errors
+    /// Where its answer is not understood.
+    pub(crate) fn does_without(&self, position: &MyPosition) -> Result<bool> {
+        let Some(passed) = position.gtids.as_deref().filter(|_| position.pending.is_empty()) else {
+            return Ok(false);
+        };
+        if self.is_mariadb() {
+            let end = self.setting("gtid_binlog_pos").parse::<GtidPosition>();
+            return Ok(end.is_ok() && end == passed.parse());
+        }
+        let purged = self.purged()?;
+        Ok(passed.parse::<GtidSet>().is_ok_and(|passed| passed.holds_all(&purged)))
+    }
+
     /// What keeps the source from working with this server, the worst first.
     pub(crate) fn obstacles(&self) -> Vec<Error> {
         let refused = |message: &str, remedy: &str| {
@@ -259,8 +294,12 @@ impl Server {
                  tables, and set a position in the new log with `rowtide position set --connector NAME --at PLACE`",
             ));
         }
-        let can_start = !self.is_mariadb() || u32::try_from(place.pos).is_ok();
-        Ok(own.is_some() && can_start)
+        Ok(own.is_some() && self.can_start(place.pos))
+    }
+
+    /// Whether the server can send its log from an offset on: MariaDB is asked with 32 bits.
+    pub(crate) fn can_start(&self, pos: u64) -> bool {
+        !self.is_mariadb() || u32::try_from(pos).is_ok()
     }
 
     /// MariaDB: the transactions before a place in its log.
@@ -337,6 +376,26 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn m10_a_file_that_is_gone_may_not_be_needed() {
+        let position = |gtids: &str| {
+            let text = format!(
+                r#"{{"file":"b.1","pos":4,"gtids":"{gtids}","history":{{"server":"1","created":7}},"shape":""}}"#
+            );
+            MyPosition::parse(&rowtide_sdk::Position::new(text)).unwrap()
+        };
+        let source = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let mysql = Server::with(&[("gtid_purged", &format!("{source}:1-7"))]);
+        assert!(mysql.does_without(&position(&format!("{source}:1-9"))).unwrap());
+        assert!(!mysql.does_without(&position(&format!("{source}:1-6"))).unwrap());
+        let without = MyPosition { gtids: None, ..position("") };
+        assert!(!mysql.does_without(&without).unwrap());
+        let server = Server::with(&[("gtid_binlog_pos", "5-1-3,0-1-7")]);
+        let mariadb = Server { flavor: Flavor::MariaDb, ..server };
+        assert!(mariadb.does_without(&position("0-1-7,5-1-3")).unwrap());
+        assert!(!mariadb.does_without(&position("0-1-6,5-1-3")).unwrap());
+    }
 
     #[test]
     fn m12_statements_are_those_that_the_server_has() {

@@ -172,7 +172,6 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
     cx.claims.claim(&claimed(&server, server_id))?;
     let resume = cx.resume.as_ref().map(MyPosition::parse).transpose()?;
     let shape = source.shape();
-    let is_same = resume.as_ref().is_none_or(|it| it.history.server == server.identity());
     if let Some(review) = cx.review.take() {
         let log = if resume.is_some() { LogStart::Earlier } else { LogStart::Now };
         review(&described(&source, &server).await?, log)?;
@@ -187,7 +186,11 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
         }
     };
     let files = server.files(&mut conn).await?;
-    let is_there = is_same && server.has_place(&files, &position)?;
+    let is_there = match &cx.resume {
+        Some(_) => is_there(&position, &passed, &server, &files)?,
+        // The end that the server named just now.
+        None => server.can_start(position.pos),
+    };
     conn.close().await;
     let folder = source.folder(cx)?;
     let scene = Scene {
@@ -205,7 +208,11 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
         Box::pin(catalog.preload(&captures, &place)).await?;
     }
     let start = start(&position, &passed, is_there)?;
-    let assembler = assembler(&source, &server, cx, Progress::new(position.clone(), passed))
+    let mut progress = Progress::new(position.clone(), passed);
+    if matches!(start, Start::MariaDbGtids(_)) {
+        progress.begins_by_gtids();
+    }
+    let assembler = assembler(&source, &server, cx, progress)
         .with_purged(server.purged()?)
         .with_leaps(leaps(&start, &files));
     let dump = Dump {
@@ -214,6 +221,15 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
         ..Dump::new(server_id, start)
     };
     let stream = connection.dump(&dump).await?;
+    say_streams(&position, &server, server_id);
+    let times = FileTimes::default();
+    let assembler = assembler.with_checksum(stream.has_checksum());
+    let heartbeat = source.heartbeat();
+    let session = Session { stream, assembler, catalog, heartbeat, folder, times: times.clone() };
+    Ok((session, guard(source, server, cx, times)))
+}
+
+fn say_streams(position: &MyPosition, server: &Server, server_id: u32) {
     tracing::info!(
         file = position.file,
         pos = position.pos,
@@ -222,11 +238,6 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
         server_id,
         "streaming"
     );
-    let times = FileTimes::default();
-    let assembler = assembler.with_checksum(stream.has_checksum());
-    let heartbeat = source.heartbeat();
-    let session = Session { stream, assembler, catalog, heartbeat, folder, times: times.clone() };
-    Ok((session, guard(source, server, cx, times)))
 }
 
 fn guard(source: MysqlSource, server: Server, cx: &SourceContext, times: FileTimes) -> Guard {
@@ -281,6 +292,7 @@ pub(crate) fn begun(end: LogEnd, server: &Server, shape: String) -> (MyPosition,
         gtids: gtids(&passed),
         in_tx: None,
         pending: Vec::new(),
+        by_gtids: false,
         history: History { server: server.identity(), created: 0 },
         shape,
     };
@@ -335,6 +347,9 @@ pub(crate) fn resumed(
     let passed = match &position.gtids {
         Some(text) if server.is_mariadb() => {
             let passed: GtidPosition = text.parse().map_err(|_| other("its GTIDs"))?;
+            if !is_same {
+                check_domains(&passed, server, is_same)?;
+            }
             Passed::Mariadb(passed)
         }
         Some(text) if server.has_gtids() => {
@@ -356,6 +371,7 @@ pub(crate) fn resumed(
         // The place is one of the other server's log: here a file of that name is another.
         position.file.clear();
         position.pos = 0;
+        position.by_gtids = server.is_mariadb();
         for pending in &mut position.pending {
             pending.file.clear();
             pending.pos = 0;
@@ -376,6 +392,27 @@ fn foreign(position: &MyPosition, server: &Server) -> Error {
     )
 }
 
+/// Whether a saved position that [`resumed`] took is one in a file that the server has, to go on from there;
+/// else it goes on by GTIDs.
+///
+/// # Errors
+/// `RT2702` where the log ends before it; `RT2703` where MariaDB lacks what was handed over.
+pub(crate) fn is_there(
+    position: &MyPosition,
+    passed: &Passed,
+    server: &Server,
+    files: &[(String, u64)],
+) -> Result<bool> {
+    let is_there = server.has_place(files, position)?;
+    match passed {
+        Passed::Mariadb(passed) if !is_there || position.by_gtids => {
+            check_domains(passed, server, true)?;
+        }
+        _ => {}
+    }
+    Ok(is_there)
+}
+
 /// MySQL: whether the server has what was handed over, and all that comes after it.
 fn check_gtids(
     passed: &GtidSet,
@@ -384,19 +421,7 @@ fn check_gtids(
     is_same: bool,
 ) -> Result<()> {
     if !server.executed()?.holds_all(passed) {
-        let message = format!(
-            "the server does not have transactions that were handed over: its log was reset, it is a replica \
-             that is behind, or it went another way (handed over: {passed})"
-        );
-        let error = if is_same {
-            Error::fatal(Origin::Source, codes::SERVER_BEHIND, message)
-        } else {
-            Error::transient(Origin::Source, codes::SERVER_BEHIND, message)
-        };
-        return Err(error.with_remedy(
-            "compare with `SELECT @@gtid_executed`: where a replica is behind, wait; else bring the target in \
-             step with the tables and set a position with `rowtide position set --connector NAME --at PLACE`",
-        ));
+        return Err(behind(&passed.to_string(), "gtid_executed", is_same));
     }
     if !without_pending(passed, position)?.holds_all(&server.purged()?) {
         let message = "the server threw away log with transactions that were not handed over \
@@ -407,6 +432,34 @@ fn check_gtids(
         ));
     }
     Ok(())
+}
+
+/// MariaDB: whether the log has held what was handed over. The server itself takes a domain that it has
+/// nothing of for one that is yet to come, also where the transactions in it were lost.
+fn check_domains(passed: &GtidPosition, server: &Server, is_same: bool) -> Result<()> {
+    let state = server.state()?;
+    match passed.iter().all(|gtid| state.holds(gtid)) {
+        true => Ok(()),
+        false => Err(behind(&passed.to_string(), "gtid_binlog_state", is_same)),
+    }
+}
+
+/// The server lacks some of `passed`, as its `variable` says. Another server may yet get them.
+fn behind(passed: &str, variable: &str, is_same: bool) -> Error {
+    let message = format!(
+        "the server does not have transactions that were handed over: its log was reset, it is a replica \
+         that is behind or logs nothing of what it replicates (log_replica_updates, log_slave_updates), or it \
+         went another way (handed over: {passed})"
+    );
+    let error = if is_same {
+        Error::fatal(Origin::Source, codes::SERVER_BEHIND, message)
+    } else {
+        Error::transient(Origin::Source, codes::SERVER_BEHIND, message)
+    };
+    error.with_remedy(format!(
+        "compare with `SELECT @@GLOBAL.{variable}`: where a replica is behind, wait; else bring the target in \
+         step with the tables and set a position with `rowtide position set --connector NAME --at PLACE`"
+    ))
 }
 
 /// What the server need not send: all that was handed over, but for what is only prepared.
@@ -425,7 +478,7 @@ fn without_pending(passed: &GtidSet, position: &MyPosition) -> Result<GtidSet> {
 /// file alone tells.
 pub(crate) fn start(position: &MyPosition, passed: &Passed, is_there: bool) -> Result<Start> {
     Ok(match passed {
-        _ if is_there && position.pending.is_empty() => {
+        _ if is_there && position.pending.is_empty() && !position.by_gtids => {
             Start::File { name: position.file.clone(), position: position.pos }
         }
         Passed::Files => {

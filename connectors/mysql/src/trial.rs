@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::position::MyPosition;
 use crate::server::Server;
-use crate::source::{MysqlSource, leaps, start};
+use crate::source::{MysqlSource, is_there, leaps, start};
 use crate::stream::{Assembler, Passed, Progress, Step};
 use crate::wire::{BinlogConnection, Dump, Packet};
 
@@ -30,8 +30,7 @@ pub(crate) async fn tried(
     position: &MyPosition,
     passed: &Passed,
 ) -> Result<()> {
-    let is_same = position.history.server == server.identity();
-    let is_there = is_same && server.has_place(files, position)?;
+    let is_there = is_there(position, passed, server, files)?;
     let start = start(position, passed, is_there)?;
     let progress = Progress::new(position.clone(), passed.clone());
     // What no table is wanted of needs no catalog.

@@ -308,6 +308,25 @@ impl MariadbGtidEvent {
     }
 }
 
+/// What a GTID_LIST event of MariaDB says: the last GTID of each domain before its file. Of a domain it has
+/// one for each server that wrote to it, the last one last.
+///
+/// # Errors
+/// Where the body is malformed.
+pub fn gtid_list(body: &[u8]) -> Parsed<mariadb::GtidPosition> {
+    const MALFORMED: ParseError = ParseError::Malformed("GTID_LIST");
+    let mut reader = Reader(body);
+    // The upper four bits are flags.
+    let count = reader.u32().ok_or(MALFORMED)? & 0x0fff_ffff;
+    let mut position = mariadb::GtidPosition::default();
+    for _ in 0..count {
+        let mut read = || Some((reader.u32()?, reader.u32()?, reader.u64()?));
+        let (domain, server_id, sequence) = read().ok_or(MALFORMED)?;
+        position.pass(mariadb::Gtid { domain, server_id, sequence });
+    }
+    Ok(position)
+}
+
 /// The XID that an XID event commits.
 ///
 /// # Errors

@@ -72,8 +72,9 @@ impl Decode for Decimal {
     }
 }
 
-/// The most digits that a DECIMAL has.
-const PRECISION_MAX: u8 = 65;
+/// The most digits that the server's own form has. A column has 65 at most; in JSON their number is rounded up
+/// to nines.
+const PRECISION_MAX: u8 = 81;
 
 /// Writes a DECIMAL's text; `None` where the bytes are none of this precision and scale.
 pub(crate) fn decimal(raw: &[u8], precision: u8, scale: u8, out: &mut JsonWriter) -> Option<()> {
@@ -84,7 +85,7 @@ pub(crate) fn decimal(raw: &[u8], precision: u8, scale: u8, out: &mut JsonWriter
     if inverted != 0 {
         out.byte(b'-');
     }
-    let mut plain = [0; 32];
+    let mut plain = [0; 40];
     let plain = plain.get_mut(..raw.len())?;
     for (plain, raw) in plain.iter_mut().zip(raw) {
         *plain = raw ^ inverted;
@@ -235,7 +236,9 @@ mod tests {
         assert_eq!(of(65, 30, &nines), text(&text_of));
         let inverted: Vec<u8> = nines.iter().map(|byte| !byte).collect();
         assert_eq!(of(65, 30, &inverted), text(&format!("-{text_of}")));
-        assert_eq!(of(66, 30, &nines), None, "more digits than a DECIMAL has");
+        let rounded = [&[0x80, 0, 0, 0x63][..], &[0x3b, 0x9a, 0xc9, 0xff].repeat(7)].concat();
+        assert_eq!(of(72, 0, &rounded), text(&"9".repeat(65)));
+        assert_eq!(of(82, 0, &[&[0x80], &[0; 36][..]].concat()), None, "more than there are");
     }
 
     #[test]

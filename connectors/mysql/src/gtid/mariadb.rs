@@ -72,11 +72,6 @@ impl GtidPosition {
         self.0.remove(&domain);
     }
 
-    /// Whether the GTID is at or before this place. Numbers ascend in a domain, whoever writes.
-    pub fn holds(&self, gtid: Gtid) -> bool {
-        self.last(gtid.domain).is_some_and(|last| gtid.sequence <= last.sequence)
-    }
-
     /// The GTIDs, by domain.
     pub fn iter(&self) -> impl Iterator<Item = Gtid> {
         self.0.values().copied()
@@ -103,11 +98,35 @@ impl FromStr for GtidPosition {
         for part in text.split(',').filter(|part| !part.trim().is_empty()) {
             let gtid: Gtid = part.parse()?;
             // A list may name a domain once for each server that wrote to it (`gtid_binlog_state`).
-            if !position.holds(gtid) {
+            if position.last(gtid.domain).is_none_or(|last| last.sequence < gtid.sequence) {
                 position.pass(gtid);
             }
         }
         Ok(position)
+    }
+}
+
+/// What a log has held: of each domain and each server that wrote to it, the last GTID
+/// (`gtid_binlog_state`). Without `gtid_strict_mode` numbers need not ascend in a domain, so that the last
+/// one of a domain says nothing of what others wrote before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GtidState(Vec<Gtid>);
+
+impl GtidState {
+    /// Whether the GTID is in the log or was, as the server itself judges it.
+    pub fn holds(&self, gtid: Gtid) -> bool {
+        let of_writer =
+            |last: &Gtid| (last.domain, last.server_id) == (gtid.domain, gtid.server_id);
+        self.0.iter().any(|last| of_writer(last) && gtid.sequence <= last.sequence)
+    }
+}
+
+impl FromStr for GtidState {
+    type Err = NotAGtid;
+
+    fn from_str(text: &str) -> Result<Self, NotAGtid> {
+        let parts = text.split(',').filter(|part| !part.trim().is_empty());
+        parts.map(str::parse).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -116,14 +135,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn m17_a_log_holds_what_each_server_wrote() {
+        let state: GtidState = "0-1-100,0-2-7,\n 5-1-3".parse().unwrap();
+        let holds = |text: &str| state.holds(text.parse().unwrap());
+        assert!(holds("0-1-100") && holds("0-2-7") && holds("5-1-1"));
+        assert!(!holds("0-2-8") && !holds("0-3-1") && !holds("6-1-1"));
+        assert!(!"".parse::<GtidState>().unwrap().holds("0-1-1".parse().unwrap()));
+        assert_eq!("0-1".parse::<GtidState>(), Err(NotAGtid));
+    }
+
+    #[test]
     fn a_place_is_the_last_gtid_of_each_domain() {
         let mut position: GtidPosition = "1-2-7, 0-1-100,0-3-99".parse().unwrap();
         assert_eq!(position.to_string(), "0-1-100,1-2-7");
         let gtid = |text: &str| text.parse::<Gtid>().unwrap();
-        assert!(position.holds(gtid("0-9-100")), "whoever wrote it");
-        assert!(!position.holds(gtid("0-1-101")) && !position.holds(gtid("2-1-1")));
         position.pass(gtid("0-3-101"));
         assert_eq!(position.to_string(), "0-3-101,1-2-7");
+        position.pass(gtid("0-3-9"));
+        assert_eq!(position.to_string(), "0-3-9,1-2-7", "numbers may fall");
         assert!("".parse::<GtidPosition>().unwrap().is_empty());
         for text in ["0-1", "0-1-2-3", "a-1-2", "0--1-2", "0-1-+2", "4294967296-1-1"] {
             assert_eq!(text.parse::<GtidPosition>(), Err(NotAGtid), "{text}");

@@ -157,7 +157,7 @@ impl Watch {
 }
 
 /// The server's log as it is for a position; `None` where that names no file of it: one of the server
-/// that this one took the place of, or none yet. `read_until` tells when the newest event that was read
+/// that this one took the place of, one that is gone and not needed, or none yet. `read_until` tells when the newest event that was read
 /// of a file was written.
 ///
 /// # Errors
@@ -176,8 +176,12 @@ pub(crate) async fn view(
         conn.query_first("SELECT UNIX_TIMESTAMP()").await;
     let now = now.map_err(|error| from_sql(error, doing))?.unwrap_or_default();
     let (file, pos) = position.needed();
+    let files = server.files(conn).await?;
+    if !files.iter().any(|(name, _)| name == file) && server.does_without(position)? {
+        return Ok(None);
+    }
     Ok(Some(View {
-        files: server.files(conn).await?,
+        files,
         file: file.to_owned(),
         pos,
         read_until: read_until(file).map(u64::from),

@@ -347,6 +347,8 @@ impl Assembler {
             return Err(self.foreign());
         }
         self.tables.end_statement();
+        // Also where the stream begins behind it.
+        self.newest = self.newest.max(header.timestamp);
         if header.log_pos != 0 && !header.is_artificial() {
             self.torn()?;
             self.advance(header);
@@ -478,8 +480,14 @@ impl Assembler {
             | kind::IGNORABLE
             | kind::TRANSACTION_CONTEXT
             | kind::VIEW_CHANGE
-            | kind::MARIADB_BINLOG_CHECKPOINT
-            | kind::MARIADB_GTID_LIST => {}
+            | kind::MARIADB_BINLOG_CHECKPOINT => {}
+            kind::MARIADB_GTID_LIST => {
+                let last = self.parsed(group::gtid_list(body))?;
+                // What begins a connection may be followed by what is left out.
+                if self.is_new_file {
+                    self.progress.file_begins(&last);
+                }
+            }
             _ if header.may_be_ignored() => {}
             other => return Err(self.not_understood(format_args!("an event of type {other}"))),
         }

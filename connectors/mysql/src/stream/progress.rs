@@ -95,6 +95,11 @@ pub(crate) struct Progress {
     skip_below: Option<Place>,
     partial: Option<InTx>,
     pending: Vec<Pending>,
+    /// MariaDB: what the server sends in these domains was handed over, up to these GTIDs, because a
+    /// prepared XA transaction stands before them. In others it begins behind what was handed over.
+    repeated: GtidPosition,
+    /// See [`MyPosition::by_gtids`].
+    by_gtids: bool,
     history: History,
     shape: String,
     open: Option<Open>,
@@ -143,13 +148,16 @@ impl Progress {
     /// Stands where a position says.
     pub(crate) fn new(position: MyPosition, passed: Passed) -> Self {
         let place = Place { file: position.file, pos: position.pos };
+        let repeated = repeated(&passed, &position.pending);
         Self {
+            repeated,
             skip_below: (passed == Passed::Files || !position.pending.is_empty())
                 .then(|| place.clone()),
             place,
             passed,
             partial: position.in_tx,
             pending: position.pending,
+            by_gtids: position.by_gtids,
             history: position.history,
             shape: position.shape,
             open: None,
@@ -171,7 +179,11 @@ impl Progress {
         };
         let was_passed = match (&self.passed, &begin.name) {
             (Passed::Mysql(set), Name::Mysql(gtid)) => set.holds(gtid),
-            (Passed::Mariadb(position), Name::Mariadb(gtid)) => position.holds(*gtid),
+            (Passed::Mariadb(_), Name::Mariadb(gtid)) => {
+                // A number above is none of them, or is rather told twice.
+                let last = self.repeated.last(gtid.domain);
+                last.is_some_and(|last| gtid.sequence <= last.sequence)
+            }
             _ => {
                 self.skip_below.as_ref().is_some_and(|below| start.compare(below) == Ordering::Less)
             }
@@ -312,8 +324,12 @@ impl Progress {
         let open = self.open.take().ok_or("a transaction ends that did not begin")?;
         match (&mut self.passed, open.begin.name) {
             (Passed::Mysql(set), Name::Mysql(gtid)) => set.insert(&gtid),
-            (Passed::Mariadb(position), Name::Mariadb(gtid)) if !position.holds(gtid) => {
-                position.pass(gtid);
+            (Passed::Mariadb(position), Name::Mariadb(gtid)) => {
+                match self.repeated.last(gtid.domain) {
+                    None => position.pass(gtid),
+                    Some(last) if last == gtid => self.repeated.forget(gtid.domain),
+                    Some(_) => {}
+                }
             }
             _ => {}
         }
@@ -372,6 +388,19 @@ impl Progress {
         if self.passed == Passed::Files && self.partial.is_none() && self.pending.is_empty() {
             self.passed = Passed::Mysql(set);
             self.skip_below = None;
+        }
+    }
+
+    /// The stream begins by MariaDB's GTIDs: of each domain where it was left, which may be elsewhere in the
+    /// log than the others.
+    pub(crate) fn begins_by_gtids(&mut self) {
+        self.by_gtids = true;
+    }
+
+    /// A file begins, before which these are the last of each domain.
+    pub(crate) fn file_begins(&mut self, last: &GtidPosition) {
+        if matches!(&self.passed, Passed::Mariadb(position) if position == last) {
+            self.by_gtids = false;
         }
     }
 
@@ -442,6 +471,7 @@ impl Progress {
             },
             in_tx,
             pending: self.pending.clone(),
+            by_gtids: self.by_gtids,
             history: History {
                 server: self.history.server.clone(),
                 created: if is_vague { 0 } else { self.history.created },
@@ -449,6 +479,20 @@ impl Progress {
             shape: self.shape.clone(),
         }
     }
+}
+
+/// Where what was handed over ends, in the domains in which it is sent again.
+fn repeated(passed: &Passed, pending: &[Pending]) -> GtidPosition {
+    let mut repeated = GtidPosition::default();
+    if let Passed::Mariadb(position) = passed {
+        for last in pending.iter().filter_map(|pending| {
+            let prepared: mariadb::Gtid = pending.id.parse().ok()?;
+            position.last(prepared.domain)
+        }) {
+            repeated.pass(last);
+        }
+    }
+    repeated
 }
 
 #[cfg(test)]
@@ -498,6 +542,7 @@ mod tests {
             gtids: Some(String::new()),
             in_tx: None,
             pending: Vec::new(),
+            by_gtids: false,
             history: History { server: "1".to_owned(), created: 7 },
             shape: String::new(),
         };
@@ -519,6 +564,7 @@ mod tests {
             gtids: None,
             in_tx: None,
             pending: Vec::new(),
+            by_gtids: false,
             history: History { server: "1".to_owned(), created: 7 },
             shape: String::new(),
         };

@@ -178,6 +178,43 @@ async fn m22_a_replica_goes_on_by_gtids() {
     }
 }
 
+/// A server that does not have all that was handed over may be a replica that is behind: it is waited for. What
+/// it lacks may be a whole domain of MariaDB's, which the server itself takes for one that is yet to come.
+#[tokio::test]
+async fn m22_a_server_that_lacks_transactions_is_waited_for() {
+    for flavor in Flavor::ALL {
+        let Some((source, replica)) = pair(flavor) else { return };
+        let stop = if flavor == Flavor::Mysql { "STOP REPLICA" } else { "STOP SLAVE" };
+        let start = if flavor == Flavor::Mysql { "START REPLICA" } else { "START SLAVE" };
+        follows(&replica, flavor, 0).await;
+        replica.sql(stop);
+        let position = captured(&Setup::new(&source), &source, 1).await;
+        let behind = Setup::new(&replica).from(position.clone());
+        is(&behind.refusal().await, "RT2703", Class::Transient);
+        replica.sql(start);
+        follows(&replica, flavor, 1).await;
+        let mut host = behind.run();
+        source.sql("INSERT INTO shop.t VALUES (2, 0)");
+        assert_eq!(host.until(1).await, ["c shop.t none > id=2,v=0"], "{flavor:?}");
+        host.stop().await;
+        replica.sql(stop);
+        let mut host = Setup::new(&source).from(position).run();
+        host.until(1).await;
+        if flavor == Flavor::Mariadb {
+            source.sql("SET gtid_domain_id=10; INSERT INTO shop.t VALUES (3, 0)");
+        } else {
+            source.sql("INSERT INTO shop.t VALUES (3, 0)");
+        }
+        host.until(2).await;
+        while host.place().in_tx.is_some() {
+            host.batch().await;
+        }
+        let position = host.stop().await;
+        let behind = Setup::new(&replica).from(position);
+        is(&behind.refusal().await, "RT2703", Class::Transient);
+    }
+}
+
 /// Of two readers with one id the elder ends and stays so.
 #[tokio::test]
 async fn m19_two_sources_with_one_server_id() {
@@ -277,6 +314,24 @@ async fn m10_transactions_that_were_purged_by_hand_are_not_missing() {
     let mut host = setup.from(position).run();
     server.sql("INSERT INTO shop.t VALUES (3, 0)");
     assert_eq!(host.until(1).await, ["c shop.t none > id=3,v=0"]);
+    host.stop().await;
+}
+
+/// The server shows the first 1024 characters of a setting alone, where it shows all of them.
+#[tokio::test]
+async fn m17_a_server_that_many_others_wrote_to() {
+    let Some(server) = server(Flavor::Mysql, &[]) else { return };
+    server.sql("RESET BINARY LOGS AND GTIDS");
+    let others = (10..90).map(|other| format!("00000000-0000-0000-0000-0000000000{other}:1-7:9"));
+    let others = others.collect::<Vec<_>>().join(",");
+    server.sql(&format!("SET GLOBAL gtid_purged = '{others}'; {TABLES}"));
+    let setup = Setup::new(&server);
+    let position = captured(&setup, &server, 1).await;
+    server.sql("FLUSH BINARY LOGS; PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY");
+    let mut host = setup.from(position).run();
+    server.sql("INSERT INTO shop.t VALUES (2, 0)");
+    assert_eq!(host.until(1).await, ["c shop.t none > id=2,v=0"]);
+    assert!(host.place().gtids.unwrap().matches(":1-7:9").count() == 80);
     host.stop().await;
 }
 
