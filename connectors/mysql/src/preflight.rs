@@ -490,7 +490,7 @@ async fn lost_prepared(conn: &mut Conn) -> Option<Finding> {
     Some(say(Severity::Warning, codes::XA_UNKNOWN, message, remedy).at(SYSTEM))
 }
 
-type TableRow = (String, String, Option<String>, Option<String>, u64);
+type TableRow = (String, String, Option<String>, Option<String>);
 
 /// What each captured table brings with it.
 async fn table_findings(
@@ -498,10 +498,7 @@ async fn table_findings(
     captures: &(dyn Fn(&str, &str) -> bool + Send + Sync),
     keys: KeyLookup<'_>,
 ) -> Result<Vec<Finding>> {
-    let sql = "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.ENGINE, e.TRANSACTIONS,
-            (SELECT COUNT(*) FROM information_schema.STATISTICS s
-             WHERE s.TABLE_SCHEMA = t.TABLE_SCHEMA AND s.TABLE_NAME = t.TABLE_NAME
-             AND s.INDEX_NAME = 'PRIMARY')
+    let sql = "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.ENGINE, e.TRANSACTIONS
         FROM information_schema.TABLES t
         LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE
         WHERE t.TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')
@@ -510,16 +507,16 @@ async fn table_findings(
     let rows = rows.map_err(|error| from_sql(error, "asking for the tables"))?;
     let mut findings = Vec::new();
     let mut count = 0;
-    for (schema, name, engine, transactions, key) in rows {
+    for (schema, name, engine, transactions) in rows {
         if !captures(&schema, &name) {
             continue;
         }
         count += 1;
         let place = format!("table {schema}.{name}");
-        if key == 0 && keys(&schema, &name).is_none() {
-            let message = format!("{schema}.{name} has no primary key: its events have no key");
-            let remedy = "add a primary key, or set `key` for the table, or `tables.exclude`";
-            findings.push(say(Severity::Warning, codes::NO_KEY, message, remedy).at(place.clone()));
+        let indexes = indexes(conn, &schema, &name).await?;
+        let key = keys(&schema, &name);
+        if let Some(finding) = key_finding(&format!("{schema}.{name}"), &indexes, key.as_deref()) {
+            findings.push(finding.at(place.clone()));
         }
         let engine = engine.unwrap_or_default();
         if transactions.as_deref() != Some("YES") && !engine.is_empty() {
@@ -536,6 +533,49 @@ async fn table_findings(
         findings.push(say(Severity::Warning, codes::NO_TABLES, message, remedy));
     }
     Ok(findings)
+}
+
+/// A column of an index: the index, whether its rows may be alike, the column where it is one, whether that
+/// may be NULL.
+type IndexPart = (String, u64, Option<String>, Option<String>);
+
+/// The indexes of a table. Asked of each: MariaDB opens every table of the server for a question about all.
+async fn indexes(conn: &mut Conn, schema: &str, table: &str) -> Result<Vec<IndexPart>> {
+    let sql =
+        "SELECT INDEX_NAME, NON_UNIQUE, COLUMN_NAME, NULLABLE FROM information_schema.STATISTICS
+        WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?";
+    let rows: std::result::Result<Vec<IndexPart>, _> = conn.exec(sql, (schema, table)).await;
+    rows.map_err(|error| from_sql(error, "asking for a table's indexes"))
+}
+
+/// A table without a key, and one with a configured key that rows may share.
+fn key_finding(table: &str, indexes: &[IndexPart], key: Option<&[String]>) -> Option<Finding> {
+    let is_within = |key: &[String], index: &str| {
+        let mut parts = indexes.iter().filter(|(name, ..)| name == index);
+        parts.all(|(_, non_unique, column, nullable)| {
+            let is_named = |column: &String| key.iter().any(|key| key.eq_ignore_ascii_case(column));
+            *non_unique == 0
+                && nullable.as_deref() != Some("YES")
+                && column.as_ref().is_some_and(is_named)
+        })
+    };
+    let (message, remedy) = match key {
+        None if indexes.iter().any(|(index, ..)| index == "PRIMARY") => return None,
+        None => (
+            format!("{table} has no primary key: its events have no key"),
+            "add a primary key, or set `key` for the table, or `tables.exclude`",
+        ),
+        Some(key) if indexes.iter().any(|(index, ..)| is_within(key, index)) => return None,
+        Some(key) => (
+            format!(
+                "rows of {table} may share a key, and the tombstones of each other's deletes: no unique index \
+                 on NOT NULL columns is within {}",
+                key.join(", ")
+            ),
+            "make the columns NOT NULL and put a unique index on them, or choose another `key`",
+        ),
+    };
+    Some(say(Severity::Warning, codes::NO_KEY, message, remedy))
 }
 
 /// Foreign keys that change rows without events (M-36). Asked of each table itself: MariaDB's catalog
@@ -590,6 +630,35 @@ fn acting_keys(shown: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_rows_may_share_is_named() {
+        let part = |index: &str, non_unique: u64, column: &str, nullable: &str| {
+            (index.to_owned(), non_unique, Some(column.to_owned()), Some(nullable.to_owned()))
+        };
+        let indexes = [
+            part("PRIMARY", 0, "id", ""),
+            part("u", 0, "a", ""),
+            part("u", 0, "b", ""),
+            part("n", 0, "c", "YES"),
+            part("many", 1, "d", ""),
+            ("f".to_owned(), 0, None, None),
+        ];
+        let of = |key: Option<&[&str]>, indexes: &[IndexPart]| {
+            let key =
+                key.map(|key| key.iter().map(|&column| column.to_owned()).collect::<Vec<_>>());
+            key_finding("shop.t", indexes, key.as_deref()).map(|finding| finding.message)
+        };
+        for unique in [&["ID"][..], &["b", "a"], &["c", "id"], &["a", "b", "d"]] {
+            assert_eq!(of(Some(unique), &indexes), None, "{unique:?}");
+        }
+        for shared in [&["a"][..], &["c"], &["d"], &["x"], &[]] {
+            let said = of(Some(shared), &indexes);
+            assert!(said.is_some_and(|said| said.contains("may share a key")), "{shared:?}");
+        }
+        assert_eq!(of(None, &indexes), None);
+        assert!(of(None, &[]).is_some_and(|said| said.contains("no primary key")));
+    }
 
     #[test]
     fn m36_keys_that_change_rows_are_found_in_a_definition() {

@@ -129,7 +129,11 @@ fn text(
 
 fn labels(column: &MappedColumn) -> Result<Arc<[String]>, Undecodable> {
     let labels = column.labels.as_ref().ok_or(Undecodable::Unknown("list of labels"))?;
-    let charset = charset(column)?;
+    // Labels are of the statement's character set where their column has none.
+    let charset = match charset(column)? {
+        Charset::Binary => Charset::Utf8mb4,
+        charset => charset,
+    };
     let label = |label: &Vec<u8>| charset.to_utf8(label).map(Into::into);
     labels.iter().map(label).collect::<Result<_, _>>().map_err(|_| Undecodable::Label)
 }

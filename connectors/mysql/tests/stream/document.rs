@@ -37,6 +37,7 @@ const EXAMPLES: &[(&[Flavor], &str, &str)] = &[
     (BOTH, "varbinary(8)", "x'deadbeef'"),
     (BOTH, "blob", "x'deadbeef'"),
     (BOTH, "enum('small','it''s large')", "'it''s large'"),
+    (BOTH, "enum('x','y') CHARACTER SET binary", "'y'"),
     (BOTH, "set('a','b','c')", "'a,c'"),
     (BOTH, "date", "'2024-02-29'"),
     (BOTH, "date", "'2024-02-00'"),

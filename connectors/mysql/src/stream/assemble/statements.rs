@@ -130,8 +130,9 @@ impl Assembler {
              without the rows"
         );
         Error::fatal(Part::Source, codes::STATEMENT, message).with_remedy(
-            "set binlog_format=ROW on the server, and let no session set another; bring the target in step \
-             with the tables, and set the position behind the statement with `rowtide position set --connector NAME --at PLACE`",
+            "set binlog_format=ROW on the server, and let no session set another (MariaDB logs changes of a table \
+             whose row start is a transaction's number so whatever is set: leave it out by `tables.exclude`); \
+             bring the target in step with the tables, and set the position behind the statement with `rowtide position set --connector NAME --at PLACE`",
         )
     }
 
