@@ -3,6 +3,7 @@
 //! Events come from three places, and are treated alike: from the connection, out of a packed
 //! transaction, and back from where a transaction was held until its end was known.
 
+mod begins;
 mod held;
 mod packed;
 mod pile;
@@ -481,13 +482,7 @@ impl Assembler {
             | kind::TRANSACTION_CONTEXT
             | kind::VIEW_CHANGE
             | kind::MARIADB_BINLOG_CHECKPOINT => {}
-            kind::MARIADB_GTID_LIST => {
-                let last = self.parsed(group::gtid_list(body))?;
-                // What begins a connection may be followed by what is left out.
-                if self.is_new_file {
-                    self.progress.file_begins(&last);
-                }
-            }
+            kind::MARIADB_GTID_LIST => self.gtid_list(body)?,
             _ if header.may_be_ignored() => {}
             other => return Err(self.not_understood(format_args!("an event of type {other}"))),
         }
@@ -495,17 +490,6 @@ impl Assembler {
             self.progress.pass(self.end.clone());
         }
         Ok(None)
-    }
-
-    /// What comes before a file, in GTIDs; the server says nothing where it gives none.
-    fn previous_gtids(&mut self, body: &[u8]) -> Result<()> {
-        let set = GtidSet::from_bytes(body);
-        let mut set = set.ok_or_else(|| self.not_understood("a malformed set of GTIDs"))?;
-        if self.is_new_file && !set.is_empty() {
-            set.insert_all(&self.purged);
-            self.progress.name_by_gtids(set);
-        }
-        Ok(())
     }
 
     fn incident(&self, body: &[u8]) -> Error {
