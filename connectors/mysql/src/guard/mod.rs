@@ -157,8 +157,8 @@ impl Watch {
 }
 
 /// The server's log as it is for a position; `None` where that names no file of it: one of the server
-/// that this one took the place of, one that is gone and not needed, or none yet. `read_until` tells when the newest event that was read
-/// of a file was written.
+/// that this one took the place of, one that is gone and not needed, or none yet. `read_until` tells when
+/// the newest event that was read of a file was written.
 ///
 /// # Errors
 /// Where the server cannot be asked.
