@@ -113,6 +113,10 @@ impl SourceFactory for Postgres {
         self.0.message_topic().map(str::to_owned)
     }
 
+    fn reads_back(&self) -> bool {
+        true
+    }
+
     fn setup_sql<'a>(
         &'a self,
         cx: &'a BuildContext<'a>,

@@ -473,6 +473,11 @@ fn problems_of_tables_have_their_codes_and_places() {
             "RT1006 connectors.shop.tables.\"p.t\".on_violation",
         ),
         (
+            with_parts(stdout, "    tables: { p.t: { unchanged: reselect } }")
+                .replace(SOURCE, "{ type: mysql, url: 'mysql://u@h' }"),
+            "RT1032 connectors.shop.tables.\"p.t\".unchanged",
+        ),
+        (
             with_parts(stdout, "    tables: { p.t: { contract: missing.json } }"),
             "RT1013 connectors.shop.tables.\"p.t\".contract",
         ),

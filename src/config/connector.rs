@@ -13,7 +13,7 @@ use super::raw::{OrderedMap, RawConnector, RawRouting, RawSchemaChanges, RawTabl
 use super::renew::Renewal;
 use super::{
     ConnectorConfig, Mask, Routing, SchemaChanges, SinkConfig, Snapshot, SourceConfig, TableConfig,
-    Validation,
+    Unchanged, Validation,
 };
 
 /// Kafka's own limit.
@@ -37,6 +37,9 @@ impl Checker<'_> {
         let snapshot =
             raw.snapshot.and_then(|value| self.section::<Snapshot>(value, &path.key("snapshot")));
         let tables = self.tables(raw.tables, &path.key("tables"));
+        if source.as_ref().is_some_and(|source| !source.factory.reads_back()) {
+            self.check_unchanged(&tables, &path.key("tables"));
+        }
         let sink = self.sink(&name, raw.sink, &path.key("sink"));
         let validation = self.validation(raw.validation, &path.key("validation"));
         let schema_changes =
@@ -176,6 +179,17 @@ impl Checker<'_> {
             }
         }
         tables
+    }
+
+    /// Of a source that does not read values back, none can be asked for.
+    fn check_unchanged(&mut self, tables: &[(String, TableConfig)], path: &TreePath) {
+        for (pattern, _) in tables.iter().filter(|(_, it)| it.unchanged == Unchanged::Reselect) {
+            let message = "sources of this type read no values back";
+            let remedy =
+                "Take it out: with binlog_row_image=FULL on the server every value is in the log.";
+            let place = path.key(pattern).key("unchanged");
+            self.report(Problem::new(Code("RT1032"), place, message).remedy(remedy));
+        }
     }
 
     fn check_pattern(&mut self, pattern: &str, path: &TreePath) {

@@ -52,6 +52,11 @@ pub trait SourceFactory: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether the source can read back what the log did not carry (`unchanged: reselect`).
+    fn reads_back(&self) -> bool {
+        false
+    }
+
     /// The SQL with which an administrator gives this source what it needs and no more, on a server
     /// that `provider` runs; empty where there is nothing to prepare. Values of the tables of `reselects`
     /// are to be read back. Holds no secret. Connects and

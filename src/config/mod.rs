@@ -171,8 +171,8 @@ pub enum Unchanged {
     /// Nothing: it is absent, and listed in `unchanged`.
     #[default]
     Omit,
-    /// Its value, read back from the database by the row's key and listed in `reselected`; where the
-    /// row is not there any more or has changed since, as for `omit`.
+    /// Its value, read back from the database (PostgreSQL) by the row's key and listed in `reselected`;
+    /// where the row is not there any more or has changed since, as for `omit`.
     Reselect,
     /// This string where the column's values are strings or JSON, else nothing; it is listed in
     /// `unchanged` all the same.

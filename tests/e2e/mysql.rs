@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::host::Setup;
 
 /// A server whose log describes tables whole, and a configuration from its database `shop` to files.
-fn started(flavor: Flavor) -> Option<(Mysql, Setup)> {
+pub(crate) fn started(flavor: Flavor) -> Option<(Mysql, Setup)> {
     let server = Mysql::start(flavor, &["binlog_row_metadata=FULL"])?;
     server.sql(
         "CREATE DATABASE shop; USE shop;
@@ -20,7 +20,7 @@ fn started(flavor: Flavor) -> Option<(Mysql, Setup)> {
 }
 
 /// A configuration from the database `shop` to files.
-fn configured(server: &Mysql) -> Setup {
+pub(crate) fn configured(server: &Mysql) -> Setup {
     let setup = Setup::new();
     let text = format!(
         "connectors:\n  shop:\n    source:\n      type: mysql\n      url: {}\n      tables: {{ include: [\"shop.*\"] }}\n    snapshot: never\n    sink: {}\nstate: {}\n",
@@ -219,44 +219,6 @@ fn a_position_is_set_by_hand_and_where_the_log_was_reset_none_is_guessed() {
         let codes = ["RT2702", "RT2703", "RT2621", "RT2622", "RT2619"];
         assert!(codes.iter().any(|code| log.contains(code)), "{}: {log}", flavor.name());
         assert_eq!(events(&setup).len(), 2);
-    }
-}
-
-/// What settings hide of a table stays hidden under the names that it gets, while nobody looks too, and
-/// before its first change; other tables are not taken for it.
-#[test]
-fn m42_a_renamed_table_does_not_shed_its_settings() {
-    for flavor in Flavor::ALL {
-        let Some((server, setup)) = started(flavor) else { return };
-        server
-            .sql("CREATE TABLE shop.other (id int PRIMARY KEY, n int NOT NULL, note varchar(40))");
-        let config = std::fs::read_to_string(setup.path("rowtide.yaml")).unwrap();
-        let write = |more: &str| {
-            let tables = format!(
-                "    tables:\n      shop.t: {{ columns: {{ exclude: [note] }} }}\n{more}    snapshot"
-            );
-            let text = config.replace("    snapshot", &tables);
-            std::fs::write(setup.path("rowtide.yaml"), text).unwrap();
-        };
-        write("");
-        let mut host = setup.first_start();
-        server.sql("INSERT INTO shop.other VALUES (1, 1, 'shown')");
-        host.until("another table is captured", || setup.count() == 1);
-        assert_eq!(host.stop(), Some(0), "{}", host.log());
-        server.sql(
-            "RENAME TABLE shop.t TO shop.s, shop.s TO shop.u; INSERT INTO shop.u VALUES (1, 1, 'secret')",
-        );
-        for _ in 0..2 {
-            let (status, log) = setup.run_to_end();
-            assert_eq!(status, Some(2), "{log}");
-            assert!(log.contains("RT5015") && log.contains("shop.u"), "{log}");
-            assert_eq!(setup.count(), 1);
-        }
-        write("      shop.u: { columns: { mask: { note: redact } } }\n");
-        let mut host = setup.start();
-        host.until("settings for the name are a choice", || setup.count() == 2);
-        assert_eq!(host.stop(), Some(0), "{}", host.log());
-        assert!(!format!("{:?}", setup.events()).contains("secret"));
     }
 }
 

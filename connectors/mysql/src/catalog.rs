@@ -20,7 +20,7 @@ use rowtide_sdk::{Error, KnownTable, Origin, Result, Table};
 use tokio::time::{Instant, sleep};
 
 use self::ahead::{Ahead, Asked};
-use self::columns::{CatalogColumn, CatalogTable, may_be_address};
+use self::columns::{CatalogColumn, CatalogTable, may_be_address, without_named_hashes};
 use crate::binlog::table_map::{NamedType, TableMap};
 use crate::codes;
 use crate::config::ConnectOptions;
@@ -124,7 +124,13 @@ impl Catalog {
     ///
     /// # Errors
     /// `RT2801`, fatal, where it cannot be read.
+    ///
+    /// It may have fewer columns than the TABLE_MAP: those at the end of it that are nobody's.
     pub(crate) async fn table(&mut self, map: &TableMap, place: &Place) -> Result<Arc<Table>> {
+        let map = &match self.is_mariadb {
+            true => without_named_hashes(map.clone()),
+            false => map.clone(),
+        };
         let is_named = map.columns.iter().all(|column| column.name.is_some());
         let may_be_address = self.is_mariadb && map.columns.iter().any(may_be_address);
         if is_named && !may_be_address {
@@ -134,8 +140,7 @@ impl Catalog {
         }
         let key = (map.schema.clone(), map.name.clone());
         // Of a table that the log named then, only what may be an address is known.
-        let is_enough =
-            |known: &&CatalogTable| is_named || known.columns.len() == map.columns.len();
+        let is_enough = |known: &&CatalogTable| is_named || known.is_as_long_as(map);
         let made = || CatalogTable::made(map, self.made.get(&key).filter(|_| is_named)?);
         let known = self.known.get(&key).filter(is_enough).cloned().or_else(made);
         let known = match known {
@@ -352,7 +357,37 @@ impl Catalog {
             Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message)
                 .with_remedy("report it with the server's version")
         })?;
-        Ok(Some(CatalogTable { columns, primary_key }))
+        let mut table = CatalogTable { columns, primary_key, hashes: 0 };
+        if self.is_mariadb {
+            self.read_unlisted(schema, name, &mut table).await?;
+        }
+        Ok(Some(table))
+    }
+
+    /// Adds what MariaDB's tables have and its list of columns lacks.
+    async fn read_unlisted(
+        &mut self,
+        schema: &str,
+        name: &str,
+        table: &mut CatalogTable,
+    ) -> Result<()> {
+        let sql = "SELECT t.TABLE_TYPE = 'SYSTEM VERSIONED' AND NOT EXISTS (
+                SELECT 1 FROM information_schema.COLUMNS c WHERE c.TABLE_SCHEMA = t.TABLE_SCHEMA
+                AND c.TABLE_NAME = t.TABLE_NAME AND c.GENERATION_EXPRESSION = 'ROW START'),
+            (SELECT COUNT(DISTINCT s.INDEX_NAME) FROM information_schema.STATISTICS s
+                WHERE s.TABLE_SCHEMA = t.TABLE_SCHEMA AND s.TABLE_NAME = t.TABLE_NAME
+                AND s.INDEX_TYPE = 'HASH' AND t.ENGINE <> 'MEMORY')
+            FROM information_schema.TABLES t WHERE t.TABLE_SCHEMA = ? AND t.TABLE_NAME = ?";
+        let conn = self.conn().await?;
+        let found: std::result::Result<Option<(Option<bool>, usize)>, _> =
+            conn.exec_first(sql, (schema, name)).await;
+        if let Some((has_period, hashes)) = self.answered(found, DOING)? {
+            table.hashes = hashes;
+            if has_period == Some(true) {
+                table.add_period();
+            }
+        }
+        Ok(())
     }
 }
 

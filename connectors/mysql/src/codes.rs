@@ -54,3 +54,5 @@ pub(crate) const ROW_INCOMPLETE: Code = Code("RT2802");
 pub(crate) const ROWS_UNSEEN: Code = Code("RT2804");
 /// A statement that changes tables is not understood.
 pub(crate) const STATEMENT_UNCLEAR: Code = Code("RT2803");
+/// A renamed column lost its settings; the host's own code for what it finds itself.
+pub(crate) const SETTINGS_SHED: Code = Code("RT5015");

@@ -45,6 +45,40 @@ pub(crate) struct CatalogTable {
     /// The names of the primary key's columns, in the key's order.
     #[serde(default)]
     pub(crate) primary_key: Vec<String>,
+    /// How many columns the log has behind these in which MariaDB keeps the hashes of long unique keys.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) hashes: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(value: &usize) -> bool {
+    *value == 0
+}
+
+/// Whether it may be a column in which MariaDB keeps the hashes of a unique key that is too long for an
+/// index (of a TEXT): a number without a sign that may be null, at the table's end, which only the log shows.
+/// It would tell of values that are hidden.
+fn may_be_hash(column: &MappedColumn) -> bool {
+    column.stored == Stored::Integer(8)
+        && column.is_nullable
+        && column.is_unsigned.unwrap_or(true)
+        && column.name.as_deref().is_none_or(is_hash_name)
+}
+
+/// Whether MariaDB calls the hashes of a unique key so. It takes a number that no column has in its name.
+pub(crate) fn is_hash_name(name: &str) -> bool {
+    let number = name.strip_prefix("DB_ROW_HASH_");
+    number.is_some_and(|number| {
+        !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+    })
+}
+
+/// A TABLE_MAP of MariaDB's without the columns of hashes, where it names its columns.
+pub(crate) fn without_named_hashes(mut map: TableMap) -> TableMap {
+    let is_hash = |column: &MappedColumn| column.name.is_some() && may_be_hash(column);
+    let hashes = map.columns.iter().rev().take_while(|column| is_hash(column)).count();
+    map.columns.truncate(map.columns.len().saturating_sub(hashes));
+    map
 }
 
 /// What the catalog says is not what the log says.
@@ -56,6 +90,11 @@ pub(crate) enum Differs {
     Type(String, String),
     #[error("column {0} has a type that is not known ({1})")]
     Unknown(String, String),
+    #[error(
+        "column {0} has a label with ?, which the catalog also writes for what it cannot (characters beyond \
+         U+FFFF), and only the log with binlog_row_metadata=FULL tells them apart"
+    )]
+    Label(String),
     #[error(
         "column {0} is not in the catalog any more, which alone says whether it is a UUID or an address"
     )]
@@ -76,11 +115,25 @@ impl CatalogColumn {
                     labels.push(std::mem::take(&mut label));
                 }
                 (',', false) => {}
+                ('\\', true) => label.push(match chars.next()? {
+                    'n' => '\n',
+                    'r' => '\r',
+                    '0' => '\0',
+                    itself => itself,
+                }),
                 (char, true) => label.push(char),
                 _ => return None,
             }
         }
         (!is_open).then_some(labels)
+    }
+
+    /// Whether the catalog, which writes labels in `utf8mb3`, may have lost characters of them.
+    fn may_lack_characters(&self) -> bool {
+        let charset = self.charset.as_deref().and_then(Charset::of_name);
+        let is_lossy = |set: Charset| set.is_binary() || set.max_len() > Charset::Utf8mb3.max_len();
+        charset.is_some_and(is_lossy)
+            && self.labels().is_some_and(|labels| labels.iter().any(|it| it.contains('?')))
     }
 
     fn named(&self) -> Option<NamedType> {
@@ -204,13 +257,40 @@ fn is_alike(log: Stored, catalog: Stored) -> bool {
 }
 
 impl CatalogTable {
+    /// Whether a TABLE_MAP has as many columns, those of hashes aside.
+    pub(crate) fn is_as_long_as(&self, map: &TableMap) -> bool {
+        let (log, listed) = (map.columns.len(), self.columns.len());
+        let mut behind = map.columns.iter().skip(listed);
+        log == listed || log == listed.saturating_add(self.hashes) && behind.all(may_be_hash)
+    }
+
+    /// Adds the columns of a MariaDB table that is versioned and does not say how they are called: from when
+    /// to when a row was in force.
+    pub(crate) fn add_period(&mut self) {
+        let column = |name: &str| CatalogColumn {
+            name: name.to_owned(),
+            data_type: "timestamp".to_owned(),
+            column_type: "timestamp(6)".to_owned(),
+            octets: None,
+            numeric: None,
+            fraction: Some(6),
+            charset: None,
+            is_nullable: false,
+            is_visible: false,
+        };
+        self.columns.extend(["row_start", "row_end"].map(column));
+        if !self.primary_key.is_empty() {
+            self.primary_key.push("row_end".to_owned());
+        }
+    }
+
     /// Puts into a TABLE_MAP what it does not say by itself.
     ///
     /// # Errors
     /// Where it is not of this table.
     pub(crate) fn complete(&self, map: &TableMap) -> Result<TableMap, Differs> {
-        let (log, catalog) = (map.columns.len(), self.columns.len());
-        if log != catalog {
+        if !self.is_as_long_as(map) {
+            let (log, catalog) = (map.columns.len(), self.columns.len());
             return Err(Differs::Count { log, catalog });
         }
         let column = |(log, catalog): (&MappedColumn, &CatalogColumn)| {
@@ -223,6 +303,9 @@ impl CatalogTable {
             let all = catalog.mapped(log.stored);
             let is_labelled = matches!(log.stored, Stored::Enum(_) | Stored::Set(_));
             let has_labels = log.labels.is_some();
+            if is_labelled && !has_labels && catalog.may_lack_characters() {
+                return Err(Differs::Label(name));
+            }
             Ok(MappedColumn {
                 stored: log.stored,
                 is_nullable: log.is_nullable,
@@ -300,7 +383,7 @@ impl CatalogTable {
             })
         };
         let columns = map.columns.iter().filter(|column| may_be_address(column)).map(column);
-        Some(Self { columns: columns.collect::<Option<_>>()?, primary_key: Vec::new() })
+        Some(Self { columns: columns.collect::<Option<_>>()?, ..Self::default() })
     }
 
     /// The table as a TABLE_MAP with all metadata would describe it.
@@ -346,10 +429,56 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_read_with_their_quotes() {
-        let column = column("e", "enum", "enum('a','it''s','x,y','')");
-        assert_eq!(column.labels().unwrap(), ["a", "it's", "x,y", ""]);
+    fn labels_are_read_as_they_are_written() {
+        let column = column(
+            "e",
+            "enum",
+            r"enum('a','it''s','x,y','','a\\b','l\nf','r\r','z\0','it\'s','\\')",
+        );
+        let labels = ["a", "it's", "x,y", "", "a\\b", "l\nf", "r\r", "z\0", "it's", "\\"];
+        assert_eq!(column.labels().unwrap(), labels);
         assert_eq!(column.stored(), Some(Stored::Enum(1)));
+    }
+
+    fn hash(name: &str) -> MappedColumn {
+        let column = column(name, "bigint", "bigint unsigned");
+        column.mapped(Stored::Integer(8))
+    }
+
+    #[test]
+    fn hashes_of_unique_keys_are_left_out_at_the_end_alone() {
+        let of = |columns: &[MappedColumn]| {
+            let empty = CatalogTable::default().mapped("s", "t").unwrap();
+            let map = TableMap { columns: columns.to_vec(), ..empty };
+            without_named_hashes(map).columns.len()
+        };
+        let (hash, signed) = (hash("DB_ROW_HASH_12"), column("DB_ROW_HASH_1", "bigint", "bigint"));
+        let signed = signed.mapped(Stored::Integer(8));
+        let not_null = MappedColumn { is_nullable: false, ..hash.clone() };
+        assert_eq!(of(&[hash.clone(), signed, hash.clone(), hash.clone()]), 2);
+        assert_eq!(of(&[hash.clone(), not_null]), 2);
+        for name in ["DB_ROW_HASH_", "DB_ROW_HASH_x", "xDB_ROW_HASH_1", "db_row_hash_1"] {
+            assert_eq!(of(&[self::hash(name)]), 1, "{name}");
+        }
+        assert_eq!(of(&[MappedColumn { name: None, ..hash }]), 1);
+    }
+
+    #[test]
+    fn a_label_that_the_catalog_may_have_lost_is_refused() {
+        for (charset, label, is_lost) in [
+            ("utf8mb4", "?", true),
+            ("utf8mb4", "a", false),
+            ("latin1", "?", false),
+            ("ucs2", "?", false),
+        ] {
+            let mut column = column("e", "enum", &format!("enum('{label}')"));
+            column.charset = Some(charset.to_owned());
+            let table = CatalogTable { columns: vec![column], ..CatalogTable::default() };
+            let mut map = table.mapped("s", "t").unwrap();
+            assert!(table.complete(&map).is_ok(), "the log has the labels");
+            map.columns[0].labels = None;
+            assert_eq!(table.complete(&map).is_err(), is_lost, "{charset} {label}");
+        }
     }
 
     #[test]
@@ -357,6 +486,7 @@ mod tests {
         let table = CatalogTable {
             columns: vec![column("a", "int", "int unsigned"), column("b", "double", "double")],
             primary_key: vec!["a".to_owned()],
+            hashes: 0,
         };
         let mut map = table.mapped("s", "t").unwrap();
         for column in &mut map.columns {
@@ -365,6 +495,13 @@ mod tests {
         map.primary_key = None;
         let whole = table.complete(&map).unwrap();
         assert_eq!(whole, table.mapped("s", "t").unwrap());
+        map.columns.push(MappedColumn { name: None, ..hash("x") });
+        let with_hash = CatalogTable { hashes: 1, ..table.clone() };
+        assert_eq!(table.complete(&map), Err(Differs::Count { log: 3, catalog: 2 }));
+        assert_eq!(with_hash.complete(&map), table.mapped("s", "t"));
+        map.columns[2].is_nullable = false;
+        assert_eq!(with_hash.complete(&map), Err(Differs::Count { log: 3, catalog: 2 }));
+        map.columns.pop();
         let fewer = CatalogTable { columns: table.columns[..1].to_vec(), ..table.clone() };
         assert_eq!(fewer.complete(&map), Err(Differs::Count { log: 2, catalog: 1 }));
         let mut other = table;

@@ -44,7 +44,13 @@ impl fmt::Display for TableChange {
             Self::Altered(table) => write!(f, "alter {table}"),
             Self::Dropped(table) => write!(f, "drop {table}"),
             Self::Renamed { from, to } => write!(f, "rename {from} to {to}"),
-            Self::RowsUnseen { table, how } => write!(f, "{how} {table}"),
+            Self::ColumnRenamed { table, from, to } => {
+                write!(f, "rename column {from} of {table} to {to}")
+            }
+            Self::RowsUnseen { table, how, from: None } => write!(f, "{how} {table}"),
+            Self::RowsUnseen { table, how, from: Some(from) } => {
+                write!(f, "{how} {table} with rows of {from}")
+            }
         }
     }
 }

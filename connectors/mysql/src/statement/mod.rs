@@ -154,12 +154,23 @@ pub enum TableChange {
         /// The name now.
         to: TableName,
     },
+    /// A column of it has another name. Those of one statement change all at once: two may swap theirs.
+    ColumnRenamed {
+        /// Which table, by its name before the statement.
+        table: TableName,
+        /// The column's name before.
+        from: String,
+        /// The column's name now.
+        to: String,
+    },
     /// Rows left it or came into it without row events.
     RowsUnseen {
         /// Which table.
         table: TableName,
         /// How.
         how: Unseen,
+        /// The table whose rows came into it, where some did.
+        from: Option<TableName>,
     },
 }
 
@@ -220,6 +231,7 @@ impl TableChange {
             Self::Created(Creation { table, .. })
             | Self::Altered(table)
             | Self::Dropped(table)
+            | Self::ColumnRenamed { table, .. }
             | Self::RowsUnseen { table, .. } => vec![table],
             Self::Renamed { from, to } => vec![from, to],
         }
@@ -235,8 +247,12 @@ impl TableChange {
                     like.lower();
                 }
             }
-            Self::Altered(table) | Self::Dropped(table) | Self::RowsUnseen { table, .. } => {
+            Self::Altered(table) | Self::Dropped(table) | Self::ColumnRenamed { table, .. } => {
                 table.lower();
+            }
+            Self::RowsUnseen { table, from, .. } => {
+                table.lower();
+                from.iter_mut().for_each(TableName::lower);
             }
             Self::Renamed { from, to } => {
                 from.lower();

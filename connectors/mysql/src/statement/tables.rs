@@ -260,6 +260,17 @@ struct Alteration {
     made: Option<TableName>,
     taken: Option<TableName>,
     renamed: Option<TableName>,
+    /// Columns by their names before and now.
+    columns: Vec<(String, String)>,
+}
+
+impl Alteration {
+    fn rename_column(&mut self, before: String, now: String) {
+        self.is_altered = true;
+        if before != now {
+            self.columns.push((before, now));
+        }
+    }
 }
 
 fn alter_table(cursor: &mut Cursor<'_>) -> Option<Statement> {
@@ -267,7 +278,7 @@ fn alter_table(cursor: &mut Cursor<'_>) -> Option<Statement> {
     let table = cursor.table()?;
     cursor.skip_wait();
     let mut alteration = Alteration::default();
-    // RENAME and PARTITION are reserved, so these words are names nowhere but behind a dot.
+    // CHANGE, RENAME and PARTITION are reserved, so these words are names nowhere but behind a dot.
     let mut is_behind_dot = false;
     while let Some(token) = cursor.next() {
         match token {
@@ -284,7 +295,23 @@ fn alter_table(cursor: &mut Cursor<'_>) -> Option<Statement> {
 /// Takes what follows a word of ALTER TABLE, where that matters.
 fn clause(word: &[u8], cursor: &mut Cursor<'_>, alteration: &mut Alteration) -> Option<()> {
     let unseen = match word.to_ascii_uppercase().as_slice() {
-        b"RENAME" if !cursor.is_any(&["COLUMN", "INDEX", "KEY"]) => {
+        b"RENAME" if cursor.take("COLUMN") => {
+            if_exists(cursor);
+            let before = cursor.name()?;
+            if !cursor.take("TO") {
+                return None;
+            }
+            alteration.rename_column(before, cursor.name()?);
+            return Some(());
+        }
+        b"CHANGE" => {
+            cursor.take("COLUMN");
+            if_exists(cursor);
+            let before = cursor.name()?;
+            alteration.rename_column(before, cursor.name()?);
+            return Some(());
+        }
+        b"RENAME" if !cursor.is_any(&["INDEX", "KEY"]) => {
             if !cursor.take_any(&["TO", "AS"]) {
                 cursor.take_symbol(b'=');
             }
@@ -328,16 +355,20 @@ fn clause(word: &[u8], cursor: &mut Cursor<'_>, alteration: &mut Alteration) -> 
 }
 
 fn changes(table: TableName, alteration: Alteration) -> Vec<TableChange> {
-    let Alteration { is_altered, unseen, exchanged, made, taken, renamed } = alteration;
+    let Alteration { is_altered, unseen, exchanged, made, taken, renamed, columns } = alteration;
     let mut changes = Vec::new();
     if is_altered || unseen.is_empty() && renamed.is_none() {
         changes.push(TableChange::Altered(table.clone()));
     }
-    for how in unseen {
-        changes.push(TableChange::RowsUnseen { table: table.clone(), how });
+    for (from, to) in columns {
+        changes.push(TableChange::ColumnRenamed { table: table.clone(), from, to });
     }
-    if let Some(table) = exchanged {
-        changes.push(TableChange::RowsUnseen { table, how: Unseen::PartitionExchanged });
+    for how in unseen {
+        let from = exchanged.clone().or_else(|| taken.clone());
+        changes.push(TableChange::RowsUnseen { table: table.clone(), how, from });
+    }
+    if let Some(other) = exchanged {
+        changes.push(unseen_from(&table, other, Unseen::PartitionExchanged));
     }
     if let Some(made) = made {
         changes.push(TableChange::Created(Creation {
@@ -347,9 +378,14 @@ fn changes(table: TableName, alteration: Alteration) -> Vec<TableChange> {
             is_or_replace: false,
             addresses: None,
         }));
-        changes.push(TableChange::RowsUnseen { table: made, how: Unseen::PartitionConverted });
+        changes.push(unseen_from(&table, made, Unseen::PartitionConverted));
     }
     changes.extend(taken.map(TableChange::Dropped));
     changes.extend(renamed.map(|to| TableChange::Renamed { from: table, to }));
     changes
+}
+
+/// Rows of `from` came into `table`.
+fn unseen_from(from: &TableName, table: TableName, how: Unseen) -> TableChange {
+    TableChange::RowsUnseen { table, how, from: Some(from.clone()) }
 }

@@ -5,6 +5,7 @@
 
 mod begins;
 mod held;
+mod hidden;
 mod packed;
 mod pile;
 mod rows;

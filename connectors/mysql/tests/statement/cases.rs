@@ -56,7 +56,12 @@ pub(crate) const CASES: &[Case] = &[
             "ALTER TABLE t RENAME INDEX k TO l",
             "ALTER TABLE t CONVERT TO CHARACTER SET latin1",
         ],
-        &[CREATED_T, "tables: alter d.t", "tables: alter d.t", "tables: alter d.t"],
+        &[
+            CREATED_T,
+            "tables: alter d.t, rename column a of d.t to c",
+            "tables: alter d.t",
+            "tables: alter d.t",
+        ],
     ),
     both(
         &[
@@ -221,7 +226,7 @@ pub(crate) const CASES: &[Case] = &[
         &[
             CREATED_T,
             "tables: create x.u",
-            "tables: exchange a partition of d.t, exchange a partition of x.u",
+            "tables: exchange a partition of d.t with rows of x.u, exchange a partition of x.u with rows of d.t",
             "tables: drop x.u",
         ],
     ),
@@ -233,8 +238,8 @@ pub(crate) const CASES: &[Case] = &[
         ],
         &[
             CREATED_T,
-            "tables: convert a partition of d.t, create d.u like d.t, convert a partition of d.u",
-            "tables: convert a partition of d.t, drop d.u",
+            "tables: convert a partition of d.t, create d.u like d.t, convert a partition of d.u with rows of d.t",
+            "tables: convert a partition of d.t with rows of d.u, drop d.u",
         ],
     ),
     both(

@@ -54,7 +54,9 @@ pub(crate) fn apply(statement: &Statement, tables: &mut BTreeSet<String>) {
                             tables.insert(to.to_string());
                         }
                     }
-                    TableChange::Altered(_) | TableChange::RowsUnseen { .. } => {}
+                    TableChange::Altered(_)
+                    | TableChange::ColumnRenamed { .. }
+                    | TableChange::RowsUnseen { .. } => {}
                 }
             }
         }

@@ -232,3 +232,108 @@ async fn m64_uuids_and_addresses_of_tables_that_were_altered_while_nobody_looked
         }
     }
 }
+
+/// The newest event's table, with its types and the key's columns, and its new row.
+fn newest(host: &Host) -> (String, String) {
+    let table = host.tables.last().unwrap();
+    let name = |one: &rowtide_sdk::Column| format!("{} {}", one.name, one.type_name);
+    let columns: Vec<String> = table.columns.iter().map(name).collect();
+    let row = host.events.last().unwrap().json[1].clone().unwrap();
+    // From when it is in force, which is another time in each run.
+    let row = match row.split_once(r#","row_start":"#) {
+        Some((row, period)) => format!("{row},… {}", period.contains(r#""row_end":"#)),
+        None => row,
+    };
+    (format!("{} ({}) {:?}", table.name, columns.join(", "), table.primary_key), row)
+}
+
+/// What MariaDB's tables have and its list of columns lacks: hashes of long unique keys, which are nobody's,
+/// and from when to when rows of a versioned table were in force. It is the same whatever the log says of
+/// tables, and before and after an ALTER.
+#[tokio::test]
+async fn m3_columns_that_mariadb_does_not_list() {
+    for metadata in ["FULL", "MINIMAL", "NO_LOG"] {
+        let settings = [format!("binlog_row_metadata={metadata}")];
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        let Some(server) = Mysql::start(Flavor::Mariadb, &settings) else { return };
+        server.sql(
+            "CREATE DATABASE shop; USE shop;
+             CREATE TABLE a (id int PRIMARY KEY, t text UNIQUE, b blob, UNIQUE (b, t));
+             CREATE TABLE b (id int PRIMARY KEY, v int) WITH SYSTEM VERSIONING;
+             CREATE TABLE c (id int PRIMARY KEY, t text UNIQUE) WITH SYSTEM VERSIONING;
+             CREATE TABLE d (DB_ROW_HASH_1 bigint PRIMARY KEY, t text UNIQUE)",
+        );
+        let mut host = Setup::new(&server).ready().await;
+        let steps = [
+            (
+                "INSERT INTO a VALUES (1, 'x', 'y')",
+                "a (id int, t text, b blob) [0]",
+                r#"{"id":1,"t":"x","b":"eQ=="}"#,
+            ),
+            (
+                "INSERT INTO b VALUES (1, 2)",
+                "b (id int, v int, row_start timestamp(6), row_end timestamp(6)) [0, 3]",
+                r#"{"id":1,"v":2,… true"#,
+            ),
+            (
+                "INSERT INTO c VALUES (1, 'x')",
+                "c (id int, t text, row_start timestamp(6), row_end timestamp(6)) [0, 3]",
+                r#"{"id":1,"t":"x",… true"#,
+            ),
+            (
+                "INSERT INTO d VALUES (7, 'x')",
+                "d (DB_ROW_HASH_1 bigint, t text) [0]",
+                r#"{"DB_ROW_HASH_1":7,"t":"x"}"#,
+            ),
+            (
+                "ALTER TABLE a ADD c int; UPDATE a SET c = 4 WHERE id = 1",
+                "a (id int, t text, b blob, c int) [0]",
+                r#"{"id":1,"t":"x","b":"eQ==","c":4}"#,
+            ),
+            (
+                "ALTER TABLE a DROP INDEX t; INSERT INTO a VALUES (5, 'x', 'z', 6)",
+                "a (id int, t text, b blob, c int) [0]",
+                r#"{"id":5,"t":"x","b":"eg==","c":6}"#,
+            ),
+        ];
+        for (round, (sql, table, row)) in steps.into_iter().enumerate() {
+            server.sql(&format!("USE shop; {sql}"));
+            host.until(round + 1).await;
+            assert_eq!(newest(&host), (table.to_owned(), row.to_owned()), "{metadata} {sql}");
+        }
+        host.stop().await;
+    }
+}
+
+/// The catalog writes labels as in SQL, and has a question mark for characters that it cannot write.
+#[tokio::test]
+async fn m3_labels_come_from_the_catalog_as_they_are_or_not_at_all() {
+    for flavor in Flavor::ALL {
+        let Some(server) = bare(flavor) else { return };
+        server.sql(
+            "SET NAMES utf8mb4; CREATE DATABASE shop; USE shop;
+             CREATE TABLE t (id int PRIMARY KEY, e enum('a\\\\b','l\\nf','it''s','r\\r','?') CHARACTER SET latin1,
+               s set('\\\\','é', 'x\\0') CHARACTER SET utf8mb4);
+             CREATE TABLE lost (id int PRIMARY KEY, e enum('😀','x') CHARACTER SET utf8mb4)",
+        );
+        let setup = Setup::new(&server);
+        let mut host = setup.ready().await;
+        server.sql(
+            "USE shop; INSERT INTO t VALUES (1, 1, 7), (2, 2, 2), (3, 3, 0), (4, 4, 1), (5, 5, 1)",
+        );
+        host.until(5).await;
+        let rows: Vec<_> = host.events.iter().map(|event| event.json[1].clone().unwrap()).collect();
+        let expected = [
+            r#"{"id":1,"e":"a\\b","s":"\\,é,x\u0000"}"#,
+            r#"{"id":2,"e":"l\nf","s":"é"}"#,
+            r#"{"id":3,"e":"it's","s":""}"#,
+            r#"{"id":4,"e":"r\r","s":"\\"}"#,
+            r#"{"id":5,"e":"?","s":"\\"}"#,
+        ];
+        assert_eq!(rows, expected, "{}", flavor.name());
+        server.sql("INSERT INTO shop.lost VALUES (1, 'x')");
+        let error = host.error().await;
+        assert_eq!(error.code().0, "RT2801", "{error}");
+        assert!(error.message().contains("binlog_row_metadata=FULL"), "{error}");
+    }
+}

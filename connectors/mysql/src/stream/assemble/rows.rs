@@ -20,6 +20,7 @@ use crate::decode::json;
 use crate::statement::tags::Tags;
 use crate::statement::{Dialect, Session};
 use crate::stream::progress::{Note, Place};
+use crate::stream::tables::Known;
 
 /// The number in row events that only end a statement.
 const NO_TABLE: u64 = 0xff_ffff;
@@ -278,13 +279,18 @@ impl Assembler {
         let first = self.batch.cells.len();
         let first_cell = u32::try_from(first);
         let first_cell = first_cell.map_err(|_| self.not_understood("too many cells"))?;
-        let Some(table) = self.tables.get(known) else {
+        let Some(Known { map, table: Some(table), .. }) = self.tables.get(known) else {
             return Err(self.not_understood("a change of a table that was not described"));
         };
+        // Columns behind the table's are nobody's.
+        let columns = table.columns.len();
         let cells = &mut self.batch.cells;
         let (mut found, mut diffs) = (Found::default(), Vec::new());
         let before = before.and_then(|image| usize::try_from(image.first_cell).ok());
-        let read = images.next_image(&table.map, |value, end| {
+        let read = images.next_image(map, |value, end| {
+            if cells.len().saturating_sub(first) >= columns {
+                return;
+            }
             let cell = match value {
                 Value::Absent => {
                     found.absent += 1;

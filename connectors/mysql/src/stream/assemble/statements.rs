@@ -216,23 +216,23 @@ impl Assembler {
                 TableChange::Created(Creation { origin: Origin::Query, table, .. }) => {
                     self.refuse_statement(std::slice::from_ref(table))?;
                 }
-                TableChange::Renamed { from, to } => {
-                    if let Some((hiding, sightings)) = &self.hidden {
-                        let named = |table: &TableName| (table.schema.clone(), table.name.clone());
-                        let (from, to) = (named(from), named(to));
-                        sightings.note_renamed(hiding, (&from.0, &from.1), (&to.0, &to.1));
-                    }
+                TableChange::Renamed { from, to } => self.note_renamed(from, to),
+                TableChange::ColumnRenamed { table, from, to } => {
+                    self.check_column(table, from, to)?;
                 }
-                TableChange::RowsUnseen { table, how }
-                    if self.is_wanted(table) && !self.progress.is_passed() =>
-                {
-                    tracing::warn!(
-                        code = %codes::ROWS_UNSEEN,
-                        %table,
-                        how = ?how,
-                        place = %self.progress.id(),
-                        "rows of a table came or went without events, which the server does not log"
-                    );
+                TableChange::RowsUnseen { table, how, from } => {
+                    if let Some(from) = from {
+                        self.note_renamed(from, table);
+                    }
+                    if self.is_wanted(table) && !self.progress.is_passed() {
+                        tracing::warn!(
+                            code = %codes::ROWS_UNSEEN,
+                            %table,
+                            how = ?how,
+                            place = %self.progress.id(),
+                            "rows of a table came or went without events, which the server does not log"
+                        );
+                    }
                 }
                 _ => {}
             }

@@ -1,0 +1,191 @@
+//! What settings hide on MySQL and MariaDB stays hidden, whatever tables and columns are called later.
+
+use rowtide_testkit::{Flavor, Mysql};
+
+use crate::host::Setup;
+use crate::mysql::{configured, started};
+
+/// What settings hide of a table stays hidden under the names that it gets, while nobody looks too, and
+/// before its first change; other tables are not taken for it.
+#[test]
+fn m42_a_renamed_table_does_not_shed_its_settings() {
+    for flavor in Flavor::ALL {
+        let Some((server, setup)) = started(flavor) else { return };
+        server
+            .sql("CREATE TABLE shop.other (id int PRIMARY KEY, n int NOT NULL, note varchar(40))");
+        let config = std::fs::read_to_string(setup.path("rowtide.yaml")).unwrap();
+        let write = |more: &str| {
+            let tables = format!(
+                "    tables:\n      shop.t: {{ columns: {{ exclude: [note] }} }}\n{more}    snapshot"
+            );
+            let text = config.replace("    snapshot", &tables);
+            std::fs::write(setup.path("rowtide.yaml"), text).unwrap();
+        };
+        write("");
+        let mut host = setup.first_start();
+        server.sql("INSERT INTO shop.other VALUES (1, 1, 'shown')");
+        host.until("another table is captured", || setup.count() == 1);
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        server.sql(
+            "RENAME TABLE shop.t TO shop.s, shop.s TO shop.u; INSERT INTO shop.u VALUES (1, 1, 'secret')",
+        );
+        for _ in 0..2 {
+            let (status, log) = setup.run_to_end();
+            assert_eq!(status, Some(2), "{log}");
+            assert!(log.contains("RT5015") && log.contains("shop.u"), "{log}");
+            assert_eq!(setup.count(), 1);
+        }
+        write("      shop.u: { columns: { mask: { note: redact } } }\n");
+        let mut host = setup.start();
+        host.until("settings for the name are a choice", || setup.count() == 2);
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        assert!(!format!("{:?}", setup.events()).contains("secret"));
+    }
+}
+
+/// The names under which settings hide columns of `shop.t`: its own, and a pattern that matches it.
+const NAMES: [&str; 2] = ["shop.t", "'shop.t*'"];
+
+const HIDDEN: &str = "exclude: [x], mask: { s: redact }";
+
+const TABLE: &str =
+    "CREATE TABLE t (id int PRIMARY KEY, a varchar(40), s varchar(40), x varchar(40))";
+
+fn settings(name: &str, columns: &str) -> String {
+    format!("{name}: {{ columns: {{ {columns} }} }}")
+}
+
+/// What is done to a table of which columns are hidden, the columns of the row behind it, of which the second
+/// one would show what was hidden, and what hides it again.
+const RENAMED: [(&str, &str, &str); 6] = [
+    (
+        "ALTER TABLE t CHANGE s s_old varchar(40), ADD s varchar(40)",
+        "id, s_old",
+        "exclude: [x], mask: { s: redact, s_old: redact }",
+    ),
+    (
+        "ALTER TABLE t RENAME COLUMN S TO s_old; ALTER TABLE t ADD s text",
+        "id, s_old",
+        "exclude: [x, s_old], mask: { s: redact }",
+    ),
+    (
+        "ALTER TABLE t RENAME COLUMN s TO a, RENAME COLUMN a TO s",
+        "id, a",
+        "exclude: [x], mask: { s: redact, a: redact }",
+    ),
+    (
+        "ALTER TABLE t RENAME COLUMN x TO a, RENAME COLUMN a TO x",
+        "id, a",
+        "exclude: [x, a], mask: { s: redact }",
+    ),
+    ("ALTER TABLE t CHANGE COLUMN `x` y varchar(40)", "id, y", "exclude: [y], mask: { s: redact }"),
+    (
+        "CREATE TABLE _t_gho LIKE t; ALTER TABLE _t_gho CHANGE s s_old varchar(40), ADD s int;
+         INSERT INTO _t_gho (id, s_old) VALUES (1, 'secret');
+         RENAME TABLE t TO _t_del, _t_gho TO t",
+        "id, s_old",
+        "exclude: [x], mask: { s: redact, s_old: redact }",
+    ),
+];
+
+/// A server with a table in which something is hidden, and another one; a run has seen the other alone.
+fn seen_another(server: &Mysql, tables: &str, settings: &str) -> (Setup, impl Fn(&str) + use<>) {
+    server.sql(&format!(
+        "DROP DATABASE IF EXISTS shop; CREATE DATABASE shop; USE shop; {tables};
+         CREATE TABLE other (id int PRIMARY KEY)"
+    ));
+    let setup = configured(server);
+    let path = setup.path("rowtide.yaml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let write = move |settings: &str| {
+        let tables = format!("    tables:\n      {settings}\n    snapshot");
+        std::fs::write(&path, config.replace("    snapshot", &tables)).unwrap();
+    };
+    write(settings);
+    let mut host = setup.first_start();
+    server.sql("INSERT INTO shop.other VALUES (1)");
+    host.until("another table is captured", || setup.count() == 1);
+    assert_eq!(host.stop(), Some(0), "{}", host.log());
+    (setup, write)
+}
+
+/// That a run is refused, and the next one too.
+fn is_refused(setup: &Setup, what: &str, name: &str) {
+    for _ in 0..2 {
+        let (status, log) = setup.run_to_end();
+        assert_eq!(status, Some(2), "{what}: {log}");
+        assert!(log.contains("RT5015") && log.contains(name), "{what}: {log}");
+        assert_eq!(setup.count(), 1, "{what}");
+    }
+}
+
+/// A column that settings hide is not published under another name, whether its own is another's now or
+/// nobody's, before the table's first event, by a copy of the table that takes its name, and wherever the
+/// names of columns come from.
+#[test]
+fn m43_a_renamed_column_does_not_shed_its_settings() {
+    for flavor in Flavor::ALL {
+        let Some(server) = Mysql::start(flavor, &[]) else { return };
+        for (round, (change, columns, mended)) in RENAMED.into_iter().enumerate() {
+            let metadata = if round % 2 == 0 { "FULL" } else { "MINIMAL" };
+            server.sql(&format!("SET GLOBAL binlog_row_metadata = '{metadata}'"));
+            for name in NAMES {
+                let what = format!("{} {name} {change}", flavor.name());
+                let (setup, write) = seen_another(&server, TABLE, &settings(name, HIDDEN));
+                let row = format!("INSERT INTO t ({columns}) VALUES (2, 'secret')");
+                server.sql(&format!("USE shop; {change}; {row}"));
+                is_refused(&setup, &what, columns.trim_start_matches("id, "));
+                write(&settings(name, mended));
+                let mut host = setup.start();
+                host.until(&what, || setup.count() >= 2);
+                assert_eq!(host.stop(), Some(0), "{what}: {}", host.log());
+                assert!(!format!("{:?}", setup.events()).contains("secret"), "{what}");
+            }
+        }
+    }
+}
+
+/// Other columns may be renamed, and hidden ones to names that are hidden too.
+#[test]
+fn m43_columns_that_stay_as_they_are_shown_may_be_renamed() {
+    for flavor in Flavor::ALL {
+        let Some(server) = Mysql::start(flavor, &["binlog_row_metadata=FULL"]) else { return };
+        let (setup, _write) = seen_another(&server, TABLE, &settings(NAMES[0], HIDDEN));
+        server.sql(
+            "USE shop; INSERT INTO t VALUES (1, 'a', 'secret', 'secret');
+             ALTER TABLE t RENAME COLUMN a TO b, RENAME COLUMN s TO x, RENAME COLUMN x TO s;
+             INSERT INTO t VALUES (2, 'b', 'secret', 'secret')",
+        );
+        let mut host = setup.start();
+        host.until("both rows are there", || setup.count() == 3);
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        assert!(!format!("{:?}", setup.events()).contains("secret"));
+    }
+}
+
+/// Rows that a statement moves into another table without row events bring what is hidden of them along.
+#[test]
+fn m37_rows_that_come_from_another_table_do_not_shed_its_settings() {
+    const PARTITIONED: &str = "PARTITION BY RANGE (id) (PARTITION p VALUES LESS THAN (10),
+          PARTITION q VALUES LESS THAN (20));
+        CREATE TABLE u LIKE t; ALTER TABLE u REMOVE PARTITIONING; INSERT INTO t VALUES (1, '', 'secret', '')";
+    for flavor in Flavor::ALL {
+        let Some(server) = Mysql::start(flavor, &["binlog_row_metadata=FULL"]) else { return };
+        let moves = [
+            "ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u",
+            "DROP TABLE u; ALTER TABLE t CONVERT PARTITION p TO TABLE u",
+        ];
+        let count = if flavor == Flavor::Mariadb { 2 } else { 1 };
+        for change in &moves[..count] {
+            let hidden = settings(NAMES[0], HIDDEN);
+            let (setup, write) = seen_another(&server, &format!("{TABLE} {PARTITIONED}"), &hidden);
+            server.sql(&format!("USE shop; {change}; UPDATE u SET a = 'changed'"));
+            is_refused(&setup, change, "shop.u");
+            write(&format!("{hidden}\n      {}", settings("shop.u", "mask: { s: redact }")));
+            let mut host = setup.start();
+            host.until("settings for the name are a choice", || setup.count() == 2);
+            assert_eq!(host.stop(), Some(0), "{}", host.log());
+            assert!(!format!("{:?}", setup.events()).contains("secret"), "{change}");
+        }
+    }
+}
