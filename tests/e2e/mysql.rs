@@ -222,6 +222,27 @@ fn a_position_is_set_by_hand_and_where_the_log_was_reset_none_is_guessed() {
     }
 }
 
+/// A column that MariaDB's log does not tell from one of its own is refused, not left out.
+#[test]
+fn m3_a_column_that_is_called_as_mariadb_calls_its_own_is_refused() {
+    let Some((server, setup)) = started(Flavor::Mariadb) else { return };
+    server.sql("ALTER TABLE shop.t ADD DB_ROW_HASH_1 bigint unsigned");
+    let checked = String::from_utf8(setup.output(&["check"]).stdout).unwrap();
+    assert!(checked.contains("RT2801") && checked.contains("DB_ROW_HASH_1"), "{checked}");
+    let mut host = setup.first_start();
+    server.sql("ALTER TABLE shop.t ADD last int; INSERT INTO shop.t VALUES (1, 2, 'note', 3, 4)");
+    host.until("it is an ordinary one before others", || events(&setup).len() == 1);
+    assert_eq!(events(&setup)[0]["after"]["DB_ROW_HASH_1"], 3);
+    server.sql("ALTER TABLE shop.t DROP last; INSERT INTO shop.t VALUES (2, 2, 'note', 3)");
+    assert_ne!(host.wait(), Some(0));
+    assert!(
+        host.log().contains("RT2801") && host.log().contains("DB_ROW_HASH_1"),
+        "{}",
+        host.log()
+    );
+    assert_eq!(events(&setup).len(), 1);
+}
+
 /// What a server leaves out of its log, and how long it keeps it, is said at the start (M-8, M-36, M-10).
 #[test]
 fn m8_m36_m10_what_is_not_in_the_log_and_what_will_not_be_is_said_at_the_start() {

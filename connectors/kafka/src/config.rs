@@ -58,7 +58,7 @@ pub struct TopicsConfig {
     pub create: bool,
     /// Partitions of a new topic; the broker's `num.partitions` where not given. Adding partitions
     /// to a topic later moves keys, and order across that change is not kept.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
     pub partitions: Option<u32>,
     /// Copies of each partition of a new topic; the broker's default where not given.
     #[schemars(range(min = 1))]

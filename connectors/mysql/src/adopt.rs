@@ -18,11 +18,14 @@ use crate::trial::tried;
 /// `RT2701` where it is not a position of this source.
 pub fn describe(position: &Position) -> Result<String> {
     let MyPosition { file, pos, gtids, in_tx, pending, history, .. } = MyPosition::parse(position)?;
+    let server = history.server;
     let mut words = match gtids {
-        Some(gtids) => format!("every transaction of {gtids} (at {file}:{pos}"),
-        None => format!("every transaction before {file}:{pos} ("),
+        Some(gtids) if file.is_empty() => {
+            format!("every transaction of {gtids} (of server {server})")
+        }
+        Some(gtids) => format!("every transaction of {gtids} (at {file}:{pos} of server {server})"),
+        None => format!("every transaction before {file}:{pos} (of server {server})"),
     };
-    words.push_str(&format!(" of server {})", history.server));
     if let Some(in_tx) = in_tx {
         let (count, id) = (in_tx.next_index, in_tx.id);
         words.push_str(&format!(", and the first {count} changes of transaction {id}"));
@@ -83,19 +86,18 @@ pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
             begun(LogEnd { file: file.to_owned(), pos, passed }, &server, source.shape()).0
         }
         None => {
-            let end = server.log_end(&mut conn).await?;
             let passed = passed(text, &server).ok_or_else(|| no_place(text))?;
             if !may_be_behind(&passed, &server)? {
                 return Err(no_place(text));
             }
-            let LogEnd { file, pos, .. } = end;
+            // Where in the log they end only a reader of it learns.
             MyPosition {
-                file,
-                pos,
+                file: String::new(),
+                pos: 0,
                 gtids: gtids(&passed),
                 in_tx: None,
                 pending: Vec::new(),
-                by_gtids: false,
+                by_gtids: server.is_mariadb(),
                 history: History { server: server.identity(), created: 0 },
                 shape: source.shape(),
             }

@@ -127,10 +127,14 @@ impl Catalog {
     ///
     /// It may have fewer columns than the TABLE_MAP: those at the end of it that are nobody's.
     pub(crate) async fn table(&mut self, map: &TableMap, place: &Place) -> Result<Arc<Table>> {
-        let map = &match self.is_mariadb {
+        let (map, hashes) = match self.is_mariadb {
             true => without_named_hashes(map.clone()),
-            false => map.clone(),
+            false => (map.clone(), Vec::new()),
         };
+        let map = &map;
+        if !hashes.is_empty() {
+            self.check_hashes(map, &hashes).await?;
+        }
         let is_named = map.columns.iter().all(|column| column.name.is_some());
         let may_be_address = self.is_mariadb && map.columns.iter().any(may_be_address);
         if is_named && !may_be_address {
@@ -364,6 +368,15 @@ impl Catalog {
         Ok(Some(table))
     }
 
+    /// Refuses columns that look in the log as MariaDB's own, and that its catalog lists: somebody made them.
+    async fn check_hashes(&mut self, map: &TableMap, hashes: &[String]) -> Result<()> {
+        let read = self.read(&map.schema, &map.name).await?.unwrap_or_default();
+        match hashes.iter().find(|hash| read.columns.iter().any(|listed| listed.name == **hash)) {
+            Some(column) => Err(taken_for_hash(&map.schema, &map.name, column)),
+            None => Ok(()),
+        }
+    }
+
     /// Adds what MariaDB's tables have and its list of columns lacks.
     async fn read_unlisted(
         &mut self,
@@ -418,6 +431,19 @@ fn differs(map: &TableMap, is_named: bool, why: &columns::Differs) -> Error {
         "{first}bring the target in step with the table, and set the position behind these rows with \
          `rowtide position set --connector NAME --at PLACE`"
     ))
+}
+
+fn taken_for_hash(schema: &str, name: &str, column: &str) -> Error {
+    let message = format!(
+        "the last column of table {schema}.{name} is called {column}, as MariaDB calls the hashes of unique keys: \
+         the log does not tell it from those, which are left out"
+    );
+    Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message)
+        .with_remedy(
+            "leave the table out (`tables.exclude`); or give the column another name, bring the target in step \
+             with the table, and set the position behind these rows with `rowtide position set --connector NAME \
+             --at PLACE`",
+        )
 }
 
 fn unreadable(map: &TableMap, why: &Unreadable) -> Error {

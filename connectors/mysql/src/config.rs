@@ -32,7 +32,7 @@ pub struct MysqlConfig {
     /// The id by which the server knows this connector among its replicas: another one for each program
     /// that reads the binlog, and none of a server. Default: one made of the connector's name.
     #[serde(default)]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub server_id: Option<u32>,
     /// Which tables are captured.
     #[serde(default)]
@@ -49,6 +49,7 @@ pub struct MysqlConfig {
     /// Warns when the server may throw away log that the saved position needs sooner than this, in seconds
     /// (RT2722). Default: an hour.
     #[serde(default = "default_runway_warning")]
+    #[schemars(range(min = 0, max = 4_294_967_295_u32))]
     pub runway_warning_seconds: u32,
     /// Puts the text of the statement on its events (`transaction.statement`), up to so many bytes; 0 is
     /// none of it. The text holds the values. The server must log statements

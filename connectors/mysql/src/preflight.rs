@@ -158,15 +158,17 @@ async fn columns(
     conn: &mut Conn,
     captures: &(dyn Fn(&str, &str) -> bool + Send + Sync),
 ) -> Result<Vec<Finding>> {
-    type Column = (String, String, String, bool);
-    let sql = "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE LIKE '%COMPRESSED%'
+    type Column = (String, String, String, bool, bool);
+    let sql = "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE LIKE '%COMPRESSED%',
+            DATA_TYPE = 'bigint'
         FROM information_schema.COLUMNS
         WHERE COLUMN_TYPE LIKE '%COMPRESSED%' OR DATA_TYPE IN ('uuid', 'inet6', 'inet4')
+            OR COLUMN_NAME LIKE 'DB\\\\_ROW\\\\_HASH\\\\_%' AND COLUMN_TYPE LIKE 'bigint%unsigned'
         ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION";
     let rows: std::result::Result<Vec<Column>, _> = conn.query(sql).await;
     let rows = rows.map_err(|error| from_sql(error, "asking for the columns"))?;
     let mut findings = Vec::new();
-    for (schema, table, column, is_compressed) in rows {
+    for (schema, table, column, is_compressed, is_number) in rows {
         if !captures(&schema, &table) {
             continue;
         }
@@ -175,6 +177,12 @@ async fn columns(
             let message = format!("{name} is COMPRESSED, which cannot be read from the log");
             let remedy = "`tables.exclude` the table, or ALTER it so that the column is not";
             (Severity::Error, message, remedy)
+        } else if is_number {
+            let message = format!(
+                "{name} is called as MariaDB calls the hashes of unique keys: as the last column, and with NULL \
+                 allowed, the log does not tell it from those, and the connector stops (RT2801)"
+            );
+            (Severity::Warning, message, "give the column another name")
         } else {
             let message = format!(
                 "{name} is a UUID or an address, and the log calls it BINARY: the catalog tells, and the \

@@ -381,15 +381,29 @@ pub(crate) fn resumed(
 }
 
 fn foreign(position: &MyPosition, server: &Server) -> Error {
+    // Sets of MySQL have colons, and GTIDs of MariaDB none.
+    let is_of_the_other = |gtids: &String| gtids.contains(':') == server.is_mariadb();
+    let gtids = position.gtids.as_ref().filter(|gtids| !gtids.is_empty());
+    let (why, remedy) = if gtids.is_some_and(is_of_the_other) {
+        (
+            "MySQL and MariaDB do not know each other's GTIDs",
+            "point `url` at the server that the position is of; where this one took its place, bring the \
+             target in step with the tables and go on from its log's end (`rowtide position adopt \
+             --connector NAME`)",
+        )
+    } else {
+        (
+            "files of one name are not the same there",
+            "point `url` at the server that the position is of; a replica can go on in its place where \
+             positions have GTIDs (MySQL: gtid_mode=ON)",
+        )
+    };
     let message = format!(
-        "the saved position names a file of server {}, and this is server {}: files of one name are not \
-         the same there",
+        "the saved position is one of server {}, and this is server {}: {why}",
         position.history.server,
         server.identity()
     );
-    Error::fatal(Origin::Source, codes::FOREIGN_HISTORY, message).with_remedy(
-        "point `url` at the server that the position is of; with gtid_mode=ON a replica could go on in its place",
-    )
+    Error::fatal(Origin::Source, codes::FOREIGN_HISTORY, message).with_remedy(remedy)
 }
 
 /// Whether a saved position that [`resumed`] took is one in a file that the server has, to go on from there;

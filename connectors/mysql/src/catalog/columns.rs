@@ -66,19 +66,24 @@ fn may_be_hash(column: &MappedColumn) -> bool {
 }
 
 /// Whether MariaDB calls the hashes of a unique key so. It takes a number that no column has in its name.
-pub(crate) fn is_hash_name(name: &str) -> bool {
+fn is_hash_name(name: &str) -> bool {
     let number = name.strip_prefix("DB_ROW_HASH_");
     number.is_some_and(|number| {
         !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
     })
 }
 
-/// A TABLE_MAP of MariaDB's without the columns of hashes, where it names its columns.
-pub(crate) fn without_named_hashes(mut map: TableMap) -> TableMap {
-    let is_hash = |column: &MappedColumn| column.name.is_some() && may_be_hash(column);
-    let hashes = map.columns.iter().rev().take_while(|column| is_hash(column)).count();
-    map.columns.truncate(map.columns.len().saturating_sub(hashes));
-    map
+/// A TABLE_MAP of MariaDB's without the columns of hashes at its end, where it names its columns; and their
+/// names.
+pub(crate) fn without_named_hashes(mut map: TableMap) -> (TableMap, Vec<String>) {
+    let mut hashes = Vec::new();
+    while let Some(name) =
+        map.columns.last().filter(|last| may_be_hash(last)).and_then(|last| last.name.clone())
+    {
+        map.columns.pop();
+        hashes.push(name);
+    }
+    (map, hashes)
 }
 
 /// What the catalog says is not what the log says.
@@ -450,7 +455,7 @@ mod tests {
         let of = |columns: &[MappedColumn]| {
             let empty = CatalogTable::default().mapped("s", "t").unwrap();
             let map = TableMap { columns: columns.to_vec(), ..empty };
-            without_named_hashes(map).columns.len()
+            without_named_hashes(map).0.columns.len()
         };
         let (hash, signed) = (hash("DB_ROW_HASH_12"), column("DB_ROW_HASH_1", "bigint", "bigint"));
         let signed = signed.mapped(Stored::Integer(8));

@@ -82,6 +82,10 @@ const TOO_MANY: Verdict = transient(
     "raise max_connections, or what the account may have, if this does not pass by itself",
 );
 const UNAVAILABLE: Verdict = transient(codes::UNAVAILABLE, "");
+const REFUSED: Verdict = fatal(
+    codes::REFUSED,
+    "look the number up in the server's manual; what was not delivered stays in the server's log",
+);
 const LOST: Verdict = transient(codes::CONNECTION_LOST, "");
 const KILLED: Verdict = transient(codes::KILLED, "");
 
@@ -160,7 +164,8 @@ const RULES: &[Rule] = &[
         &["AUTO_POSITION mode"],
         fatal(
             codes::GTID_MODE,
-            "a start by GTIDs, or behind 4 GiB of a file, needs gtid_mode=ON at the server",
+            "a start by GTIDs, or behind 4 GiB of a file, needs gtid_mode=ON at the server: set it, or set a \
+             position by file and offset with `rowtide position set --connector NAME --at PLACE`",
         ),
     ),
     by_words(&["Binary log is not open", "server_id is 0", "server id was not set"], BINLOG_OFF),
@@ -200,5 +205,5 @@ pub(super) fn classify(number: u16, message: &str) -> Verdict {
         rule.numbers.contains(&number)
             && (rule.words.is_empty() || rule.words.iter().any(|words| message.contains(words)))
     };
-    RULES.iter().find(fits).map_or(fatal(codes::REFUSED, ""), |rule| rule.verdict)
+    RULES.iter().find(fits).map_or(REFUSED, |rule| rule.verdict)
 }

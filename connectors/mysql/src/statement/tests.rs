@@ -229,9 +229,8 @@ fn m32_tables_that_are_created() {
 }
 
 #[test]
-fn m43_statements_that_change_tables() {
+fn m43_columns_that_get_other_names() {
     check_both(&[
-        ("ALTER TABLE t ADD COLUMN a int FIRST", "tables: alter d.t"),
         (
             "ALTER TABLE x . t RENAME COLUMN a TO b, RENAME INDEX a TO b, RENAME KEY c TO e",
             "tables: alter x.t, rename column a of x.t to b",
@@ -241,6 +240,24 @@ fn m43_statements_that_change_tables() {
             "tables: alter d.t, rename column a of d.t to b, rename column b of d.t to a, rename column c of d.t to d",
         ),
         ("ALTER TABLE t ADD `change` int, DROP t.change, CHANGE", "unclear"),
+        (
+            "ALTER TABLE t ADD `rename` int, CHANGE `drop` `partition` int",
+            "tables: alter d.t, rename column drop of d.t to partition",
+        ),
+    ]);
+    check(
+        &MARIADB,
+        &[(
+            "ALTER TABLE t CHANGE COLUMN IF EXISTS a b int, RENAME COLUMN IF EXISTS c TO e",
+            "tables: alter d.t, rename column a of d.t to b, rename column c of d.t to e",
+        )],
+    );
+}
+
+#[test]
+fn m43_statements_that_change_tables() {
+    check_both(&[
+        ("ALTER TABLE t ADD COLUMN a int FIRST", "tables: alter d.t"),
         ("ALTER TABLE t CONVERT TO CHARACTER SET utf8mb4", "tables: alter d.t"),
         ("ALTER TABLE t RENAME u", "tables: rename d.t to d.u"),
         ("ALTER TABLE t RENAME TO x.u", "tables: rename d.t to x.u"),
@@ -252,10 +269,6 @@ fn m43_statements_that_change_tables() {
         ),
         ("ALTER TABLE t ADD a int COMMENT ', RENAME TO x', ORDER BY t.rename", "tables: alter d.t"),
         ("ALTER TABLE t", "tables: alter d.t"),
-        (
-            "ALTER TABLE t ADD `rename` int, CHANGE `drop` `partition` int",
-            "tables: alter d.t, rename column drop of d.t to partition",
-        ),
         ("CREATE INDEX i ON t (a)", "tables: alter d.t"),
         ("CREATE UNIQUE INDEX `on` USING BTREE ON x.t (a)", "tables: alter x.t"),
         ("DROP INDEX `PRIMARY` ON t", "tables: alter d.t"),
