@@ -26,6 +26,8 @@ mod memory;
 mod messages;
 #[path = "e2e/mysql.rs"]
 mod mysql;
+#[path = "e2e/mysql_altered.rs"]
+mod mysql_altered;
 #[path = "e2e/mysql_hidden.rs"]
 mod mysql_hidden;
 #[path = "e2e/names.rs"]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rowtide_sdk::{Code, Error, Finding, LogStart, Severity, Table, TableReview};
+use rowtide_sdk::{Code, Error, Finding, LogStart, Origin, Severity, Table, TableReview};
 
 use crate::config::{ConnectorConfig, TableConfig};
 use crate::envelope::{Plan, subject};
@@ -23,6 +23,10 @@ pub(super) fn review(
     let (connector, is_told) = (connector.clone(), Arc::clone(is_told));
     Box::new(move |tables, log| {
         let mut found = unmatched(&connector, tables);
+        if let Some(miswritten) = found.iter().find(|found| found.severity == Severity::Error) {
+            let error = Error::fatal(Origin::Config, UNMATCHED, miswritten.message.clone());
+            return Err(error.with_remedy(miswritten.remedy.clone().unwrap_or_default()));
+        }
         match log {
             LogStart::Now => refuse(&connector, tables)?,
             LogStart::Earlier => {
@@ -59,24 +63,56 @@ fn projected(connector: &ConnectorConfig, table: &Table) -> Result<(), Error> {
     Plan::projection(table, config, names_exactly).map(drop)
 }
 
-/// Settings that apply to no table.
+/// Settings that apply to no table; an error where only the case of letters keeps them from one that no other
+/// settings are for.
 pub(crate) fn unmatched(connector: &ConnectorConfig, tables: &[Arc<Table>]) -> Vec<Finding> {
     let is_used = |pattern: &str| {
         tables.iter().any(|table| connector.pattern_matches(pattern, &table.schema, &table.name))
     };
     let unused = connector.tables.iter().filter(|(pattern, _)| !is_used(pattern));
     let finding = |(pattern, _): &(String, TableConfig)| {
+        if let Some(table) = but_for_case(connector, pattern, tables) {
+            return miswritten(pattern, table);
+        }
         let message =
             format!("the settings of {pattern:?} match no table under whose name rows come now");
         Finding::new(Severity::Warning, UNMATCHED, message)
             .at(format!("tables.{pattern}"))
             .with_remedy(
                 "correct the name, or add the table to `source.tables.include`; leave them where \
-                 changes that are not delivered yet come under that name: of a partition from \
-                 before `publish_via_partition_root`, of a table that was renamed or is to come",
+                 changes that are not delivered yet come under that name: of a table that was renamed or \
+                 is to come, on PostgreSQL of a partition from before `publish_via_partition_root`",
             )
     };
     unused.map(finding).collect()
+}
+
+/// The table that a pattern would match but for the case of letters, where no settings match it.
+fn but_for_case<'t>(
+    connector: &ConnectorConfig,
+    pattern: &str,
+    tables: &'t [Arc<Table>],
+) -> Option<&'t Table> {
+    let pattern = pattern.to_lowercase();
+    let has_settings = |table: &Table| {
+        let mut all = connector.tables.iter();
+        all.any(|(other, _)| connector.pattern_matches(other, &table.schema, &table.name))
+    };
+    let is_it = |table: &&Table| {
+        let (schema, name) = (table.schema.to_lowercase(), table.name.to_lowercase());
+        connector.pattern_matches(&pattern, &schema, &name) && !has_settings(table)
+    };
+    tables.iter().map(Arc::as_ref).find(is_it)
+}
+
+fn miswritten(pattern: &str, table: &Table) -> Finding {
+    let (schema, name) = (&table.schema, &table.name);
+    let message = format!(
+        "the settings of {pattern:?} match no table, and would match {schema}.{name} but for the case of letters"
+    );
+    Finding::new(Severity::Error, UNMATCHED, message).at(format!("tables.{pattern}")).with_remedy(
+        "write the name as the database does, which for it is another one in another case",
+    )
 }
 
 /// Whether a table's settings fit it: as it is now, and as it was when a change of it was delivered last,
@@ -219,6 +255,24 @@ mod tests {
         assert!(severity == Severity::Warning && message.contains("after it"), "{message}");
         let (severity, message) = fit("mail", &["id", "email"]).unwrap();
         assert!(severity == Severity::Warning && message.contains("name mail"), "{message}");
+    }
+
+    #[test]
+    fn settings_that_only_case_keeps_from_a_table_are_refused() {
+        let tables = [Arc::new(of(&["id"]))];
+        let severity = |config: &str| {
+            let found = unmatched(&connector(config), &tables);
+            found.iter().map(|found| found.severity).collect::<Vec<_>>()
+        };
+        assert_eq!(severity("{ Public.T: {} }"), [Severity::Error]);
+        assert_eq!(severity("{ 'public.[T]': {} }"), [Severity::Error]);
+        assert_eq!(severity("{ Public.T: {}, public.t: {} }"), [Severity::Warning]);
+        assert_eq!(severity("{ Public.U: {} }"), [Severity::Warning]);
+        let config = connector("{ Public.T: {} }");
+        let nothing = Versions::new(HostState::default()).unwrap();
+        let result =
+            review(&config, nothing, &Arc::new(AtomicBool::new(false)))(&tables, LogStart::Earlier);
+        assert_eq!(result.map_err(|error| error.code().0), Err("RT1027"));
     }
 
     #[test]

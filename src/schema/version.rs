@@ -250,8 +250,10 @@ impl Versions {
             if !is_told {
                 newest.told = topic.map(str::to_owned);
             }
-            let has_changed = newest.excluded != record.excluded;
+            let has_changed = newest.excluded != record.excluded || newest.facts != record.facts;
             newest.excluded = record.excluded;
+            // What the source knows of a table may be new where nothing of it is shown.
+            newest.facts = record.facts;
             if is_new_table || !is_told || has_changed {
                 self.rendered = self.state.render()?;
             }

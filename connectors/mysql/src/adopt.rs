@@ -5,7 +5,7 @@ use rowtide_sdk::{Class, Error, Origin, Position, Result};
 use crate::codes;
 use crate::gtid::mariadb::GtidPosition;
 use crate::gtid::mysql::GtidSet;
-use crate::position::{History, MyPosition};
+use crate::position::{Altered, History, MyPosition};
 use crate::preflight::{connect, prepared};
 use crate::server::{LogEnd, Server};
 use crate::source::{MysqlSource, begun, gtids, resumed};
@@ -98,6 +98,7 @@ pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
                 in_tx: None,
                 pending: Vec::new(),
                 by_gtids: server.is_mariadb(),
+                altered: Altered::unread(),
                 history: History { server: server.identity(), created: 0 },
                 shape: source.shape(),
             }

@@ -12,9 +12,10 @@
 //! absent between transactions; inside one it says how many of its raw changes were handed over. A prepared
 //! XA transaction whose end has not come is `pending`: its changes are behind the position and were not
 //! handed over, so that a restart reads them again. `by_gtids` is true where a log of MariaDB can be resumed
-//! by GTIDs alone, as some of what they name may stand behind the offset.
+//! by GTIDs alone, as some of what they name may stand behind the offset. `altered` is absent where nothing
+//! that was saved of a table is out of date.
 
-use rowtide_sdk::{Change, Error, JsonWriter, Origin, Position, Result, Tx};
+use rowtide_sdk::{Change, Error, JsonWriter, KnownTable, Origin, Position, Result, Tx};
 use serde::{Deserialize, Serialize};
 
 use crate::codes;
@@ -39,6 +40,9 @@ pub struct MyPosition {
     /// MariaDB: what the GTIDs name may stand behind the place, so that no stream may begin there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_gtids: bool,
+    /// What statements did to tables before the place and after the last rows of those.
+    #[serde(default, skip_serializing_if = "Altered::is_none")]
+    pub altered: Altered,
     /// What the place belongs to.
     pub history: History,
     /// A fingerprint of which tables are captured: only their changes are counted.
@@ -70,6 +74,56 @@ pub struct Pending {
     /// MariaDB: the last GTID of its domain before it; absent where there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+}
+
+/// What became of tables since something was saved of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Altered {
+    /// Whether the place was not come to by reading on: nothing that was saved of tables holds there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_unread: bool,
+    /// Tables, by schema and name, that are not any more as the catalog described them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<(String, String)>,
+    /// Columns that settings hid and that have another name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<RenamedColumn>,
+}
+
+/// A column that settings hid before it got another name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenamedColumn {
+    /// The table's schema, now.
+    pub schema: String,
+    /// The table's name, now.
+    pub table: String,
+    /// What the settings call the column.
+    pub was: String,
+    /// What it is called now.
+    pub now: String,
+}
+
+impl Altered {
+    /// Of a place that was chosen, not come to.
+    pub(crate) fn unread() -> Self {
+        Self { is_unread: true, ..Self::default() }
+    }
+
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Of what was saved of tables, what still holds.
+    pub(crate) fn usable(&self, known: &[KnownTable]) -> Vec<KnownTable> {
+        let is_usable = |table: &&KnownTable| {
+            let is_it =
+                |(schema, name): &(String, String)| *schema == table.schema && *name == table.name;
+            !self.is_unread && !self.tables.iter().any(is_it)
+        };
+        known.iter().filter(is_usable).cloned().collect()
+    }
 }
 
 /// What files and offsets belong to.
@@ -170,12 +224,29 @@ mod tests {
             in_tx: Some(InTx { id: "0-1-10".to_owned(), next_index: 3 }),
             pending: vec![pending],
             by_gtids: true,
+            altered: Altered {
+                is_unread: false,
+                tables: vec![("s".to_owned(), "t".to_owned())],
+                columns: vec![RenamedColumn {
+                    schema: "s".to_owned(),
+                    table: "t".to_owned(),
+                    was: "a".to_owned(),
+                    now: "b".to_owned(),
+                }],
+            },
             history: History { server: "1".to_owned(), created: 7 },
             shape: "ab".to_owned(),
         };
-        for position in
-            [position.clone(), MyPosition { gtids: None, in_tx: None, by_gtids: false, ..position }]
-        {
+        for position in [
+            position.clone(),
+            MyPosition {
+                gtids: None,
+                in_tx: None,
+                by_gtids: false,
+                altered: Altered::unread(),
+                ..position
+            },
+        ] {
             assert_eq!(MyPosition::parse(&position.to_position().unwrap()).unwrap(), position);
         }
         for text in ["", "{}", "[]", "{\"confirm\":\"0/1\"}"] {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rowtide_sdk::{Batch, Error, Limits, Origin, Result};
 
 use crate::codes;
-use crate::position::{History, MyPosition};
+use crate::position::{Altered, History, MyPosition};
 use crate::stream::{Assembler, Passed, Progress, Step};
 use crate::table::{RowImage, build_table};
 
@@ -21,6 +21,7 @@ fn start() -> MyPosition {
         in_tx: None,
         pending: Vec::new(),
         by_gtids: false,
+        altered: Altered::default(),
         history: History { server: "replay".to_owned(), created: 0 },
         shape: String::new(),
     }
@@ -66,7 +67,7 @@ fn whole(assembler: &mut Assembler, first: Step, batches: &mut Vec<Batch>) -> Re
                     let message = format!("table {}.{}: {error}", map.schema, map.name);
                     Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message)
                 })?;
-                assembler.learn(*map, Arc::new(table));
+                assembler.learn(*map, Arc::new(table))?;
             }
             Step::DescribeNamed(..) => {
                 step = assembler.learn_named(None)?;

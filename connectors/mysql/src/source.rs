@@ -17,7 +17,7 @@ use crate::error::codes as refusals;
 use crate::gtid::mariadb::GtidPosition;
 use crate::gtid::mysql::GtidSet;
 use crate::guard::{FileTimes, Guard};
-use crate::position::{History, MyPosition, write_position};
+use crate::position::{Altered, History, MyPosition, write_position};
 use crate::preflight::described;
 use crate::server::{LogEnd, Server};
 use crate::stream::{self, Assembler, Passed, Place, Progress, Session};
@@ -200,7 +200,7 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
         // Another than the stream's, which the server would end otherwise.
         server_id: server_id ^ LOOKS_AHEAD,
     };
-    let mut catalog = Catalog::new(scene, &cx.known_tables);
+    let mut catalog = Catalog::new(scene, &position.altered.usable(&cx.known_tables));
     // A position of another server, or in a file that is gone, has no place that could be looked from.
     if !server.has_full_metadata() && (is_there || cx.resume.is_none()) {
         let place = Place { file: position.file.clone(), pos: position.pos };
@@ -213,6 +213,7 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
         progress.begins_by_gtids();
     }
     let assembler = assembler(&source, &server, cx, progress)
+        .with_known(&cx.known_tables, &position.altered)
         .with_purged(server.purged()?)
         .with_leaps(leaps(&start, &files));
     let dump = Dump {
@@ -279,7 +280,6 @@ fn assembler(
         .with_names(server.name_case())
         .with_row_events(server.row_event())
         .with_hidden(cx.hiding.clone(), cx.sightings.clone())
-        .with_known(&cx.known_tables)
         .with_statements(source.config.statement_bytes)
 }
 
@@ -293,6 +293,7 @@ pub(crate) fn begun(end: LogEnd, server: &Server, shape: String) -> (MyPosition,
         in_tx: None,
         pending: Vec::new(),
         by_gtids: false,
+        altered: Altered::unread(),
         history: History { server: server.identity(), created: 0 },
         shape,
     };

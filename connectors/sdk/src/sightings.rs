@@ -47,13 +47,14 @@ impl Sighting {
     }
 
     fn has(&self, table: &Table) -> bool {
-        if table.incarnation == 0 {
-            return self
-                .later
-                .iter()
-                .any(|(schema, name)| *schema == table.schema && *name == table.name);
+        match table.incarnation {
+            0 => self.was(&table.schema, &table.name),
+            number => self.tables.contains(&number),
         }
-        self.tables.contains(&table.incarnation)
+    }
+
+    fn was(&self, schema: &str, name: &str) -> bool {
+        self.later.iter().any(|later| later.0 == schema && later.1 == name)
     }
 }
 
@@ -142,6 +143,13 @@ impl Sightings {
         with.map(|(name, _)| name.clone()).collect()
     }
 
+    /// The names, by schema and table, that a table without a number had before.
+    pub fn names_before(&self, schema: &str, name: &str) -> Vec<(String, String)> {
+        let seen = self.lock();
+        let before = seen.all.iter().filter(|(_, sighting)| sighting.was(schema, name));
+        before.map(|(name, _)| name.clone()).collect()
+    }
+
     /// The columns of a table when it was first seen under its name; `None` where it was not.
     pub fn columns_of(&self, table: &Table) -> Option<Vec<String>> {
         let seen = self.lock();
@@ -194,6 +202,7 @@ mod tests {
         let names = |name| sightings.names_of(&table(name, 0));
         for name in ["a", "b"] {
             assert_eq!(names(name), [named("orders")], "{name}");
+            assert_eq!(sightings.names_before("s", name), [named("orders")], "{name}");
         }
         assert_eq!(names("another"), []);
         assert_eq!(names("orders"), []);

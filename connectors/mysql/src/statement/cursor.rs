@@ -99,6 +99,16 @@ impl<'a> Cursor<'a> {
         (!name.is_empty()).then_some(name)
     }
 
+    /// Takes the name of a column; MariaDB allows that of its table before it.
+    pub(super) fn column(&mut self) -> Option<String> {
+        self.take_symbol(b'.');
+        let mut name = self.name()?;
+        while self.take_symbol(b'.') {
+            name = self.name()?;
+        }
+        Some(name)
+    }
+
     /// Takes the name of a table, and `.*` behind it, which DELETE allows.
     pub(super) fn table(&mut self) -> Option<TableName> {
         let is_unqualified = self.take_symbol(b'.');

@@ -297,18 +297,18 @@ fn clause(word: &[u8], cursor: &mut Cursor<'_>, alteration: &mut Alteration) -> 
     let unseen = match word.to_ascii_uppercase().as_slice() {
         b"RENAME" if cursor.take("COLUMN") => {
             if_exists(cursor);
-            let before = cursor.name()?;
+            let before = cursor.column()?;
             if !cursor.take("TO") {
                 return None;
             }
-            alteration.rename_column(before, cursor.name()?);
+            alteration.rename_column(before, cursor.column()?);
             return Some(());
         }
         b"CHANGE" => {
             cursor.take("COLUMN");
             if_exists(cursor);
-            let before = cursor.name()?;
-            alteration.rename_column(before, cursor.name()?);
+            let before = cursor.column()?;
+            alteration.rename_column(before, cursor.column()?);
             return Some(());
         }
         b"RENAME" if !cursor.is_any(&["INDEX", "KEY"]) => {

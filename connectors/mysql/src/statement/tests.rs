@@ -247,10 +247,17 @@ fn m43_columns_that_get_other_names() {
     ]);
     check(
         &MARIADB,
-        &[(
-            "ALTER TABLE t CHANGE COLUMN IF EXISTS a b int, RENAME COLUMN IF EXISTS c TO e",
-            "tables: alter d.t, rename column a of d.t to b, rename column c of d.t to e",
-        )],
+        &[
+            (
+                "ALTER TABLE t CHANGE COLUMN IF EXISTS a b int, RENAME COLUMN IF EXISTS c TO e",
+                "tables: alter d.t, rename column a of d.t to b, rename column c of d.t to e",
+            ),
+            ("ALTER TABLE t CHANGE t.a b int", "tables: alter d.t, rename column a of d.t to b"),
+            (
+                "ALTER TABLE .t CHANGE .a d.t.b int",
+                "tables: alter d.t, rename column a of d.t to b",
+            ),
+        ],
     );
 }
 

@@ -3,9 +3,9 @@
 //! Events come from three places, and are treated alike: from the connection, out of a packed
 //! transaction, and back from where a transaction was held until its end was known.
 
+mod altered;
 mod begins;
 mod held;
-mod hidden;
 mod packed;
 mod pile;
 mod rows;
@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use rowtide_sdk::{Batch, Error, Hiding, KnownTable, Limits, Origin, Result, Sightings, Table};
 
+use self::altered::AlteredTables;
 use self::held::Replay;
 use self::held::Store;
 use self::packed::Packed;
@@ -29,7 +30,7 @@ use crate::binlog::table_map::{NamedType, TableMap};
 use crate::codes;
 use crate::config::NameCase;
 use crate::gtid::mysql::GtidSet;
-use crate::position::MyPosition;
+use crate::position::{Altered, MyPosition};
 
 /// What must be done before more is taken in.
 #[derive(Debug)]
@@ -115,6 +116,7 @@ pub(crate) struct Assembler {
     replay: Option<Replay>,
     /// A packed event in its plain form.
     plain: Vec<u8>,
+    altered: AlteredTables,
     /// What settings hide, and where new names are noted.
     hidden: Option<(Hiding, Sightings)>,
     /// See [`Assembler::with_purged`].
@@ -167,6 +169,7 @@ impl Assembler {
             row_event: 0,
             replay: None,
             plain: Vec::new(),
+            altered: AlteredTables::default(),
             hidden: None,
             purged: GtidSet::default(),
         }
@@ -182,9 +185,9 @@ impl Assembler {
         Self { statement_bytes: bytes.into(), ..self }
     }
 
-    /// Begins with what was saved of tables.
-    pub(crate) fn with_known(self, known: &[KnownTable]) -> Self {
-        Self { tables: Tables::new(known), ..self }
+    /// Begins with what was saved of tables, and what became of them since.
+    pub(crate) fn with_known(self, known: &[KnownTable], altered: &Altered) -> Self {
+        Self { tables: Tables::new(known), altered: AlteredTables::new(known, altered), ..self }
     }
 
     /// A table as the log has it.
@@ -603,6 +606,7 @@ impl Assembler {
     pub(crate) fn take(&mut self, next: Batch) -> Result<Batch> {
         let mut batch = std::mem::replace(&mut self.batch, next);
         self.batch.received_ts_us = batch.received_ts_us;
+        self.altered.take(&batch);
         batch.resume = Some(self.position().to_position()?);
         self.number += 1;
         self.tables.new_batch();
@@ -612,7 +616,7 @@ impl Assembler {
 
     /// The position after what was taken in.
     pub(crate) fn position(&self) -> MyPosition {
-        self.progress.position()
+        MyPosition { altered: self.altered.saved(), ..self.progress.position() }
     }
 
     /// A batch of progress alone. Only where the batch at hand holds no entries.

@@ -162,7 +162,7 @@ impl Driver {
                 {
                     return Ok(Flow::Stop);
                 }
-                self.session.assembler.learn(*map, table);
+                self.session.assembler.learn(*map, table)?;
                 Ok(Flow::Continue)
             }
             Step::DescribeNamed(schema, name) => {

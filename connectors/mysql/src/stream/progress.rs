@@ -6,7 +6,7 @@ use rowtide_sdk::{Span, Tx};
 
 use crate::gtid::mariadb::{self, GtidPosition};
 use crate::gtid::mysql::{Gtid, GtidSet};
-use crate::position::{History, InTx, MyPosition, Pending, place_id};
+use crate::position::{Altered, History, InTx, MyPosition, Pending, place_id};
 
 /// An offset in a file of the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -472,6 +472,8 @@ impl Progress {
             in_tx,
             pending: self.pending.clone(),
             by_gtids: self.by_gtids,
+            // Of this who reads statements knows.
+            altered: Altered::default(),
             history: History {
                 server: self.history.server.clone(),
                 created: if is_vague { 0 } else { self.history.created },
@@ -543,6 +545,7 @@ mod tests {
             in_tx: None,
             pending: Vec::new(),
             by_gtids: false,
+            altered: Altered::default(),
             history: History { server: "1".to_owned(), created: 7 },
             shape: String::new(),
         };
@@ -565,6 +568,7 @@ mod tests {
             in_tx: None,
             pending: Vec::new(),
             by_gtids: false,
+            altered: Altered::default(),
             history: History { server: "1".to_owned(), created: 7 },
             shape: String::new(),
         };

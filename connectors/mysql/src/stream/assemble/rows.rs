@@ -153,9 +153,11 @@ impl Assembler {
     }
 
     /// Keeps the table made of a [`Step::Describe`].
-    pub(crate) fn learn(&mut self, map: TableMap, table: Arc<Table>) {
+    pub(crate) fn learn(&mut self, map: TableMap, table: Arc<Table>) -> Result<()> {
+        self.check_columns(&table)?;
         let body = std::mem::take(&mut self.describing);
         self.tables.learn(&body, map, Some(table));
+        Ok(())
     }
 
     /// The table of a row event, by its number in the cache; `None` where it is not captured.

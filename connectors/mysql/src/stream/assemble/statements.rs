@@ -69,6 +69,7 @@ impl Assembler {
             Statement::Truncate(table) => return self.truncate(&table),
             Statement::Tables(changes) => self.table_changes(&changes)?,
             Statement::DropDatabase(database) => {
+                self.note_dropped(&database);
                 self.tables.forget(|map| map.schema == database);
                 let name = String::new();
                 self.changed.push(Changed { schema: database, name, addresses: None });
@@ -196,6 +197,7 @@ impl Assembler {
     }
 
     fn table_changes(&mut self, changes: &[TableChange]) -> Result<()> {
+        self.note_altered(changes);
         for change in changes {
             for name in change.tables() {
                 self.tables.forget(|map| map.schema == name.schema && map.name == name.name);
@@ -216,23 +218,16 @@ impl Assembler {
                 TableChange::Created(Creation { origin: Origin::Query, table, .. }) => {
                     self.refuse_statement(std::slice::from_ref(table))?;
                 }
-                TableChange::Renamed { from, to } => self.note_renamed(from, to),
-                TableChange::ColumnRenamed { table, from, to } => {
-                    self.check_column(table, from, to)?;
-                }
-                TableChange::RowsUnseen { table, how, from } => {
-                    if let Some(from) = from {
-                        self.note_renamed(from, table);
-                    }
-                    if self.is_wanted(table) && !self.progress.is_passed() {
-                        tracing::warn!(
-                            code = %codes::ROWS_UNSEEN,
-                            %table,
-                            how = ?how,
-                            place = %self.progress.id(),
-                            "rows of a table came or went without events, which the server does not log"
-                        );
-                    }
+                TableChange::RowsUnseen { table, how, .. }
+                    if self.is_wanted(table) && !self.progress.is_passed() =>
+                {
+                    tracing::warn!(
+                        code = %codes::ROWS_UNSEEN,
+                        %table,
+                        how = ?how,
+                        place = %self.progress.id(),
+                        "rows of a table came or went without events, which the server does not log"
+                    );
                 }
                 _ => {}
             }

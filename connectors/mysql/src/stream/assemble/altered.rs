@@ -1,0 +1,319 @@
+//! What statements did to tables since the last rows of those.
+//!
+//! The log of these servers has no numbers of tables and columns, but it has the statements. What was saved
+//! of a table is not used again where one changed it since, and what settings hide stays hidden where it got
+//! another name: a table that is renamed, or gets rows of another, is noted for the host, which judges its
+//! first change; a column that is renamed is judged here, at the first row, whatever has taken its name. All
+//! of this is part of the position, as a restart may come between the statement and the row.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use rowtide_sdk::{Batch, Entry, Error, KnownTable, Origin, Result, Table};
+
+use super::Assembler;
+use crate::catalog::Name;
+use crate::codes;
+use crate::position::{Altered, RenamedColumn};
+use crate::statement::shadow::{Role, shadow_of};
+use crate::statement::{Creation, TableChange, TableName};
+use crate::stream::progress::Place;
+
+/// How many entries the batch at hand had when a statement came; those behind them are of the table as it is
+/// since.
+type Mark = usize;
+
+/// What is told with the next position.
+#[derive(Debug, Default)]
+pub(super) struct AlteredTables {
+    /// Tables of which what the catalog said is saved, or will be with the batch at hand.
+    described: HashSet<Name>,
+    /// Those of them that are otherwise since.
+    outdated: BTreeMap<Name, Mark>,
+    columns: Vec<(RenamedColumn, Mark)>,
+}
+
+impl AlteredTables {
+    /// Goes on from a position, with what was saved of tables.
+    pub(super) fn new(known: &[KnownTable], altered: &Altered) -> Self {
+        let described = known.iter().filter(|table| !table.facts.is_empty());
+        let described = described.map(|table| (table.schema.clone(), table.name.clone())).collect();
+        let outdated = match altered.is_unread {
+            true => Vec::from_iter(&described),
+            false => altered.tables.iter().collect(),
+        };
+        Self {
+            outdated: outdated.into_iter().map(|name| (name.clone(), 0)).collect(),
+            described,
+            columns: altered.columns.iter().map(|column| (column.clone(), 0)).collect(),
+        }
+    }
+
+    /// A statement changed a table, or all of a schema where the name is empty.
+    fn alter(&mut self, schema: &str, name: &str, mark: Mark) {
+        let is_it = |table: &&Name| table.0 == schema && (name.is_empty() || table.1 == name);
+        for table in self.described.iter().filter(is_it) {
+            self.outdated.insert(table.clone(), mark);
+        }
+    }
+
+    /// The batch is handed over, and with it what its rows were read by.
+    pub(super) fn take(&mut self, batch: &Batch) {
+        for table in batch.tables.iter().filter(|table| !table.facts.is_empty()) {
+            self.described.insert((table.schema.clone(), table.name.clone()));
+        }
+        if self.outdated.is_empty() && self.columns.is_empty() {
+            return;
+        }
+        let mut last: HashMap<(&str, &str), usize> = HashMap::new();
+        for (at, entry) in batch.entries.iter().enumerate() {
+            let Entry::Change(change) = entry else { continue };
+            let table =
+                usize::try_from(change.table).ok().and_then(|table| batch.tables.get(table));
+            if let Some(table) = table {
+                last.insert((&table.schema, &table.name), at);
+            }
+        }
+        let has_rows = |schema: &str, name: &str, mark: Mark| {
+            last.get(&(schema, name)).is_some_and(|at| *at >= mark)
+        };
+        self.outdated.retain(|table, mark| !has_rows(&table.0, &table.1, std::mem::take(mark)));
+        self.columns.retain_mut(|(column, mark)| {
+            !has_rows(&column.schema, &column.table, std::mem::take(mark))
+        });
+    }
+
+    /// What a position says of it.
+    pub(super) fn saved(&self) -> Altered {
+        Altered {
+            is_unread: false,
+            tables: self.outdated.keys().cloned().collect(),
+            columns: self.columns.iter().map(|(column, _)| column.clone()).collect(),
+        }
+    }
+
+    /// A table has another name, or none.
+    fn rename(&mut self, from: &TableName, to: Option<&TableName>) {
+        self.columns.retain_mut(|(column, _)| {
+            if column.schema == from.schema && column.table == from.name {
+                let Some(to) = to else { return false };
+                column.schema.clone_from(&to.schema);
+                column.table.clone_from(&to.name);
+            }
+            true
+        });
+    }
+}
+
+/// Whether the server takes them for one name of a column.
+fn is_same(one: &str, other: &str) -> bool {
+    one == other || one.to_lowercase() == other.to_lowercase()
+}
+
+impl Assembler {
+    /// Notes what a statement changes. What was handed over already, and comes again, is noted already.
+    pub(super) fn note_altered(&mut self, changes: &[TableChange]) {
+        if self.progress.is_passed() {
+            return;
+        }
+        self.rename_columns(changes);
+        let mark = self.batch.entries.len();
+        for change in changes {
+            for table in change.tables() {
+                self.altered.alter(&table.schema, &table.name, mark);
+            }
+            match change {
+                TableChange::Renamed { from, to } => {
+                    self.note_renamed(from, to);
+                    self.altered.rename(from, Some(to));
+                }
+                TableChange::RowsUnseen { table, from: Some(from), .. } => {
+                    self.note_renamed(from, table);
+                }
+                TableChange::Dropped(table)
+                | TableChange::Created(Creation { table, is_or_replace: true, .. }) => {
+                    self.altered.rename(table, None);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Notes that all tables of a database are gone.
+    pub(super) fn note_dropped(&mut self, database: &str) {
+        if !self.progress.is_passed() {
+            self.altered.alter(database, "", self.batch.entries.len());
+            self.altered.columns.retain(|(column, _)| column.schema != database);
+        }
+    }
+
+    /// Notes that rows of one table come under the name of another from here on.
+    fn note_renamed(&self, from: &TableName, to: &TableName) {
+        if let Some((hiding, sightings)) = &self.hidden {
+            sightings.note_renamed(hiding, (&from.schema, &from.name), (&to.schema, &to.name));
+        }
+    }
+
+    /// Follows hidden columns under their new names. Those of one statement change all at once.
+    fn rename_columns(&mut self, changes: &[TableChange]) {
+        let mark = self.batch.entries.len();
+        let before: Vec<RenamedColumn> = self.altered.saved().columns;
+        for change in changes {
+            let TableChange::ColumnRenamed { table, from, to } = change else { continue };
+            let is_it = |column: &RenamedColumn| {
+                column.schema == table.schema
+                    && column.table == table.name
+                    && is_same(&column.now, from)
+            };
+            let followed = before.iter().position(is_it);
+            if let Some((column, at)) = followed.and_then(|at| self.altered.columns.get_mut(at)) {
+                column.now.clone_from(to);
+                *at = mark;
+                continue;
+            }
+            let hidden = self.hidden_of(table);
+            let was = hidden.iter().find(|column| is_same(column, from));
+            if let Some(was) = was.filter(|_| !hidden.contains(to)) {
+                let column = RenamedColumn {
+                    schema: table.schema.clone(),
+                    table: table.name.clone(),
+                    was: was.clone(),
+                    now: to.clone(),
+                };
+                self.altered.columns.push((column, mark));
+            }
+        }
+        self.altered.columns.retain(|(column, _)| column.was != column.now);
+    }
+
+    /// The columns that settings hide of a table; where it is not captured, those of the captured ones that it
+    /// was, or, as a copy that a tool changes, will be.
+    fn hidden_of(&self, table: &TableName) -> Vec<String> {
+        let Some((hiding, sightings)) = &self.hidden else { return Vec::new() };
+        let TableName { schema, name } = table;
+        if (self.filter)(schema, name) {
+            return hiding(schema, name).columns;
+        }
+        let mut names = sightings.names_before(schema, name);
+        let shadow = shadow_of(name).filter(|shadow| shadow.role == Role::New);
+        let shadow = shadow.filter(|shadow| (self.filter)(schema, shadow.table));
+        names.extend(shadow.map(|shadow| (schema.clone(), shadow.table.to_owned())));
+        names.iter().flat_map(|(schema, name)| hiding(schema, name).columns).collect()
+    }
+
+    /// Refuses a table of which a hidden column has a name now under which settings show it.
+    ///
+    /// # Errors
+    /// `RT5015`, fatal.
+    pub(super) fn check_columns(&self, table: &Table) -> Result<()> {
+        let Some((hiding, _)) = &self.hidden else { return Ok(()) };
+        let of_table =
+            |column: &&RenamedColumn| column.schema == table.schema && column.table == table.name;
+        let mut columns = self.altered.columns.iter().map(|(column, _)| column).filter(of_table);
+        let hidden = hiding(&table.schema, &table.name).columns;
+        let is_shown = |column: &&RenamedColumn| {
+            hidden.contains(&column.was)
+                && !hidden.contains(&column.now)
+                && table.column_index(&column.now).is_some()
+        };
+        match columns.find(is_shown) {
+            Some(column) => Err(self.column_renamed(table, column)),
+            None => Ok(()),
+        }
+    }
+
+    fn column_renamed(&self, table: &Table, column: &RenamedColumn) -> Error {
+        let RenamedColumn { was, now, .. } = column;
+        let Place { file, pos } = &self.place;
+        let table_name = format!("{}.{}", table.schema, table.name);
+        let message = format!(
+            "settings hide the column {was} of {table_name}, which a statement before {file}:{pos} called {now}, \
+             and that they show; nothing was published with it"
+        );
+        let is_taken = table.columns.iter().any(|column| is_same(&column.name, was));
+        let how = match is_taken {
+            true => format!(
+                "name {now} beside {was}, which is another column now, in the `columns` of {table_name}'s settings \
+                 under `tables`; where it may be published, take it out again once the connector is past this"
+            ),
+            false => format!(
+                "name {now} in the place of {was} in the `columns` of {table_name}'s settings under `tables`; or \
+                 take {was} out, where it may be published"
+            ),
+        };
+        Error::fatal(Origin::Config, codes::SETTINGS_SHED, message).with_remedy(how)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rowtide_sdk::{Change, Identity, Op};
+
+    use super::*;
+
+    fn batch(rows: &[usize]) -> Batch {
+        let table = |name: &str| {
+            Arc::new(Table {
+                db: "s".to_owned(),
+                schema: "s".to_owned(),
+                name: name.to_owned(),
+                columns: Vec::new(),
+                primary_key: Vec::new(),
+                identity: Identity::Full,
+                incarnation: 0,
+                facts: "{\"a\":1}".to_owned(),
+            })
+        };
+        let change = |table: &usize| {
+            Entry::Change(Change {
+                op: Op::Create,
+                table: u32::try_from(*table).unwrap(),
+                tx: 0,
+                offset: 0,
+                index: 0,
+                part: None,
+                before: None,
+                after: None,
+            })
+        };
+        Batch {
+            tables: vec![table("t"), table("u")],
+            entries: rows.iter().map(change).collect(),
+            ..Batch::default()
+        }
+    }
+
+    fn outdated(altered: &AlteredTables) -> Vec<String> {
+        altered.saved().tables.into_iter().map(|(_, name)| name).collect()
+    }
+
+    #[test]
+    fn m40_what_was_saved_is_out_of_date_until_rows_behind_the_statement_are_handed_over() {
+        let known = |name: &str, facts: &str| KnownTable {
+            schema: "s".to_owned(),
+            name: name.to_owned(),
+            facts: facts.to_owned(),
+        };
+        let known = [known("t", "{}"), known("u", "{}"), known("plain", "")];
+        let mut altered = AlteredTables::new(&known, &Altered::default());
+        altered.alter("s", "t", 2);
+        altered.alter("s", "plain", 2);
+        altered.alter("other", "", 2);
+        // Rows of the table before the statement, and of another behind it.
+        altered.take(&batch(&[0, 0, 1]));
+        assert_eq!(outdated(&altered), ["t"]);
+        let position = altered.saved();
+        assert_eq!(position.usable(&known).len(), 2);
+        let mut resumed = AlteredTables::new(&known, &position);
+        resumed.take(&batch(&[1]));
+        assert_eq!(outdated(&resumed), ["t"]);
+        resumed.take(&batch(&[0]));
+        assert!(outdated(&resumed).is_empty());
+        resumed.alter("s", "", 0);
+        assert_eq!(outdated(&resumed), ["t", "u"]);
+        let chosen = AlteredTables::new(&known, &Altered::unread());
+        assert_eq!(outdated(&chosen), ["t", "u"]);
+        assert!(Altered::unread().usable(&known).is_empty());
+    }
+}
