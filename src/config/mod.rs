@@ -183,7 +183,7 @@ pub enum Unchanged {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mask {
-    /// The lower-case hexadecimal SHA-256 of the value's text as the database prints it, without salt:
+    /// The lower-case hexadecimal SHA-256 of the value's text (README, "Masked values"), without salt:
     /// values that can be guessed can be found out. NULL stays null.
     Sha256,
     /// The string `***`. NULL stays null.

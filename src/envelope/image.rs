@@ -123,7 +123,7 @@ fn write_value(
     Ok(())
 }
 
-/// Writes a masked value. The hash is of the text as the database prints it, so that it can be
+/// Writes a masked value. The hash is of the text as PostgreSQL prints it, so that it can be
 /// computed and joined there: `encode(sha256(email::bytea), 'hex')`.
 fn write_masked(mask: Mask, raw: &[u8], out: &mut JsonWriter) {
     match mask {

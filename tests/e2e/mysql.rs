@@ -222,6 +222,33 @@ fn a_position_is_set_by_hand_and_where_the_log_was_reset_none_is_guessed() {
     }
 }
 
+/// A position that was adopted knows its file, so that another one of that name is not taken for it.
+#[test]
+fn m10_a_reset_behind_an_adopted_position_is_noticed() {
+    for flavor in Flavor::ALL {
+        let Some((server, setup)) = started(flavor) else { return };
+        let mut host = setup.first_start();
+        server.sql("INSERT INTO shop.t VALUES (1, 1, NULL)");
+        host.until("the row is there", || events(&setup).len() == 1);
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        let adopted = setup.output(&["position", "adopt", "--connector", "shop", "--yes"]);
+        assert!(adopted.status.success(), "{adopted:?}");
+        // Files are told by the second in which they were made.
+        std::thread::sleep(Duration::from_millis(1100));
+        server.sql(match flavor {
+            Flavor::Mysql => "RESET BINARY LOGS AND GTIDS",
+            Flavor::Mariadb => "RESET MASTER",
+        });
+        let rows: String =
+            (2..30).map(|id| format!("INSERT INTO shop.t VALUES ({id}, 1, NULL);")).collect();
+        server.sql(&rows);
+        let (status, log) = setup.run_to_end();
+        assert_ne!(status, Some(0), "{log}");
+        assert!(log.contains("RT2702"), "{}: {log}", flavor.name());
+        assert_eq!(events(&setup).len(), 1);
+    }
+}
+
 /// A column that MariaDB's log does not tell from one of its own is refused, not left out.
 #[test]
 fn m3_a_column_that_is_called_as_mariadb_calls_its_own_is_refused() {

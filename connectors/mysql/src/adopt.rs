@@ -51,12 +51,16 @@ pub async fn prepared_now(source: &MysqlSource) -> Result<Option<usize>> {
 /// The position at which the server's log ends now: what `rowtide position adopt` saves. Reads only.
 ///
 /// # Errors
-/// Where the server cannot be asked or writes no log.
+/// Where the server cannot be asked or writes no log; what a run from there would end with.
 pub async fn position_at_end(source: &MysqlSource) -> Result<Position> {
     let (mut conn, server, source) = connect(source).await?;
     let end = server.log_end(&mut conn).await?;
+    let files = server.files(&mut conn).await?;
     conn.close().await;
-    begun(end, &server, source.shape()).0.to_position()
+    let (mut position, passed) = begun(end, &server, source.shape());
+    position.history.created =
+        Box::pin(tried(&source, &server, &files, &position, &passed)).await?;
+    position.to_position()
 }
 
 /// The position at a place given by hand, `file:offset` or GTIDs: what `rowtide position set --connector NAME --at PLACE` saves.
@@ -73,7 +77,7 @@ pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
         Class::Transient => error,
         _ => no_place(text).with_source(error),
     };
-    let position = match file_and_pos(text) {
+    let mut position = match file_and_pos(text) {
         Some((file, pos)) => {
             let size = files.iter().find_map(|(name, size)| (name == file).then_some(*size));
             if !size.is_some_and(|size| (4..=size).contains(&pos)) {
@@ -106,7 +110,8 @@ pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
     };
     conn.close().await;
     let (_, passed) = resumed(position.clone(), &server, &source.shape())?;
-    Box::pin(tried(&source, &server, &files, &position, &passed)).await.map_err(unlike)?;
+    let tried = Box::pin(tried(&source, &server, &files, &position, &passed)).await;
+    position.history.created = tried.map_err(unlike)?;
     position.to_position()
 }
 

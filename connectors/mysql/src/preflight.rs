@@ -179,8 +179,7 @@ async fn columns(
             (Severity::Error, message, remedy)
         } else if is_number {
             let message = format!(
-                "{name} is called as MariaDB calls the hashes of unique keys: as the last column, and with NULL \
-                 allowed, the log does not tell it from those, and the connector stops (RT2801)"
+                "{name} is called as MariaDB calls the hashes of unique keys: as the last column the log does not tell it from those, and the connector stops (RT2801)"
             );
             (Severity::Warning, message, "give the column another name")
         } else {

@@ -19,7 +19,8 @@ const WAIT: Duration = Duration::from_secs(10);
 /// The bit by which the id of who tries differs from the stream's, which the server would end otherwise.
 const TRIES: u32 = 1 << 30;
 
-/// Reads the beginning of what a run would read.
+/// Reads the beginning of what a run would read; answers when the position's file was made, as far as that
+/// was read (0: not).
 ///
 /// # Errors
 /// What a run would end with.
@@ -29,7 +30,7 @@ pub(crate) async fn tried(
     files: &[(String, u64)],
     position: &MyPosition,
     passed: &Passed,
-) -> Result<()> {
+) -> Result<u32> {
     let is_there = is_there(position, passed, server, files)?;
     let start = start(position, passed, is_there)?;
     let progress = Progress::new(position.clone(), passed.clone());
@@ -59,5 +60,5 @@ pub(crate) async fn tried(
             }
         }
     }
-    Ok(())
+    Ok(assembler.position().history.created)
 }

@@ -56,11 +56,10 @@ fn is_zero(value: &usize) -> bool {
 }
 
 /// Whether it may be a column in which MariaDB keeps the hashes of a unique key that is too long for an
-/// index (of a TEXT): a number without a sign that may be null, at the table's end, which only the log shows.
+/// index (of a TEXT): a number without a sign, at the table's end, which only the log shows.
 /// It would tell of values that are hidden.
 fn may_be_hash(column: &MappedColumn) -> bool {
     column.stored == Stored::Integer(8)
-        && column.is_nullable
         && column.is_unsigned.unwrap_or(true)
         && column.name.as_deref().is_none_or(is_hash_name)
 }
@@ -460,8 +459,10 @@ mod tests {
         let (hash, signed) = (hash("DB_ROW_HASH_12"), column("DB_ROW_HASH_1", "bigint", "bigint"));
         let signed = signed.mapped(Stored::Integer(8));
         let not_null = MappedColumn { is_nullable: false, ..hash.clone() };
+        let small = MappedColumn { stored: Stored::Integer(4), ..hash.clone() };
         assert_eq!(of(&[hash.clone(), signed, hash.clone(), hash.clone()]), 2);
-        assert_eq!(of(&[hash.clone(), not_null]), 2);
+        assert_eq!(of(&[hash.clone(), not_null]), 0);
+        assert_eq!(of(&[hash.clone(), small]), 2);
         for name in ["DB_ROW_HASH_", "DB_ROW_HASH_x", "xDB_ROW_HASH_1", "db_row_hash_1"] {
             assert_eq!(of(&[self::hash(name)]), 1, "{name}");
         }
@@ -504,7 +505,7 @@ mod tests {
         let with_hash = CatalogTable { hashes: 1, ..table.clone() };
         assert_eq!(table.complete(&map), Err(Differs::Count { log: 3, catalog: 2 }));
         assert_eq!(with_hash.complete(&map), table.mapped("s", "t"));
-        map.columns[2].is_nullable = false;
+        map.columns[2].is_unsigned = Some(false);
         assert_eq!(with_hash.complete(&map), Err(Differs::Count { log: 3, catalog: 2 }));
         map.columns.pop();
         let fewer = CatalogTable { columns: table.columns[..1].to_vec(), ..table.clone() };

@@ -19,6 +19,8 @@ fn whole<const N: usize>(raw: &[u8], name: &'static str) -> Result<[u8; N], Valu
 pub(super) struct Uuid;
 
 impl Decode for Uuid {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         let mut text = String::with_capacity(36);
         for (at, byte) in whole::<16>(raw, "uuid")?.into_iter().enumerate() {
@@ -38,6 +40,8 @@ impl Decode for Uuid {
 pub(super) struct Inet4;
 
 impl Decode for Inet4 {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         out.string(&Ipv4Addr::from(whole::<4>(raw, "inet4")?).to_string());
         Ok(Written::Form)
@@ -49,6 +53,8 @@ impl Decode for Inet4 {
 pub(super) struct Inet6;
 
 impl Decode for Inet6 {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         out.string(&inet6(Ipv6Addr::from(whole::<16>(raw, "inet6")?)));
         Ok(Written::Form)

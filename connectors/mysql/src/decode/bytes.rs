@@ -1,5 +1,6 @@
 //! Values that are bytes: BINARY, BLOB, geometries, vectors, and numbers that stand for labels.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rowtide_sdk::{Decode, JsonWriter, ValueError, Written};
@@ -25,14 +26,17 @@ pub(super) struct Padded {
 
 impl Decode for Padded {
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
-        if raw.len() >= self.len {
-            out.base64(raw);
-        } else {
-            let mut whole = raw.to_vec();
-            whole.resize(self.len, 0);
-            out.base64(&whole);
-        }
+        out.base64(&self.text(raw));
         Ok(Written::Form)
+    }
+
+    fn text<'r>(&self, raw: &'r [u8]) -> Cow<'r, [u8]> {
+        if raw.len() >= self.len {
+            return Cow::Borrowed(raw);
+        }
+        let mut whole = raw.to_vec();
+        whole.resize(self.len, 0);
+        Cow::Owned(whole)
     }
 }
 
@@ -41,6 +45,8 @@ impl Decode for Padded {
 pub(super) struct Geometry;
 
 impl Decode for Geometry {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         let mut reader = Reader(raw);
         let srid = reader.u32().ok_or(ValueError::Malformed("geometry"))?;
@@ -58,6 +64,8 @@ impl Decode for Geometry {
 pub(super) struct Vector;
 
 impl Decode for Vector {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         const MALFORMED: ValueError = ValueError::Malformed("vector");
         let (numbers, rest) = raw.as_chunks::<4>();
@@ -84,6 +92,8 @@ pub(super) struct Enum {
 }
 
 impl Decode for Enum {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         const MALFORMED: ValueError = ValueError::Malformed("number of an enum's label");
         let number = Reader(raw).uint(raw.len()).ok_or(MALFORMED)?;
@@ -105,6 +115,8 @@ pub(super) struct Set {
 }
 
 impl Decode for Set {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         const MALFORMED: ValueError = ValueError::Malformed("bits of a set");
         let bits = Reader(raw).uint(raw.len()).ok_or(MALFORMED)?;

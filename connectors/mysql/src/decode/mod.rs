@@ -1,6 +1,15 @@
 //! How values are decoded: one decoder per type, chosen when a table is learned. Nothing here does I/O
 //! or panics on any bytes.
 
+/// Gives a decoder the text of its values: what stands in the log is none.
+macro_rules! text_as_shown {
+    () => {
+        fn text<'r>(&self, raw: &'r [u8]) -> std::borrow::Cow<'r, [u8]> {
+            crate::decode::text_as_shown(self, raw)
+        }
+    };
+}
+
 mod address;
 mod bytes;
 pub mod json;
@@ -8,9 +17,10 @@ mod number;
 mod text;
 mod time;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use rowtide_sdk::{Decode, Form, StringKind};
+use rowtide_sdk::{Decode, Form, JsonWriter, StringKind};
 
 use crate::binlog::table_map::{MappedColumn, NamedType, Stored};
 use crate::charset::Charset;
@@ -36,6 +46,20 @@ pub enum Undecodable {
     /// A label is not text of the column's character set.
     #[error("a label is not text of the column's character set")]
     Label,
+}
+
+/// The text of a value as an event shows it, a string without its quotes; the bytes themselves where they are
+/// not of the type.
+fn text_as_shown<'r>(decode: &dyn Decode, raw: &'r [u8]) -> Cow<'r, [u8]> {
+    let mut out = JsonWriter::default();
+    if decode.write(raw, &mut out).is_err() {
+        return Cow::Borrowed(raw);
+    }
+    let json = out.into_inner();
+    match serde_json::from_slice::<String>(&json) {
+        Ok(text) => Cow::Owned(text.into_bytes()),
+        Err(_) => Cow::Owned(json),
+    }
 }
 
 fn string(kind: StringKind, decode: impl Decode + 'static) -> Decoding {
@@ -136,4 +160,45 @@ fn labels(column: &MappedColumn) -> Result<Arc<[String]>, Undecodable> {
     };
     let label = |label: &Vec<u8>| charset.to_utf8(label).map(Into::into);
     labels.iter().map(label).collect::<Result<_, _>>().map_err(|_| Undecodable::Label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::binlog::table_map::{MappedColumn, Stored};
+
+    fn text(stored: Stored, collation: Option<u32>, labels: &[&str], raw: &[u8]) -> String {
+        let column = MappedColumn {
+            stored,
+            is_nullable: true,
+            is_unsigned: Some(false),
+            collation,
+            name: Some("c".to_owned()),
+            labels: Some(labels.iter().map(|label| label.as_bytes().to_vec()).collect()),
+            geometry: None,
+            dimensions: None,
+            is_visible: None,
+            named: None,
+        };
+        let text = decoding(&column).unwrap().decode.text(raw).into_owned();
+        String::from_utf8(text).unwrap()
+    }
+
+    /// What is hashed of a masked value is what it is, not how the log writes it.
+    #[test]
+    fn the_text_of_a_value_is_what_an_event_shows() {
+        let of = |stored, raw: &[u8]| text(stored, Some(63), &["x", "y"], raw);
+        assert_eq!(of(Stored::Integer(4), &[7, 0, 0, 0]), "7");
+        assert_eq!(of(Stored::Integer(8), &[7, 0, 0, 0, 0, 0, 0, 0]), "7");
+        let decimal = Stored::Decimal { precision: 10, scale: 2 };
+        assert_eq!(of(decimal, &[0x80, 0, 0, 1, 50]), "1.50");
+        assert_eq!(of(Stored::Double, &0.1f64.to_le_bytes()), "0.1");
+        assert_eq!(of(Stored::Year, &[124]), "2024");
+        assert_eq!(of(Stored::Enum(1), &[2]), "y");
+        assert_eq!(of(Stored::Char { max_bytes: 3 }, b"a"), "a\0\0", "the bytes of BINARY(3)");
+        assert_eq!(of(Stored::Blob(1), b"\"a\""), "\"a\"", "the bytes of a BLOB");
+        let latin1 = 8;
+        assert_eq!(text(Stored::VarChar { max_bytes: 9 }, Some(latin1), &[], b"\xe9\"\n"), "é\"\n");
+        assert_eq!(of(Stored::Double, &[7]), "\u{7}", "what is not of the type");
+    }
 }

@@ -12,6 +12,8 @@ pub(super) struct Integer {
 }
 
 impl Decode for Integer {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         const MALFORMED: ValueError = ValueError::Malformed("integer");
         let width = raw.len();
@@ -34,6 +36,8 @@ impl Decode for Integer {
 pub(super) struct Float;
 
 impl Decode for Float {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         let mut buffer = zmij::Buffer::new();
         let text = match *raw {
@@ -64,6 +68,8 @@ pub(super) struct Decimal {
 }
 
 impl Decode for Decimal {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         out.byte(b'"');
         decimal(raw, self.precision, self.scale, out).ok_or(ValueError::Malformed("decimal"))?;
@@ -144,6 +150,8 @@ pub(super) struct Bit {
 }
 
 impl Decode for Bit {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         const MALFORMED: ValueError = ValueError::Malformed("bit value");
         let bits = usize::from(self.bits);
@@ -166,6 +174,8 @@ impl Decode for Bit {
 pub(super) struct Year;
 
 impl Decode for Year {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         match *raw {
             [0] => out.u64(0),

@@ -13,6 +13,8 @@ pub(super) struct Text {
 }
 
 impl Decode for Text {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         let text = self.charset.to_utf8(raw);
         let text = text.map_err(|_| ValueError::Malformed("text of the column's character set"))?;

@@ -98,6 +98,8 @@ fn write(
 pub(super) struct Date;
 
 impl Decode for Date {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         let text = || {
             let packed = Reader(raw).uint(3).filter(|_| raw.len() == 3)?;
@@ -115,6 +117,8 @@ pub(super) struct Time {
 }
 
 impl Decode for Time {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         write(self.text(raw), "time", out)
     }
@@ -146,6 +150,8 @@ pub(super) struct DateTime {
 }
 
 impl Decode for DateTime {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         write(self.text(raw), "datetime", out)
     }
@@ -181,6 +187,8 @@ pub(super) struct Timestamp {
 }
 
 impl Decode for Timestamp {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         let text = || {
             let (seconds, fraction) = raw.split_at_checked(4)?;
@@ -223,6 +231,8 @@ fn three(number: u64) -> Three {
 pub(super) struct OldTime;
 
 impl Decode for OldTime {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         let text = || {
             let number = Reader(raw).uint(3).filter(|_| raw.len() == 3)?;
@@ -239,6 +249,8 @@ impl Decode for OldTime {
 pub(super) struct OldDateTime;
 
 impl Decode for OldDateTime {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         let text = || {
             let number = Reader(raw).u64().filter(|_| raw.len() == 8)?;
@@ -254,6 +266,8 @@ impl Decode for OldDateTime {
 pub(super) struct OldTimestamp;
 
 impl Decode for OldTimestamp {
+    text_as_shown!();
+
     fn write(&self, raw: &[u8], out: &mut JsonWriter) -> Result<Written, ValueError> {
         let seconds = Reader(raw).u32().filter(|_| raw.len() == 4);
         write(seconds.and_then(|seconds| utc(u64::from(seconds), 0)), "timestamp", out)

@@ -95,6 +95,9 @@ pub(crate) struct Progress {
     skip_below: Option<Place>,
     partial: Option<InTx>,
     pending: Vec<Pending>,
+    /// MySQL: whether the last transaction had no GTID, or none was seen that has one. GTIDs do not tell
+    /// what was handed over then.
+    is_anonymous: bool,
     /// MariaDB: what the server sends in these domains was handed over, up to these GTIDs, because a
     /// prepared XA transaction stands before them. In others it begins behind what was handed over.
     repeated: GtidPosition,
@@ -151,6 +154,7 @@ impl Progress {
         let repeated = repeated(&passed, &position.pending);
         Self {
             repeated,
+            is_anonymous: passed == Passed::Files,
             skip_below: (passed == Passed::Files || !position.pending.is_empty())
                 .then(|| place.clone()),
             place,
@@ -322,6 +326,7 @@ impl Progress {
     /// The open transaction ends, at `end` in the log.
     pub(crate) fn end(&mut self, end: Place) -> Result<(), Misplaced> {
         let open = self.open.take().ok_or("a transaction ends that did not begin")?;
+        self.is_anonymous = open.begin.name == Name::Place;
         match (&mut self.passed, open.begin.name) {
             (Passed::Mysql(set), Name::Mysql(gtid)) => set.insert(&gtid),
             (Passed::Mariadb(position), Name::Mariadb(gtid)) => {
@@ -389,6 +394,11 @@ impl Progress {
             self.passed = Passed::Mysql(set);
             self.skip_below = None;
         }
+    }
+
+    /// Whether an XA transaction was prepared without a GTID.
+    fn has_anonymous_pending(&self) -> bool {
+        self.pending.iter().any(|pending| pending.id.parse::<GtidSet>().is_err())
     }
 
     /// The stream begins by MariaDB's GTIDs: of each domain where it was left, which may be elsewhere in the
@@ -466,6 +476,7 @@ impl Progress {
             pos: self.place.pos,
             gtids: match &self.passed {
                 Passed::Files => None,
+                Passed::Mysql(_) if self.is_anonymous || self.has_anonymous_pending() => None,
                 Passed::Mysql(set) => Some(set.to_string()),
                 Passed::Mariadb(position) => Some(position.to_string()),
             },

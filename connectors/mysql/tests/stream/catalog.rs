@@ -261,7 +261,7 @@ async fn m3_columns_that_mariadb_does_not_list() {
              CREATE TABLE a (id int PRIMARY KEY, t text UNIQUE, b blob, UNIQUE (b, t));
              CREATE TABLE b (id int PRIMARY KEY, v int) WITH SYSTEM VERSIONING;
              CREATE TABLE c (id int PRIMARY KEY, t text UNIQUE) WITH SYSTEM VERSIONING;
-             CREATE TABLE d (DB_ROW_HASH_1 bigint PRIMARY KEY, t text UNIQUE)",
+             CREATE TABLE d (DB_ROW_HASH_1 bigint PRIMARY KEY, t text NOT NULL UNIQUE)",
         );
         let mut host = Setup::new(&server).ready().await;
         let steps = [

@@ -146,6 +146,47 @@ async fn m11_gtids_count_only_once_every_transaction_has_one() {
     host.stop().await;
 }
 
+/// A server that has GTIDs of before logs without them: what is handed over then they do not tell, whatever
+/// the files begin with; and where those are gone it is said, though no GTID is missing.
+#[tokio::test]
+async fn m11_gtids_of_before_do_not_stand_for_transactions_without_any() {
+    let settings = ["gtid_mode=ON_PERMISSIVE", "enforce_gtid_consistency=ON"];
+    let Some(server) = server(Flavor::Mysql, &settings) else { return };
+    server.sql(TABLES);
+    server.sql("SET GLOBAL gtid_mode=OFF_PERMISSIVE; SET GLOBAL gtid_mode=OFF");
+    let setup = Setup::new(&server);
+    let mut host = setup.ready().await;
+    server.sql(
+        "USE shop; INSERT INTO t VALUES (1, 'a'); FLUSH BINARY LOGS; INSERT INTO t VALUES (2, 'b')",
+    );
+    host.until(2).await;
+    host.during(Duration::from_millis(300)).await;
+    assert_eq!(host.place().gtids, None);
+    let lost = host.stop().await;
+    let mut host = setup.clone().from(lost.clone()).run();
+    server.sql("XA START 'x'; INSERT INTO shop.t VALUES (3, 'c'); XA END 'x'; XA PREPARE 'x'");
+    while host.place().pending.is_empty() {
+        host.batch().await;
+    }
+    server.sql(
+        "SET GLOBAL gtid_mode=OFF_PERMISSIVE; SET GLOBAL gtid_mode=ON_PERMISSIVE;
+         INSERT INTO shop.t VALUES (4, 'd')",
+    );
+    host.until(1).await;
+    assert_eq!(host.place().gtids, None, "one is pending without a GTID");
+    let position = host.stop().await;
+    server.sql("XA COMMIT 'x'");
+    let mut host = setup.clone().from(position).run();
+    assert_eq!(host.until(1).await, ["c shop.t none > id=3,v=c"]);
+    host.stop().await;
+    server.sql("SET GLOBAL gtid_mode=ON; FLUSH BINARY LOGS");
+    let file = server.sql("SHOW BINARY LOG STATUS");
+    let file = file.split_whitespace().next().unwrap();
+    server.sql(&format!("PURGE BINARY LOGS TO '{file}'; INSERT INTO shop.t VALUES (5, 'e')"));
+    let error = setup.from(lost).refusal().await;
+    assert!(["RT2716", "RT2619"].contains(&error.code().0), "{error}");
+}
+
 /// A server that nothing happens at is not a silent one.
 #[tokio::test]
 async fn m20_m21_an_idle_server_is_waited_for_and_a_silent_one_is_not() {
