@@ -44,6 +44,9 @@ pub fn setup_sql(source: &MysqlSource, connector: &str, provider: Provider) -> S
          GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user};\n\
          -- The catalog shows a user only what it may read.\n"
     ));
+    if provider == Provider::Rds {
+        out.push_str(&format!("GRANT SELECT ON mysql.rds_configuration TO {user};\n"));
+    }
     for database in databases(source) {
         match database {
             Some(database) => {
