@@ -43,11 +43,18 @@ pub(crate) async fn tried(
     let connection = BinlogConnection::connect(&source.options).await?;
     let mut stream = connection.dump(&dump).await?;
     let mut assembler = assembler.with_checksum(stream.has_checksum());
+    let mut created = 0;
     let mut left = EVENTS;
     while left > 0 {
         match stream.next()? {
             Some(Packet::Event(event)) => match assembler.event(event)? {
-                Step::More => left -= 1,
+                Step::More => {
+                    left -= 1;
+                    let here = assembler.position();
+                    if here.file == position.file {
+                        created = here.history.created;
+                    }
+                }
                 _ => break,
             },
             Some(Packet::Part(_) | Packet::Oversized { .. } | Packet::End) => break,
@@ -60,5 +67,5 @@ pub(crate) async fn tried(
             }
         }
     }
-    Ok(assembler.position().history.created)
+    Ok(created)
 }

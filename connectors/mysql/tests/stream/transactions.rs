@@ -80,7 +80,7 @@ async fn m31_xa_transactions_come_with_their_commit_also_after_a_restart() {
         let mut host = setup.clone().from(position).run();
         server.sql("XA COMMIT 'a'");
         host.until(1).await;
-        assert_eq!(host.events[0].after.as_deref().map(str::len), Some("id=".len() + 4));
+        assert_eq!(host.events[0].after.as_deref(), Some("id=1"));
         let position = host.stop().await;
         server.sql("XA ROLLBACK 'b','x',7");
         server.sql(
