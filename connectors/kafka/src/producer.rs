@@ -93,6 +93,7 @@ impl ProducerContext for Context {
             deliveries.fail(&batch);
         }
         deliveries.release(&batch, 1);
+        deliveries.arrive();
     }
 }
 
