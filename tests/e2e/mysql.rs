@@ -163,7 +163,10 @@ fn m64_check_names_the_columns_that_the_log_does_not_tell() {
     let Some((server, setup)) = started(Flavor::Mariadb) else { return };
     server.sql(
         "CREATE TABLE shop.u (id uuid PRIMARY KEY);
-         CREATE TABLE shop.c (id int PRIMARY KEY, v text COMPRESSED)",
+         CREATE TABLE shop.c (id int PRIMARY KEY, v text COMPRESSED);
+         CREATE TABLE shop.v (id int PRIMARY KEY,
+           b bigint unsigned GENERATED ALWAYS AS ROW START, e bigint unsigned GENERATED ALWAYS AS ROW END,
+           PERIOD FOR SYSTEM_TIME (b, e)) WITH SYSTEM VERSIONING",
     );
     let config = std::fs::read_to_string(setup.path("rowtide.yaml")).unwrap();
     let config = config.replace("      tables:", "      server_id: 1\n      tables:");
@@ -178,10 +181,35 @@ fn m64_check_names_the_columns_that_the_log_does_not_tell() {
     assert!(text.contains("column v of shop.c is COMPRESSED"), "{text}");
     assert!(text.contains("column id of shop.u is a UUID"), "{text}");
     assert!(text.contains("which is the server's own"), "{text}");
+    assert!(text.contains("RT2707") && text.contains("shop.v keeps its history"), "{text}");
     let config = config.replace("[\"shop.*\"]", "[\"shop.*\"], exclude: [shop.c]");
     std::fs::write(setup.path("rowtide.yaml"), &config).unwrap();
     let (status, text) = check();
+    assert_eq!((status, text.matches("RT2707").count()), (Some(3), 1), "{text}");
+    // As a run finds too.
+    let mut host = setup.first_start();
+    server.sql("INSERT INTO shop.v (id) VALUES (1)");
+    assert_eq!(host.wait(), Some(3), "{}", host.log());
+    assert!(host.log().contains("RT2707"), "{}", host.log());
+    let config = config.replace("[shop.c]", "[shop.c, shop.v]");
+    std::fs::write(setup.path("rowtide.yaml"), &config).unwrap();
+    let (status, text) = check();
     assert_eq!(status, Some(0), "{text}");
+}
+
+/// A pattern beside a good one is not overlooked.
+#[test]
+fn check_names_the_patterns_that_match_nothing() {
+    for flavor in Flavor::ALL {
+        let Some((_server, setup)) = started(flavor) else { return };
+        let config = std::fs::read_to_string(setup.path("rowtide.yaml")).unwrap();
+        let config = config.replace("[\"shop.*\"]", "[\"shop.*\", \"crm.customers\"]");
+        std::fs::write(setup.path("rowtide.yaml"), &config).unwrap();
+        let checked = setup.output(&["check"]);
+        let text = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert_eq!((checked.status.code(), text.matches("RT2719").count()), (Some(0), 1), "{text}");
+        assert!(text.contains("no table matches `crm.customers`"), "{text}");
+    }
 }
 
 #[test]

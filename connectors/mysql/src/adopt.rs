@@ -72,9 +72,11 @@ pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
     let (mut conn, server, source) = connect(source).await?;
     let text = text.trim();
     let files = server.files(&mut conn).await?;
-    // A server's answer says nothing of it, or what is wrong in words that are about something else.
+    // A server's answer says nothing of it, or what is wrong in words that are about something else; so does
+    // what cannot be read because no event begins there.
     let unlike = |error: Error| match error.class() {
         Class::Transient => error,
+        _ if [codes::NOT_UNDERSTOOD, codes::TORN].contains(&error.code()) => no_place(text),
         _ => no_place(text).with_source(error),
     };
     let mut position = match file_and_pos(text) {
@@ -139,11 +141,10 @@ fn no_place(text: &str) -> Error {
     )
 }
 
-/// Whether GTIDs are some, and MariaDB has been where each of them says. What MySQL has is looked at with
-/// its sets.
+/// Whether GTIDs are some, and the server has been where each of them says.
 fn may_be_behind(passed: &Passed, server: &Server) -> Result<bool> {
     Ok(match passed {
-        Passed::Mysql(set) => !set.is_empty(),
+        Passed::Mysql(set) => !set.is_empty() && server.executed()?.holds_all(set),
         Passed::Mariadb(position) => {
             let state = server.state()?;
             !position.is_empty() && position.iter().all(|gtid| state.holds(gtid))

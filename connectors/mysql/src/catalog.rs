@@ -113,7 +113,7 @@ impl Catalog {
         }
         let until = ahead::log_end(self.conn().await?).await?;
         for (key, table) in read {
-            if !self.ahead.is_changed(&key, place, &until, Asked::All).await? {
+            if self.ahead.change(&key, place, &until, Asked::All).await?.is_none() {
                 self.known.insert(key, table);
             }
         }
@@ -174,7 +174,7 @@ impl Catalog {
         let conn = self.conn().await?;
         let until = ahead::log_end(conn).await?;
         let asked = if is_named { Asked::Addresses } else { Asked::All };
-        if self.ahead.is_changed(key, place, &until, asked).await? {
+        if let Some(change) = self.ahead.change(key, place, &until, asked).await? {
             let (what, first) = match is_named {
                 true => (
                     "which of its BINARY columns are UUIDs or addresses, and MariaDB's log never does",
@@ -185,15 +185,18 @@ impl Catalog {
                     "SET GLOBAL binlog_row_metadata = 'FULL', which counts for what is logged from then on; ",
                 ),
             };
+            let (at, end) = (&change.place, &change.end);
             let message = format!(
-                "table {schema}.{name} was changed after {}:{}, so that the catalog does not say {what}",
-                place.file, place.pos
+                "table {schema}.{name} was changed after {}:{}, at last by the statement at {}:{}, so that the \
+                 catalog does not say {what}",
+                place.file, place.pos, at.file, at.pos
             );
             return Err(Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message).with_remedy(
                 format!(
                     "{first}bring the target in step with the table, and set the position behind the change \
-                     with `rowtide position set --connector NAME --at PLACE`; or leave the table out \
-                     (`tables.exclude`)"
+                     with `rowtide position set --connector NAME --at {}:{}`; or leave the table out \
+                     (`tables.exclude`)",
+                    end.file, end.pos
                 ),
             ));
         }

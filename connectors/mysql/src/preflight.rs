@@ -8,7 +8,7 @@ use rowtide_sdk::{Code, Finding, KeyLookup, Position, Preflight, Result, Severit
 
 use crate::catalog::{Catalog, Scene};
 use crate::codes;
-use crate::config::captures;
+use crate::config::{captures, unmatched};
 use crate::error::from_sql;
 use crate::guard::{Kept, kept as retention, view};
 use crate::position::MyPosition;
@@ -145,10 +145,11 @@ async fn look_at(
         findings.extend(lost_prepared(conn).await);
     }
     let captures = captured(source, server);
-    findings.extend(table_findings(conn, &captures, known.keys).await?);
+    findings.extend(table_findings(conn, source, server, known.keys).await?);
     findings.extend(cascades(conn, &captures).await?);
     if server.is_mariadb() {
         findings.extend(columns(conn, &captures).await?);
+        findings.extend(versioned(conn, &captures).await?);
     }
     Ok(())
 }
@@ -194,6 +195,30 @@ async fn columns(
         findings.push(finding.at(format!("table {schema}.{table}")));
     }
     Ok(findings)
+}
+
+/// Tables whose history MariaDB keeps by the numbers of transactions: it logs their changes as statements,
+/// whatever `binlog_format` says.
+async fn versioned(
+    conn: &mut Conn,
+    captures: &(dyn Fn(&str, &str) -> bool + Send + Sync),
+) -> Result<Vec<Finding>> {
+    let sql = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.COLUMNS
+        WHERE GENERATION_EXPRESSION = 'ROW START' AND DATA_TYPE = 'bigint'
+        ORDER BY TABLE_SCHEMA, TABLE_NAME";
+    let rows: std::result::Result<Vec<(String, String)>, _> = conn.query(sql).await;
+    let rows = rows.map_err(|error| from_sql(error, "asking for versioned tables"))?;
+    let captured = rows.into_iter().filter(|(schema, table)| captures(schema, table));
+    let finding = |(schema, table)| {
+        let message = format!(
+            "{schema}.{table} keeps its history by transaction number (BIGINT … ROW START): MariaDB logs its \
+             changes as statements, and what the rows were cannot be known from those"
+        );
+        let remedy = "`tables.exclude` the table, or have its history kept by time (TIMESTAMP(6) … ROW START)";
+        say(Severity::Error, codes::STATEMENT, message, remedy)
+            .at(format!("table {schema}.{table}"))
+    };
+    Ok(captured.map(finding).collect())
 }
 
 /// Whether a run could go on from the saved position, and for how long yet.
@@ -502,7 +527,8 @@ type TableRow = (String, String, Option<String>, Option<String>);
 /// What each captured table brings with it.
 async fn table_findings(
     conn: &mut Conn,
-    captures: &(dyn Fn(&str, &str) -> bool + Send + Sync),
+    source: &MysqlSource,
+    server: &Server,
     keys: KeyLookup<'_>,
 ) -> Result<Vec<Finding>> {
     let sql = "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.ENGINE, e.TRANSACTIONS
@@ -513,6 +539,9 @@ async fn table_findings(
     let rows: std::result::Result<Vec<TableRow>, _> = conn.query(sql).await;
     let rows = rows.map_err(|error| from_sql(error, "asking for the tables"))?;
     let mut findings = Vec::new();
+    let captures = captured(source, server);
+    let names: Vec<(String, String)> =
+        rows.iter().map(|(schema, name, ..)| (schema.clone(), name.clone())).collect();
     let mut count = 0;
     for (schema, name, engine, transactions) in rows {
         if !captures(&schema, &name) {
@@ -537,6 +566,15 @@ async fn table_findings(
     if count == 0 {
         let message = "no table matches `tables`, or the user may see none";
         let remedy = "check the patterns, and GRANT SELECT on the captured tables";
+        findings.push(say(Severity::Warning, codes::NO_TABLES, message, remedy));
+        return Ok(findings);
+    }
+    for pattern in unmatched(&source.filter, server.name_case(), &names) {
+        let message = format!(
+            "`tables.include`: no table matches `{pattern}`, or the user may see none of them: a table that is \
+             changed and may not be seen stops the connector where the log does not name its columns (RT2801)"
+        );
+        let remedy = "check the pattern, and GRANT SELECT on the captured tables";
         findings.push(say(Severity::Warning, codes::NO_TABLES, message, remedy));
     }
     Ok(findings)

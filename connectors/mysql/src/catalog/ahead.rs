@@ -65,8 +65,11 @@ pub(super) enum Asked {
 
 /// A statement that changes tables.
 #[derive(Debug)]
-struct Found {
-    place: Place,
+pub(super) struct Found {
+    /// Where it is.
+    pub(super) place: Place,
+    /// Where the next event is.
+    pub(super) end: Place,
     reach: Reach,
     /// Whether it leaves alone which columns are UUIDs or addresses.
     keeps_addresses: bool,
@@ -103,17 +106,17 @@ impl Ahead {
         Self { options, dialect, server_id, seen: None, found: Vec::new() }
     }
 
-    /// Whether a statement between the places changes what is asked of the table.
+    /// The last statement between the places that changes what is asked of the table.
     ///
     /// # Errors
     /// Where the log cannot be read.
-    pub(super) async fn is_changed(
+    pub(super) async fn change(
         &mut self,
         table: &Name,
         from: &Place,
         until: &Place,
         asked: Asked,
-    ) -> Result<bool> {
+    ) -> Result<Option<&Found>> {
         let from_seen = match &self.seen {
             Some((start, end)) if start.is_at_most(from) && from.is_at_most(end) => end.clone(),
             _ => {
@@ -132,7 +135,7 @@ impl Ahead {
         let is_behind = |place: &Place| from.is_at_most(place) && place.is_at_most(until);
         let matters = |found: &Found| asked == Asked::All || !found.keeps_addresses;
         let mut found = self.found.iter().filter(|found| is_behind(&found.place));
-        Ok(found.any(|found| matters(found) && found.reach.holds(table)))
+        Ok(found.rfind(|found| matters(found) && found.reach.holds(table)))
     }
 
     async fn look(&mut self, from: &Place, until: &Place) -> Result<()> {
@@ -156,8 +159,10 @@ impl Ahead {
                 }
                 // No statement that is understood is so large.
                 Some(Packet::Oversized { head, .. }) => {
-                    if Header::parse(head).is_ok_and(|header| header.kind == kind::QUERY) {
-                        self.found.push(Found::anything(reader.place.clone()));
+                    if let Ok(header) = Header::parse(head)
+                        && header.kind == kind::QUERY
+                    {
+                        self.found.push(reader.anything(&header));
                     }
                 }
                 // Of a packed transaction, in which no table is altered.
@@ -212,11 +217,7 @@ impl Look {
         let body = match plain_kind(header.kind) {
             Some(_) => match unpack(header.kind, body, STATEMENT_MAX, &mut self.plain)? {
                 Unpacked::Whole => &self.plain,
-                Unpacked::TooLarge(_) => {
-                    let place = self.place.clone();
-                    self.pass(&header);
-                    return Ok(vec![Found::anything(place)]);
-                }
+                Unpacked::TooLarge(_) => return Ok(vec![self.anything(&header)]),
             },
             None => body,
         };
@@ -228,23 +229,23 @@ impl Look {
         let place = self.place.clone();
         self.pass(&header);
         let found = |(reach, keeps_addresses)| {
-            let place = place.clone();
-            Found { place, reach, keeps_addresses }
+            let (place, end) = (place.clone(), self.place.clone());
+            Found { place, end, reach, keeps_addresses }
         };
         Ok(reaches.into_iter().map(found).collect())
+    }
+
+    /// What is not understood.
+    fn anything(&mut self, header: &Header) -> Found {
+        let place = self.place.clone();
+        self.pass(header);
+        Found { place, end: self.place.clone(), reach: Reach::Any, keeps_addresses: false }
     }
 
     fn pass(&mut self, header: &Header) {
         if header.log_pos != 0 && !header.is_artificial() {
             self.place.advance(header.log_pos);
         }
-    }
-}
-
-impl Found {
-    /// What is not understood.
-    fn anything(place: Place) -> Self {
-        Self { place, reach: Reach::Any, keeps_addresses: false }
     }
 }
 

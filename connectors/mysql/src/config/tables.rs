@@ -1,6 +1,6 @@
 //! Which tables are captured.
 
-use rowtide_sdk::{Finding, PatternWords, TableFilter};
+use rowtide_sdk::{Finding, PatternWords, TableFilter, TablePattern};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -84,6 +84,24 @@ pub(crate) fn captures(
     }
 }
 
+/// What tables are included by and none of `names` matches, of those that a server's catalog has.
+pub(crate) fn unmatched(
+    filter: &TableFilter,
+    case: NameCase,
+    names: &[(String, String)],
+) -> Vec<String> {
+    let is_meant = |pattern: &TablePattern, (database, table): &(String, String)| match case {
+        NameCase::Kept | NameCase::Lower => pattern.matches(database, table),
+        NameCase::Compared => pattern.matches(&database.to_lowercase(), &table.to_lowercase()),
+    };
+    let unmatched = |pattern: &&TablePattern| !names.iter().any(|name| is_meant(pattern, name));
+    let text = |pattern: &TablePattern| {
+        let (database, table) = pattern.globs();
+        format!("{database}.{table}")
+    };
+    filter.includes().iter().filter(unmatched).map(text).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +111,14 @@ mod tests {
         let selection = TableSelection { include: vec!["shop.*".to_owned()], exclude: Vec::new() };
         let wanted = |case| captures(selection.filter().unwrap(), case)("Shop", "Orders");
         assert!(!wanted(NameCase::Kept) && !wanted(NameCase::Lower) && wanted(NameCase::Compared));
+    }
+
+    #[test]
+    fn patterns_without_a_table_are_named() {
+        let include = ["shop.*", "Shop.orders", "crm.{a,b}"].map(str::to_owned).to_vec();
+        let filter =
+            TableSelection { include, exclude: vec!["shop.*".to_owned()] }.filter().unwrap();
+        let names = [("shop", "orders"), ("crm", "c")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        assert_eq!(unmatched(&filter, NameCase::Kept, &names), ["Shop.orders", "crm.{a,b}"]);
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rowtide_mysql::position_at;
 use rowtide_sdk::KnownTable;
 use rowtide_testkit::host::Host;
 use rowtide_testkit::{Flavor, Mysql};
@@ -87,9 +88,17 @@ async fn m39_m40_a_table_that_is_altered_after_its_rows_were_read_has_its_old_na
         assert_eq!(names(&host), ["a,e,k,s", "a,f,k,s"], "{}", flavor.name());
         host.stop().await;
         // Without what was saved, nobody knows how the table was.
-        let error = setup.from(position).refusal().await;
+        let error = setup.clone().from(position).refusal().await;
         assert_eq!(error.code().0, "RT2801", "{error}");
         assert!(error.message().contains("shop.t was changed after"), "{error}");
+        // The place that is named is the one behind the change.
+        let remedy = error.remedy().unwrap();
+        let place = remedy.split("--at ").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
+        let behind = position_at(&setup.source(), place).await.unwrap();
+        let mut host = setup.from(Some(behind)).run();
+        host.until(1).await;
+        assert_eq!(host.events[0].after.as_deref(), Some("a=3,f=y,k=9,s=p"), "{place}");
+        host.stop().await;
     }
 }
 

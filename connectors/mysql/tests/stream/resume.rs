@@ -456,9 +456,16 @@ async fn a_position_by_hand_is_where_a_run_begins() {
             host.until(1).await;
             assert_eq!(id(&host.events[0]), 4);
             host.stop().await;
-            for wrong in
-                ["binlog.000099:4", "binlog.000001:3", "binlog.000001:99999999", "nonsense", "0:1"]
-            {
+            let never = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5";
+            for wrong in [
+                "binlog.000099:4",
+                "binlog.000001:3",
+                "binlog.000001:99999999",
+                "nonsense",
+                "0:1",
+                "0-1-99999",
+                never,
+            ] {
                 let error = position_at(&setup.source(), wrong).await.unwrap_err();
                 assert_eq!(
                     (error.code().0, error.class()),

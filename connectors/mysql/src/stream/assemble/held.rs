@@ -361,7 +361,7 @@ impl Assembler {
                     code = %codes::XA_UNKNOWN,
                     place = %self.progress.id(),
                     "an XA transaction committed that was prepared before this connector's first \
-                     start: its changes are not delivered"
+                     position: its changes are not delivered"
                 );
             }
             self.finish()?;
