@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use rowtide_sdk::{Code, Finding, KeyLookup, Position, Preflight, Result, Severity};
+use rowtide_sdk::{Code, Finding, Position, Preflight, Result, Severity};
 
 use crate::catalog::{Catalog, Scene};
 use crate::codes;
-use crate::config::{captures, unmatched};
+use crate::config::captures;
 use crate::error::from_sql;
 use crate::guard::{Kept, kept as retention, view};
 use crate::position::MyPosition;
@@ -16,6 +16,11 @@ use crate::server::Server;
 use crate::source::{MysqlSource, claimed, resumed};
 use crate::trial::tried;
 use crate::wire::{BinlogConnection, SqlConn, sql_conn};
+
+pub(crate) use tables::cascades;
+use tables::{columns, table_findings, versioned};
+
+mod tables;
 
 const SYSTEM: &str = "server";
 
@@ -152,73 +157,6 @@ async fn look_at(
         findings.extend(versioned(conn, &captures).await?);
     }
     Ok(())
-}
-
-/// Columns of MariaDB that are not in its log, or not as what they are.
-async fn columns(
-    conn: &mut Conn,
-    captures: &(dyn Fn(&str, &str) -> bool + Send + Sync),
-) -> Result<Vec<Finding>> {
-    type Column = (String, String, String, bool, bool);
-    let sql = "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE LIKE '%COMPRESSED%',
-            DATA_TYPE = 'bigint'
-        FROM information_schema.COLUMNS
-        WHERE COLUMN_TYPE LIKE '%COMPRESSED%' OR DATA_TYPE IN ('uuid', 'inet6', 'inet4')
-            OR COLUMN_NAME LIKE 'DB\\\\_ROW\\\\_HASH\\\\_%' AND COLUMN_TYPE LIKE 'bigint%unsigned'
-        ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION";
-    let rows: std::result::Result<Vec<Column>, _> = conn.query(sql).await;
-    let rows = rows.map_err(|error| from_sql(error, "asking for the columns"))?;
-    let mut findings = Vec::new();
-    for (schema, table, column, is_compressed, is_number) in rows {
-        if !captures(&schema, &table) {
-            continue;
-        }
-        let name = format!("column {column} of {schema}.{table}");
-        let (severity, message, remedy) = if is_compressed {
-            let message = format!("{name} is COMPRESSED, which cannot be read from the log");
-            let remedy = "`tables.exclude` the table, or ALTER it so that the column is not";
-            (Severity::Error, message, remedy)
-        } else if is_number {
-            let message = format!(
-                "{name} is called as MariaDB calls the hashes of unique keys: as the last column the log does not tell it from those, and the connector stops (RT2801)"
-            );
-            (Severity::Warning, message, "give the column another name")
-        } else {
-            let message = format!(
-                "{name} is a UUID or an address, and the log calls it BINARY: the catalog tells, and the \
-                 connector stops where the column or table was dropped, renamed or changed before its rows were \
-                 read (RT2801)"
-            );
-            (Severity::Info, message, "do so only while the connector keeps up")
-        };
-        let finding = say(severity, codes::TABLE_UNREADABLE, message, remedy);
-        findings.push(finding.at(format!("table {schema}.{table}")));
-    }
-    Ok(findings)
-}
-
-/// Tables whose history MariaDB keeps by the numbers of transactions: it logs their changes as statements,
-/// whatever `binlog_format` says.
-async fn versioned(
-    conn: &mut Conn,
-    captures: &(dyn Fn(&str, &str) -> bool + Send + Sync),
-) -> Result<Vec<Finding>> {
-    let sql = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.COLUMNS
-        WHERE GENERATION_EXPRESSION = 'ROW START' AND DATA_TYPE = 'bigint'
-        ORDER BY TABLE_SCHEMA, TABLE_NAME";
-    let rows: std::result::Result<Vec<(String, String)>, _> = conn.query(sql).await;
-    let rows = rows.map_err(|error| from_sql(error, "asking for versioned tables"))?;
-    let captured = rows.into_iter().filter(|(schema, table)| captures(schema, table));
-    let finding = |(schema, table)| {
-        let message = format!(
-            "{schema}.{table} keeps its history by transaction number (BIGINT … ROW START): MariaDB logs its \
-             changes as statements, and what the rows were cannot be known from those"
-        );
-        let remedy = "`tables.exclude` the table, or have its history kept by time (TIMESTAMP(6) … ROW START)";
-        say(Severity::Error, codes::STATEMENT, message, remedy)
-            .at(format!("table {schema}.{table}"))
-    };
-    Ok(captured.map(finding).collect())
 }
 
 /// Whether a run could go on from the saved position, and for how long yet.
@@ -522,197 +460,9 @@ async fn lost_prepared(conn: &mut Conn) -> Option<Finding> {
     Some(say(Severity::Warning, codes::XA_UNKNOWN, message, remedy).at(SYSTEM))
 }
 
-type TableRow = (String, String, Option<String>, Option<String>);
-
-/// What each captured table brings with it.
-async fn table_findings(
-    conn: &mut Conn,
-    source: &MysqlSource,
-    server: &Server,
-    keys: KeyLookup<'_>,
-) -> Result<Vec<Finding>> {
-    let sql = "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.ENGINE, e.TRANSACTIONS
-        FROM information_schema.TABLES t
-        LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE
-        WHERE t.TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')
-        ORDER BY t.TABLE_SCHEMA, t.TABLE_NAME";
-    let rows: std::result::Result<Vec<TableRow>, _> = conn.query(sql).await;
-    let rows = rows.map_err(|error| from_sql(error, "asking for the tables"))?;
-    let mut findings = Vec::new();
-    let captures = captured(source, server);
-    let names: Vec<(String, String)> =
-        rows.iter().map(|(schema, name, ..)| (schema.clone(), name.clone())).collect();
-    let mut count = 0;
-    for (schema, name, engine, transactions) in rows {
-        if !captures(&schema, &name) {
-            continue;
-        }
-        count += 1;
-        let place = format!("table {schema}.{name}");
-        let indexes = indexes(conn, &schema, &name).await?;
-        let key = keys(&schema, &name);
-        if let Some(finding) = key_finding(&format!("{schema}.{name}"), &indexes, key.as_deref()) {
-            findings.push(finding.at(place.clone()));
-        }
-        let engine = engine.unwrap_or_default();
-        if transactions.as_deref() != Some("YES") && !engine.is_empty() {
-            let message = format!(
-                "{schema}.{name} is in {engine}, which has no transactions: its changes stay where one is rolled \
-                 back, and are delivered then too"
-            );
-            findings.push(say(Severity::Info, codes::SERVER_SETTING, message, "").at(place));
-        }
-    }
-    if count == 0 {
-        let message = "no table matches `tables`, or the user may see none";
-        let remedy = "check the patterns, and GRANT SELECT on the captured tables";
-        findings.push(say(Severity::Warning, codes::NO_TABLES, message, remedy));
-        return Ok(findings);
-    }
-    for pattern in unmatched(&source.filter, server.name_case(), &names) {
-        let message = format!(
-            "`tables.include`: no table matches `{pattern}`, or the user may see none of them: a table that is \
-             changed and may not be seen stops the connector where the log does not name its columns (RT2801)"
-        );
-        let remedy = "check the pattern, and GRANT SELECT on the captured tables";
-        findings.push(say(Severity::Warning, codes::NO_TABLES, message, remedy));
-    }
-    Ok(findings)
-}
-
-/// A column of an index: the index, whether its rows may be alike, the column where it is one, whether that
-/// may be NULL.
-type IndexPart = (String, u64, Option<String>, Option<String>);
-
-/// The indexes of a table. Asked of each: MariaDB opens every table of the server for a question about all.
-async fn indexes(conn: &mut Conn, schema: &str, table: &str) -> Result<Vec<IndexPart>> {
-    let sql =
-        "SELECT INDEX_NAME, NON_UNIQUE, COLUMN_NAME, NULLABLE FROM information_schema.STATISTICS
-        WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?";
-    let rows: std::result::Result<Vec<IndexPart>, _> = conn.exec(sql, (schema, table)).await;
-    rows.map_err(|error| from_sql(error, "asking for a table's indexes"))
-}
-
-/// A table without a key, and one with a configured key that rows may share.
-fn key_finding(table: &str, indexes: &[IndexPart], key: Option<&[String]>) -> Option<Finding> {
-    let is_within = |key: &[String], index: &str| {
-        let mut parts = indexes.iter().filter(|(name, ..)| name == index);
-        parts.all(|(_, non_unique, column, nullable)| {
-            let is_named = |column: &String| key.iter().any(|key| key.eq_ignore_ascii_case(column));
-            *non_unique == 0
-                && nullable.as_deref() != Some("YES")
-                && column.as_ref().is_some_and(is_named)
-        })
-    };
-    let (message, remedy) = match key {
-        None if indexes.iter().any(|(index, ..)| index == "PRIMARY") => return None,
-        None => (
-            format!("{table} has no primary key: its events have no key"),
-            "add a primary key, or set `key` for the table, or `tables.exclude`",
-        ),
-        Some(key) if indexes.iter().any(|(index, ..)| is_within(key, index)) => return None,
-        Some(key) => (
-            format!(
-                "rows of {table} may share a key, and the tombstones of each other's deletes: no unique index \
-                 on NOT NULL columns is within {}",
-                key.join(", ")
-            ),
-            "make the columns NOT NULL and put a unique index on them, or choose another `key`",
-        ),
-    };
-    Some(say(Severity::Warning, codes::NO_KEY, message, remedy))
-}
-
-/// Foreign keys that change rows without events (M-36). Asked of each table itself: MariaDB's catalog
-/// shows them only to who may do more than read.
-pub(crate) async fn cascades(
-    conn: &mut Conn,
-    captures: &(dyn Fn(&str, &str) -> bool + Send + Sync),
-) -> Result<Vec<Finding>> {
-    let doing = "asking for the foreign keys";
-    let native = "SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'";
-    let native: std::result::Result<Option<(String, String)>, _> = conn.query_first(native).await;
-    let native = native.map_err(|error| from_sql(error, doing))?;
-    // From 9.6 on the server carries them out above the engine, and logs what they do.
-    if native.is_some_and(|(_, value)| value.eq_ignore_ascii_case("OFF")) {
-        return Ok(Vec::new());
-    }
-    let tables = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES
-        WHERE TABLE_TYPE = 'BASE TABLE' ORDER BY TABLE_SCHEMA, TABLE_NAME";
-    let tables: std::result::Result<Vec<(String, String)>, _> = conn.query(tables).await;
-    let tables = tables.map_err(|error| from_sql(error, doing))?;
-    let mut findings = Vec::new();
-    for (schema, table) in tables.into_iter().filter(|(schema, table)| captures(schema, table)) {
-        let quoted = |name: &str| format!("`{}`", name.replace('`', "``"));
-        let sql = format!("SHOW CREATE TABLE {}.{}", quoted(&schema), quoted(&table));
-        // Who may not read a table is told so by the rest.
-        let shown: std::result::Result<Option<(String, String)>, _> = conn.query_first(sql).await;
-        let Ok(Some((_, shown))) = shown else { continue };
-        for name in acting_keys(&shown) {
-            let message = format!(
-                "foreign key {name} of {schema}.{table} changes its rows when those that they refer to change \
-                 (CASCADE, SET NULL): the storage engine does it below the log, and no event comes"
-            );
-            let remedy = "have the application, or a trigger, change these rows; or let what reads the events \
-                 carry the rule out too (MySQL 9.6 and newer log it)";
-            let finding = say(Severity::Warning, codes::CASCADE, message, remedy);
-            findings.push(finding.at(format!("table {schema}.{table}")));
-        }
-    }
-    Ok(findings)
-}
-
-/// The names of the foreign keys that change rows, in a table's definition as the server prints it.
-fn acting_keys(shown: &str) -> Vec<&str> {
-    let lines = shown.lines().map(str::trim).filter_map(|line| line.strip_prefix("CONSTRAINT `"));
-    let acts = |line: &&str| {
-        let rules = line.rsplit_once(')').map_or("", |(_, rules)| rules);
-        line.contains("` FOREIGN KEY (") && (rules.contains("CASCADE") || rules.contains("SET "))
-    };
-    lines.filter(acts).filter_map(|line| line.split('`').next()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_that_rows_may_share_is_named() {
-        let part = |index: &str, non_unique: u64, column: &str, nullable: &str| {
-            (index.to_owned(), non_unique, Some(column.to_owned()), Some(nullable.to_owned()))
-        };
-        let indexes = [
-            part("PRIMARY", 0, "id", ""),
-            part("u", 0, "a", ""),
-            part("u", 0, "b", ""),
-            part("n", 0, "c", "YES"),
-            part("many", 1, "d", ""),
-            ("f".to_owned(), 0, None, None),
-        ];
-        let of = |key: Option<&[&str]>, indexes: &[IndexPart]| {
-            let key =
-                key.map(|key| key.iter().map(|&column| column.to_owned()).collect::<Vec<_>>());
-            key_finding("shop.t", indexes, key.as_deref()).map(|finding| finding.message)
-        };
-        for unique in [&["ID"][..], &["b", "a"], &["c", "id"], &["a", "b", "d"]] {
-            assert_eq!(of(Some(unique), &indexes), None, "{unique:?}");
-        }
-        for shared in [&["a"][..], &["c"], &["d"], &["x"], &[]] {
-            let said = of(Some(shared), &indexes);
-            assert!(said.is_some_and(|said| said.contains("may share a key")), "{shared:?}");
-        }
-        assert_eq!(of(None, &indexes), None);
-        assert!(of(None, &[]).is_some_and(|said| said.contains("no primary key")));
-    }
-
-    #[test]
-    fn m36_keys_that_change_rows_are_found_in_a_definition() {
-        let shown = "CREATE TABLE `t` (\n  `a` int COMMENT 'CONSTRAINT ` FOREIGN KEY ( ) CASCADE',\n  \
-             CONSTRAINT `k1` FOREIGN KEY (`a`) REFERENCES `u` (`id`) ON DELETE CASCADE,\n  \
-             CONSTRAINT `k2` FOREIGN KEY (`a`) REFERENCES `u` (`id`),\n  \
-             CONSTRAINT `k3` FOREIGN KEY (`a`) REFERENCES `u` (`id`) ON UPDATE SET NULL\n)";
-        assert_eq!(acting_keys(shown), ["k1", "k3"]);
-    }
 
     #[test]
     fn rights_are_read_from_grants() {
