@@ -12,6 +12,8 @@ use serde::Deserialize;
 
 use crate::settings::{property_error, quiet_config};
 
+/// A stop waits for the linger time, at the least.
+const LINGER_MS_MAX: f64 = 1_000.0;
 /// Largest record batch by default, in bytes: below the broker's default `max.message.bytes`.
 const DEFAULT_BATCH_BYTES: u32 = 1_000_000;
 /// Where and how records are published to Kafka.
@@ -29,7 +31,7 @@ pub struct KafkaConfig {
     /// How long a record may wait for others to share its request, in milliseconds; 2 by default.
     /// Under load requests fill by themselves while the ones before them are under way.
     #[serde(default)]
-    #[schemars(range(min = 0.0, max = 900_000.0))]
+    #[schemars(range(min = 0.0, max = 1_000.0))]
     pub linger_ms: Option<f64>,
     /// Largest record batch, in bytes before compression. A single larger record still goes out.
     #[serde(default = "default_batch_bytes")]
@@ -301,6 +303,7 @@ const REFUSED: &[(&str, &str, Option<&str>)] = &[
     ("message.max.bytes", MEMORY, None),
     ("queue.buffering.max.kbytes", MEMORY, None),
     ("queue.buffering.max.messages", MEMORY, None),
+    ("queue.buffering.backpressure.threshold", ORDER, None),
     ("delivery.report.only.error", REPORTS, None),
     ("statistics.interval.ms", "nothing reads the statistics", None),
     ("log.queue", "logging is set up by the host", None),
@@ -318,8 +321,8 @@ impl KafkaConfig {
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         self.check_brokers(&mut problems);
-        if self.linger_ms.is_some_and(|linger| !(0.0..=900_000.0).contains(&linger)) {
-            problems.push(Problem::new("linger_ms", "must lie between 0 and 900000"));
+        if self.linger_ms.is_some_and(|linger| !(0.0..=LINGER_MS_MAX).contains(&linger)) {
+            problems.push(Problem::new("linger_ms", "must lie between 0 and 1000"));
         }
         if self.batch_bytes == 0 || self.batch_bytes > 1_000_000_000 {
             problems.push(Problem::new("batch_bytes", "must lie between 1 and 1000000000"));

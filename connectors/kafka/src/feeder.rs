@@ -4,7 +4,8 @@
 //! broker thread spins while records behind that request are older than the linger time. So little
 //! waits there, and not for long: a round is what fits into one request for each partition, and is
 //! handed over once every record is acknowledged but those of the round before it, which is under way
-//! meanwhile. The host encodes the next one. A round also ends before librdkafka sends what there is of
+//! meanwhile. Where answers take so long that it would wait, it is held back until that one is
+//! acknowledged too. The host encodes the next one. A round also ends before librdkafka sends what there is of
 //! it because the linger time is over.
 
 use std::sync::Arc;
@@ -43,6 +44,9 @@ const RECORD_WIRE: usize = 36;
 /// The same for the id header beside its value, and for the others beside theirs.
 const ID_HEADER_WIRE: usize = 16;
 const ALL_HEADERS_WIRE: usize = 128;
+/// An answer is slow that takes longer than so many rounds may take to be handed over: librdkafka would
+/// spin for as long as it is working.
+const SLOW_HAND_OVERS: u32 = 2;
 /// Records sent between two looks at the clock.
 const RECORDS_PER_LOOK: usize = 8;
 /// The share of the linger time that a round may take to be handed over, and the shortest time that
@@ -67,8 +71,13 @@ impl Feeder {
     pub(crate) fn start(producer: &Producer, linger: Duration) -> Self {
         let (queue, submitted) = mpsc::unbounded_channel();
         let hand_over = linger.max(HAND_OVER_MIN).mul_f64(HAND_OVER_SHARE);
-        let rounds =
-            Rounds { producer: producer.handle(), submitted, hand_over, round: Round::default() };
+        let rounds = Rounds {
+            producer: producer.handle(),
+            submitted,
+            hand_over,
+            round: Round::default(),
+            is_slow: false,
+        };
         Self { queue, task: tokio::spawn(rounds.run()) }
     }
 
@@ -96,6 +105,8 @@ struct Rounds {
     /// How long a round may be handed over.
     hand_over: Duration,
     round: Round,
+    /// The last answer took so long that a round behind it would have waited.
+    is_slow: bool,
 }
 
 /// What is handed over together.
@@ -187,8 +198,12 @@ impl Submission {
             let copies = copies_of(record, reach);
             let bytes = wire_bytes(&self.records, record, reach).saturating_mul(copies);
             if !rounds.round.take(bytes, copies) {
-                self.producer.deliveries.arrived(rounds.round.records).await;
-                let until = Some(Instant::now() + rounds.hand_over);
+                let most = if rounds.is_slow { 0 } else { rounds.round.records };
+                let began = Instant::now();
+                self.producer.deliveries.arrived(most).await;
+                let now = Instant::now();
+                rounds.is_slow = now.duration_since(began) > rounds.hand_over * SLOW_HAND_OVERS;
+                let until = Some(now + rounds.hand_over);
                 rounds.round = Round { room: self.room, bytes, records: copies, until };
             }
             let outgoing = Outgoing {

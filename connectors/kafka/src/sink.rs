@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rowtide_sdk::{
     BoxFuture, Class, Completion, Held, RecordBatch, Result, Sink, TopicInfo, TopicSpec,
 };
+use tokio::time::sleep;
 
 use crate::config::{KafkaConfig, KafkaLimits};
 use crate::error::{Failure, codes};
@@ -20,6 +21,31 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 const ADMIN_IDLE: Duration = Duration::from_secs(5);
 /// The largest round. More brings no throughput and takes memory.
 const ROUND_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How long until a question is asked again that was not answered.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Brokers that do not answer about a topic are waited for, as they are where they do not take records: a
+/// sink that was opened anew would publish again what is under way.
+#[derive(Default)]
+struct Patience {
+    is_told: bool,
+}
+
+impl Patience {
+    fn is_left(&mut self, producer: &Producer, failure: &Failure) -> bool {
+        let is_left = failure.code == codes::UNREACHABLE
+            && failure.class == Class::Transient
+            && producer.shared.deliveries.cause().is_none();
+        if is_left && !std::mem::replace(&mut self.is_told, true) {
+            tracing::warn!(
+                code = %failure.code, error = failure.message,
+                "a question about a topic is not answered; nothing more is sent until it is"
+            );
+        }
+        is_left
+    }
+}
 
 /// The Kafka sink.
 ///
@@ -88,7 +114,14 @@ impl KafkaSink {
             Some((admin, _)) => admin,
             None => Admin::start(&self.config).await?,
         };
-        let prepared = topics::prepare(&admin, producer, &self.config, spec).await;
+        let mut patience = Patience::default();
+        let prepared = loop {
+            let prepared = topics::prepare(&admin, producer, &self.config, spec).await;
+            match prepared {
+                Err(failure) if patience.is_left(producer, &failure) => sleep(ASK_AGAIN).await,
+                prepared => break prepared,
+            }
+        };
         self.admin = Some((admin, Instant::now()));
         let (settings, partitions) = prepared?;
         producer.shared.health.learn(&spec.name, partitions);
@@ -109,11 +142,15 @@ impl KafkaSink {
         }
         let may_compact =
             |topic: &str| self.topics.get(topic).is_none_or(|topic| topic.may_compact);
-        let spread = match partitions_of_truncates(producer, &batch, may_compact).await {
-            Ok(spread) => spread,
-            Err(failure) => {
-                done.failed(failure.to_error());
-                return Err(failure);
+        let mut patience = Patience::default();
+        let spread = loop {
+            match partitions_of_truncates(producer, &batch, may_compact).await {
+                Ok(spread) => break spread,
+                Err(failure) if patience.is_left(producer, &failure) => sleep(ASK_AGAIN).await,
+                Err(failure) => {
+                    done.failed(failure.to_error());
+                    return Err(failure);
+                }
             }
         };
         let room = self.room(producer, &batch);
