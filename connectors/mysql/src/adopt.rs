@@ -59,7 +59,7 @@ pub async fn position_at_end(source: &MysqlSource) -> Result<Position> {
     conn.close().await;
     let (mut position, passed) = begun(end, &server, source.shape());
     position.history.created =
-        Box::pin(tried(&source, &server, &files, &position, &passed)).await?;
+        Box::pin(tried(&source, &server, &files, &position, &passed, false)).await?.created;
     position.to_position()
 }
 
@@ -72,12 +72,10 @@ pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
     let (mut conn, server, source) = connect(source).await?;
     let text = text.trim();
     let files = server.files(&mut conn).await?;
-    // A server's answer says nothing of it, or what is wrong in words that are about something else; so does
-    // what cannot be read because no event begins there.
+    // A server's answer is about something else, and so is what cannot be read because no event begins there.
     let unlike = |error: Error| match error.class() {
         Class::Transient => error,
-        _ if [codes::NOT_UNDERSTOOD, codes::TORN].contains(&error.code()) => no_place(text),
-        _ => no_place(text).with_source(error),
+        _ => no_place(text),
     };
     let mut position = match file_and_pos(text) {
         Some((file, pos)) => {
@@ -112,8 +110,13 @@ pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
     };
     conn.close().await;
     let (_, passed) = resumed(position.clone(), &server, &source.shape())?;
-    let tried = Box::pin(tried(&source, &server, &files, &position, &passed)).await;
-    position.history.created = tried.map_err(unlike)?;
+    let is_place = !position.file.is_empty();
+    let tried = Box::pin(tried(&source, &server, &files, &position, &passed, is_place)).await;
+    let tried = tried.map_err(unlike)?;
+    if tried.is_within && is_place {
+        return Err(no_place(text));
+    }
+    position.history.created = tried.created;
     position.to_position()
 }
 
@@ -135,7 +138,7 @@ fn passed(text: &str, server: &Server) -> Option<Passed> {
 fn no_place(text: &str) -> Error {
     let message = format!("{text:?} is no place in this server's log");
     Error::fatal(Origin::Config, codes::NO_PLACE, message).with_remedy(
-        "write a file and an offset where an event begins (binlog.000003:1234, as in `SHOW BINARY LOGS` and \
+        "write a file and an offset where a transaction begins, or a file ends (binlog.000003:1234, as in `SHOW BINARY LOGS` and \
          `mysqlbinlog`), or all GTIDs before it, as in `SELECT @@gtid_executed` (MySQL with gtid_mode=ON) or \
          `SELECT @@gtid_binlog_pos` (MariaDB)",
     )

@@ -430,6 +430,16 @@ fn differs(map: &TableMap, is_named: bool, why: &columns::Differs) -> Error {
         map.schema, map.name
     );
     let first = if is_named { "" } else { "SET GLOBAL binlog_row_metadata = 'FULL'; " };
+    if let columns::Differs::Count { log, catalog } = why
+        && catalog < log
+    {
+        let message = format!("{message}; the user in `url` may lack the right to see all of them");
+        return Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message).with_remedy(format!(
+            "GRANT SELECT on the table, not on some of its columns; where that is not it: {first}bring the \
+             target in step with the table, and set the position behind these rows with `rowtide position \
+             set --connector NAME --at PLACE`"
+        ));
+    }
     Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message).with_remedy(format!(
         "{first}bring the target in step with the table, and set the position behind these rows with \
          `rowtide position set --connector NAME --at PLACE`"

@@ -176,7 +176,7 @@ async fn resumes(
     let read_until = |file: &str| (file == position.file && created > 0).then_some(created);
     // Who may not see the log lacks a right, which is told.
     let Ok(files) = server.files(conn).await else { return Vec::new() };
-    if let Err(error) = Box::pin(tried(source, server, &files, &position, &passed)).await {
+    if let Err(error) = Box::pin(tried(source, server, &files, &position, &passed, false)).await {
         return vec![Finding::from(&error)];
     }
     match view(conn, server, &position, read_until).await {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rowtide_sdk::{Limits, Result};
 use tokio::time::timeout;
 
+use crate::binlog::event::Header;
 use crate::position::MyPosition;
 use crate::server::Server;
 use crate::source::{MysqlSource, is_there, leaps, start};
@@ -19,8 +20,17 @@ const WAIT: Duration = Duration::from_secs(10);
 /// The bit by which the id of who tries differs from the stream's, which the server would end otherwise.
 const TRIES: u32 = 1 << 30;
 
-/// Reads the beginning of what a run would read; answers when the position's file was made, as far as that
-/// was read (0: not).
+/// What the beginning tells.
+#[derive(Debug, Default)]
+pub(crate) struct Tried {
+    /// When the position's file was made, as far as that was read (0: not).
+    pub(crate) created: u32,
+    /// Whether the position is inside a transaction.
+    pub(crate) is_within: bool,
+}
+
+/// Reads the beginning of what a run would read. `is_place` is where a place in one of the `files` is meant,
+/// also where nothing else is known of it yet.
 ///
 /// # Errors
 /// What a run would end with.
@@ -30,8 +40,10 @@ pub(crate) async fn tried(
     files: &[(String, u64)],
     position: &MyPosition,
     passed: &Passed,
-) -> Result<u32> {
-    let is_there = is_there(position, passed, server, files)?;
+    is_place: bool,
+) -> Result<Tried> {
+    let is_there =
+        is_there(position, passed, server, files)? || is_place && server.can_start(position.pos);
     let start = start(position, passed, is_there)?;
     let progress = Progress::new(position.clone(), passed.clone());
     // What no table is wanted of needs no catalog.
@@ -43,20 +55,29 @@ pub(crate) async fn tried(
     let connection = BinlogConnection::connect(&source.options).await?;
     let mut stream = connection.dump(&dump).await?;
     let mut assembler = assembler.with_checksum(stream.has_checksum());
-    let mut created = 0;
+    let mut tried = Tried::default();
+    let mut is_first = true;
     let mut left = EVENTS;
     while left > 0 {
         match stream.next()? {
-            Some(Packet::Event(event)) => match assembler.event(event)? {
-                Step::More => {
-                    left -= 1;
-                    let here = assembler.position();
-                    if here.file == position.file {
-                        created = here.history.created;
-                    }
+            Some(Packet::Event(event)) => {
+                if let Ok(header) = Header::parse(event)
+                    && !header.is_of_the_file()
+                {
+                    tried.is_within |= is_first && header.is_within_group();
+                    is_first = false;
                 }
-                _ => break,
-            },
+                match assembler.event(event)? {
+                    Step::More => {
+                        left -= 1;
+                        let here = assembler.position();
+                        if here.file == position.file {
+                            tried.created = here.history.created;
+                        }
+                    }
+                    _ => break,
+                }
+            }
             Some(Packet::Part(_) | Packet::Oversized { .. } | Packet::End) => break,
             None => {
                 let read = timeout(WAIT, stream.read()).await;
@@ -67,5 +88,5 @@ pub(crate) async fn tried(
             }
         }
     }
-    Ok(created)
+    Ok(tried)
 }

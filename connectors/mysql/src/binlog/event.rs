@@ -109,6 +109,42 @@ impl Header {
         self.flags & ARTIFICIAL != 0
     }
 
+    /// Whether it tells of the file or the stream, and of no transaction.
+    pub fn is_of_the_file(&self) -> bool {
+        use kind::*;
+        matches!(
+            self.kind,
+            FORMAT_DESCRIPTION
+                | ROTATE
+                | PREVIOUS_GTIDS
+                | HEARTBEAT
+                | HEARTBEAT_V2
+                | MARIADB_GTID_LIST
+                | MARIADB_BINLOG_CHECKPOINT
+        )
+    }
+
+    /// Whether it is of a transaction or statement and not the first of it, which has the GTID or says that
+    /// there is none.
+    pub fn is_within_group(&self) -> bool {
+        use kind::*;
+        matches!(
+            self.kind,
+            QUERY | INTVAR
+                | RAND
+                | USER_VAR
+                | XID
+                | BEGIN_LOAD_QUERY
+                | EXECUTE_LOAD_QUERY
+                | TABLE_MAP
+                | WRITE_ROWS_V1..=DELETE_ROWS_V1
+                | ROWS_QUERY..=DELETE_ROWS
+                | XA_PREPARE..=TRANSACTION_PAYLOAD
+                | MARIADB_ANNOTATE_ROWS
+                | MARIADB_QUERY_COMPRESSED..=MARIADB_DELETE_ROWS_COMPRESSED
+        )
+    }
+
     /// Whether it may be left out by who does not know it.
     pub fn may_be_ignored(&self) -> bool {
         self.flags & MAY_BE_IGNORED != 0

@@ -161,6 +161,14 @@ const RULES: &[Rule] = &[
         ),
     ),
     by_words(
+        &["GTID-transaction when @@GLOBAL.GTID_MODE = OFF"],
+        fatal(
+            codes::GTID_MODE,
+            "gtid_mode was on for a while: the server sends what it logged then only where gtid_mode is not \
+             OFF. SET GLOBAL gtid_mode = OFF_PERMISSIVE until the connector is past it",
+        ),
+    ),
+    by_words(
         &["AUTO_POSITION mode"],
         fatal(
             codes::GTID_MODE,

@@ -35,6 +35,11 @@ fn one_number_for_many_things_is_told_apart_by_its_text() {
              GTID_MODE = OFF instead of ON.",
             "RT2623",
         ),
+        (
+            "Cannot replicate GTID-transaction when @@GLOBAL.GTID_MODE = OFF, at file \
+             ./binlog.000003, position 197.",
+            "RT2623",
+        ),
         ("Binary log is not open", "RT2618"),
         ("log event entry exceeded max_allowed_packet; Increase max_allowed_packet", "RT2624"),
         ("binlog truncated in the middle of event; consider out of disk space", "RT2625"),

@@ -263,6 +263,20 @@ async fn m13_what_is_no_place_is_refused_before_it_is_saved() {
             let why = std::error::Error::source(&error).map(ToString::to_string);
             assert!(why.is_none_or(|why| !why.contains("RT2705")), "{place}: {error:?}");
         }
+        // Where an event begins, it must be the first of its transaction.
+        let listed = server.sql("SHOW BINLOG EVENTS IN 'binlog.000001'");
+        let mut within = 0;
+        for line in listed.lines() {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let Some(Ok(pos)) = fields.get(1).map(|pos| pos.parse::<u64>()) else { continue };
+            let inside = ["Query", "Xid", "Table_map", "Write_rows", "Annotate_rows"];
+            let is_inside = inside.iter().any(|kind| fields[2].starts_with(kind));
+            let place = format!("binlog.000001:{pos}");
+            let set = rowtide_mysql::position_at(&setup.source(), &place).await;
+            assert_eq!(set.is_err(), is_inside, "{} {line}: {set:?}", flavor.name());
+            within += usize::from(is_inside);
+        }
+        assert!(within > 4, "{listed}");
     }
 }
 
