@@ -159,24 +159,33 @@ fn quoted(table: &Table) -> String {
     format!("{}.{}", quote(&table.schema), quote(&table.name))
 }
 
-/// Reports settings that name columns which the table does not have.
-fn check_column_names(table: &Table, config: &TableConfig) -> Result<(), Error> {
+/// Reports settings that name columns which the table does not have: where they are for the table's very
+/// name all of them, else those that only the case of letters keeps from a column of it.
+fn check_column_names(
+    table: &Table,
+    config: &TableConfig,
+    names_exactly: bool,
+) -> Result<(), Error> {
     let masked = config.mask.iter().map(|(name, _)| name);
-    for name in config.exclude.iter().chain(masked) {
-        if table.column_index(name).is_none() {
-            return Err(Error::fatal(
-                Origin::Config,
-                UNKNOWN_COLUMN,
-                format!(
-                    "the settings of {}.{} name column {name}, which the log does not carry",
-                    table.schema, table.name
-                ),
-            )
-            .with_remedy(
-                "correct `columns` in the table's settings: where the column was renamed, to its new \
-                 name, and start again; a name that protects nothing is refused",
-            ));
-        }
+    let names: Vec<&String> = config.exclude.iter().chain(masked).collect();
+    for name in names.iter().filter(|name| table.column_index(name).is_none()) {
+        let is_meant = |other: &&str| {
+            other.to_lowercase() == name.to_lowercase() && !names.iter().any(|name| name == other)
+        };
+        let mut others = table.columns.iter().map(|column| column.name.as_str());
+        let what = match others.find(is_meant) {
+            Some(other) => {
+                format!("and it has {other}, which another case of letters alone keeps from it")
+            }
+            None if names_exactly => "which the log does not carry".to_owned(),
+            None => continue,
+        };
+        let message =
+            format!("the settings of {}.{} name column {name}, {what}", table.schema, table.name);
+        return Err(Error::fatal(Origin::Config, UNKNOWN_COLUMN, message).with_remedy(
+            "correct `columns` in the table's settings: where the column was renamed, to its new \
+             name, and start again; a name that protects nothing is refused",
+        ));
     }
     Ok(())
 }
@@ -205,7 +214,8 @@ fn check_key_is_shown(table: &Table, config: &TableConfig, key: &[usize]) -> Res
 
 impl Plan {
     /// The projection of a table under its settings. Where `names_exactly`, every column that is
-    /// excluded or masked must exist; a glob's settings may name columns of some tables only.
+    /// excluded or masked must exist; a glob's settings may name columns of some tables only, but not in
+    /// another case than theirs.
     ///
     /// # Errors
     /// Fatal where the settings do not fit the table.
@@ -214,9 +224,7 @@ impl Plan {
         config: &TableConfig,
         names_exactly: bool,
     ) -> Result<Projection, Error> {
-        if names_exactly {
-            check_column_names(table, config)?;
-        }
+        check_column_names(table, config, names_exactly)?;
         let key = key_columns(table, config)?;
         check_key_is_shown(table, config, &key)?;
         Ok(Projection::new(table, config, key))

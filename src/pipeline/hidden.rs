@@ -71,8 +71,12 @@ pub(crate) fn check_names(
             return Err(table_renamed(&format!("{schema}.{name}"), table, &shed));
         }
     }
-    match versions.columns_before(&subject(&connector.name, table), table) {
-        Some(before) => check_columns(table, config, &before),
+    let subject = subject(&connector.name, table);
+    match versions.columns_before(&subject, table) {
+        Some(before) => {
+            check_columns(table, config, &before)?;
+            check_settings(table, config, &before, &versions.hidden_before(&subject, table))
+        }
         None => Ok(()),
     }
 }
@@ -143,6 +147,41 @@ fn check_columns(table: &Table, config: &TableConfig, before: &[String]) -> Resu
     )))
 }
 
+/// Refuses a table of which a column was hidden and is not any more, where the settings hide others that it
+/// never had: they may be those of the table as it is later, with rows of before still to come.
+fn check_settings(
+    table: &Table,
+    config: &TableConfig,
+    before: &[String],
+    hidden_before: &[String],
+) -> Result<(), Error> {
+    let hidden = hidden(config);
+    let is_shown =
+        |column: &&String| !hidden.contains(column) && table.column_index(column).is_some();
+    let shown: Vec<&str> = hidden_before.iter().filter(is_shown).map(String::as_str).collect();
+    let is_unknown =
+        |column: &&&String| !before.contains(column) && table.column_index(column).is_none();
+    let unknown: Vec<&str> = hidden.iter().filter(is_unknown).map(|one| one.as_str()).collect();
+    if shown.is_empty() || unknown.is_empty() {
+        return Ok(());
+    }
+    let name = format!("{}.{}", table.schema, table.name);
+    let (shown, unknown) = (shown.join(", "), unknown.join(", "));
+    Err(Error::fatal(
+        Origin::Config,
+        SETTINGS_SHED,
+        format!(
+            "the settings of {name} hid {shown}, and show it now; they hide {unknown}, which {name} does not \
+             have in these rows: they may be from before a column got that name; nothing was published \
+             with it"
+        ),
+    )
+    .with_remedy(format!(
+        "hide {shown} too until these rows are through; where it is to be published, name {name} under \
+         `tables`, with the columns to hide that it has"
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -190,5 +229,22 @@ mod tests {
         assert!(!is_refused(&["id", "email"]), "dropped");
         assert!(!is_refused(&["id", "ssn", "email", "note"]), "added");
         assert!(!is_refused(&["key", "ssn", "email"]), "one that was shown");
+    }
+
+    #[test]
+    fn settings_for_a_column_that_is_yet_to_come_do_not_show_the_one_that_was_hidden() {
+        let refuses = |hide: &[&str], hidden_before: &[&str]| {
+            let owned =
+                |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+            let config = TableConfig { exclude: owned(hide), ..TableConfig::default() };
+            let columns = ["id", "secret"].map(text_column).to_vec();
+            let before = owned(&["id", "secret"]);
+            check_settings(&table("t", columns), &config, &before, &owned(hidden_before)).is_err()
+        };
+        assert!(refuses(&["s2"], &["secret"]), "renamed later");
+        assert!(!refuses(&["s2", "secret"], &["secret"]), "both");
+        assert!(!refuses(&[], &["secret"]), "it is to be published");
+        assert!(!refuses(&["s2"], &[]), "nothing was hidden");
+        assert!(!refuses(&["id"], &["secret"]), "another that is there");
     }
 }

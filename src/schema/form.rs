@@ -26,6 +26,11 @@ pub(super) fn form_text(form: &Form, mask: Option<&str>, placeholder: Option<&st
     }
 }
 
+/// Whether a form's text is that of a masked column.
+pub(super) fn is_masked(form: &str) -> bool {
+    form.starts_with(MASKED)
+}
+
 fn without_lengths(form: &Form) -> String {
     match form {
         Form::Boolean => "boolean".to_owned(),

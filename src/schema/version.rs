@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SUBJECT_COLLISION;
 use super::change::{Compatibility, VersionChange};
+use super::form::is_masked;
 use super::record::VersionRecord;
 use super::row::{Projection, RowSchema};
 
@@ -213,6 +214,20 @@ impl Versions {
         };
         let shown = record.columns.iter().map(|column| column.name.clone());
         Some(shown.chain(record.excluded.iter().cloned()).collect())
+    }
+
+    /// The columns that the settings hid, left out or masked, when this very table's newest version was
+    /// assigned under its name.
+    pub fn hidden_before(&self, subject: &str, table: &Table) -> Vec<String> {
+        let Some(record) = self.state.schemas.get(subject).filter(|record| {
+            record.incarnations.contains(&table.incarnation)
+                && (record.schema == table.schema && record.table == table.name)
+        }) else {
+            return Vec::new();
+        };
+        let masked = record.columns.iter().filter(|column| is_masked(&column.form));
+        let masked = masked.map(|column| column.name.clone());
+        record.excluded.iter().cloned().chain(masked).collect()
     }
 
     /// Assigns the version of a table: the subject's newest one where the fingerprint is the same,

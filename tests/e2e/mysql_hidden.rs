@@ -57,7 +57,7 @@ fn settings(name: &str, columns: &str) -> String {
 
 /// What is done to a table of which columns are hidden, the columns of the row behind it, of which the second
 /// one would show what was hidden, and what hides it again.
-const RENAMED: [(&str, &str, &str); 6] = [
+const RENAMED: [(&str, &str, &str); 7] = [
     (
         "ALTER TABLE t CHANGE s s_old varchar(40), ADD s varchar(40)",
         "id, s_old",
@@ -77,6 +77,12 @@ const RENAMED: [(&str, &str, &str); 6] = [
         "ALTER TABLE t RENAME COLUMN x TO a, RENAME COLUMN a TO x",
         "id, a",
         "exclude: [x, a], mask: { s: redact }",
+    ),
+    (
+        "RENAME TABLE t TO q; ALTER TABLE q CHANGE s s_old varchar(40), CHANGE a s varchar(40);
+         RENAME TABLE q TO t",
+        "id, s_old",
+        "exclude: [x], mask: { s: redact, s_old: redact }",
     ),
     ("ALTER TABLE t CHANGE COLUMN `x` y varchar(40)", "id, y", "exclude: [y], mask: { s: redact }"),
     (
@@ -251,5 +257,75 @@ fn m37_rows_that_come_from_another_table_do_not_shed_its_settings() {
             assert_eq!(host.stop(), Some(0), "{}", host.log());
             assert!(!format!("{:?}", setup.events()).contains("secret"), "{change}");
         }
+    }
+}
+
+/// Settings for the table as it is now, under a pattern, do not show what they hid in rows of before.
+#[test]
+fn m43_settings_for_a_new_name_do_not_show_the_column_in_older_rows() {
+    for flavor in Flavor::ALL {
+        let Some(server) = Mysql::start(flavor, &["binlog_row_metadata=FULL"]) else { return };
+        for is_masked in [false, true] {
+            let columns = |names: &[&str]| {
+                let hides = match is_masked {
+                    true => format!("mask: {{ {}: redact }}", names.join(": redact, ")),
+                    false => format!("exclude: [{}]", names.join(", ")),
+                };
+                settings("'shop.t*'", &hides)
+            };
+            let (setup, write) = seen_another(&server, TABLE, &columns(&["s"]));
+            server.sql("INSERT INTO shop.t (id, s) VALUES (1, 'secret')");
+            let mut host = setup.start();
+            host.until("a row is there", || setup.count() == 2);
+            assert_eq!(host.stop(), Some(0), "{}", host.log());
+            server.sql(
+                "USE shop; INSERT INTO t (id, s) VALUES (2, 'secret');
+                 ALTER TABLE t CHANGE s s2 varchar(40); INSERT INTO t (id, s2) VALUES (3, 'secret')",
+            );
+            write(&columns(&["s2"]));
+            let (status, log) = setup.run_to_end();
+            assert_eq!(status, Some(2), "{log}");
+            assert!(log.contains("RT5015") && log.contains("hid s"), "{log}");
+            assert_eq!(setup.count(), 2);
+            write(&columns(&["s", "s2"]));
+            let mut host = setup.start();
+            host.until("the others are there", || setup.count() == 4);
+            assert_eq!(host.stop(), Some(0), "{}", host.log());
+            assert!(!format!("{:?}", setup.events()).contains("secret"));
+        }
+    }
+}
+
+/// The servers take names of columns for the same in any case; settings do not, and say so.
+#[test]
+fn m43_settings_in_another_case_than_the_column_are_refused() {
+    for flavor in Flavor::ALL {
+        let Some((server, setup)) = started(flavor) else { return };
+        let config = std::fs::read_to_string(setup.path("rowtide.yaml")).unwrap();
+        let write = |tables: &str| {
+            let text =
+                config.replace("    snapshot", &format!("    tables: {tables}\n    snapshot"));
+            std::fs::write(setup.path("rowtide.yaml"), text).unwrap();
+        };
+        write("{ 'shop.*': { columns: { exclude: [NOTE] } } }");
+        let checked = setup.output(&["check"]);
+        let text = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert!(text.contains("RT5007") && text.contains("it has note"), "{text}");
+        let (status, log) = setup.run_to_end();
+        assert_eq!(status, Some(2), "{log}");
+        assert!(log.contains("RT5007"), "{log}");
+        write("{ 'shop.*': { columns: { exclude: [note] } } }");
+        let mut host = setup.first_start();
+        server.sql("INSERT INTO shop.t VALUES (1, 1, 'secret')");
+        host.until("the row is there", || setup.count() == 1);
+        server.sql("ALTER TABLE shop.t CHANGE note Note varchar(40)");
+        server.sql("INSERT INTO shop.t VALUES (2, 1, 'secret')");
+        assert_eq!(host.wait(), Some(2), "{}", host.log());
+        assert!(host.log().contains("name Note in the place of note"), "{}", host.log());
+        write("{ 'shop.*': { columns: { exclude: [Note] } } }");
+        let mut host = setup.start();
+        host.until("the other row is there", || setup.count() == 2);
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        assert!(!format!("{:?}", setup.events()).contains("secret"));
     }
 }

@@ -185,18 +185,19 @@ impl Assembler {
         self.altered.columns.retain(|(column, _)| column.was != column.now);
     }
 
-    /// The columns that settings hide of a table; where it is not captured, those of the captured ones that it
-    /// was, or, as a copy that a tool changes, will be.
+    /// The columns that settings hide of a table, and those that they hide of the ones that it was, or, as a
+    /// copy that a tool changes, will be: under their name it may come, or come back.
     fn hidden_of(&self, table: &TableName) -> Vec<String> {
         let Some((hiding, sightings)) = &self.hidden else { return Vec::new() };
         let TableName { schema, name } = table;
-        if (self.filter)(schema, name) {
-            return hiding(schema, name).columns;
-        }
         let mut names = sightings.names_before(schema, name);
-        let shadow = shadow_of(name).filter(|shadow| shadow.role == Role::New);
-        let shadow = shadow.filter(|shadow| (self.filter)(schema, shadow.table));
-        names.extend(shadow.map(|shadow| (schema.clone(), shadow.table.to_owned())));
+        if (self.filter)(schema, name) {
+            names.push((schema.clone(), name.clone()));
+        } else {
+            let shadow = shadow_of(name).filter(|shadow| shadow.role == Role::New);
+            let shadow = shadow.filter(|shadow| (self.filter)(schema, shadow.table));
+            names.extend(shadow.map(|shadow| (schema.clone(), shadow.table.to_owned())));
+        }
         names.iter().flat_map(|(schema, name)| hiding(schema, name).columns).collect()
     }
 
@@ -229,7 +230,8 @@ impl Assembler {
             "settings hide the column {was} of {table_name}, which a statement before {file}:{pos} called {now}, \
              and that they show; nothing was published with it"
         );
-        let is_taken = table.columns.iter().any(|column| is_same(&column.name, was));
+        let mut others = table.columns.iter().filter(|other| other.name != *now);
+        let is_taken = others.any(|other| is_same(&other.name, was));
         let how = match is_taken {
             true => format!(
                 "name {now} beside {was}, which is another column now, in the `columns` of {table_name}'s settings \
