@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
@@ -22,13 +21,25 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Batch {
     remaining: AtomicUsize,
     bytes: usize,
+    /// Records of it are, or may be, in librdkafka's queue.
+    handed_over: AtomicBool,
     done: Mutex<Option<Completion>>,
 }
 
 impl Batch {
     /// A batch of about `bytes` in librdkafka that waits for `parts` reports.
     pub(crate) fn new(parts: usize, bytes: usize, done: Completion) -> Self {
-        Self { remaining: AtomicUsize::new(parts), bytes, done: Mutex::new(Some(done)) }
+        Self {
+            remaining: AtomicUsize::new(parts),
+            bytes,
+            handed_over: AtomicBool::new(false),
+            done: Mutex::new(Some(done)),
+        }
+    }
+
+    /// What it holds in librdkafka, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Takes off `parts` reports; true where they were the last.
@@ -46,16 +57,16 @@ pub(crate) struct Deliveries {
     batches: AtomicUsize,
     /// What they hold in librdkafka, or will, in bytes.
     bytes: AtomicUsize,
-    /// Records that librdkafka has, as far as no report says otherwise.
-    in_flight: AtomicUsize,
+    /// Those of them that the feeder has begun to hand over.
+    handed_over: AtomicUsize,
     /// Completions of batches that failed, answered once the cause is known.
     failed: Mutex<Vec<Completion>>,
     /// Why the producer is dead; set once.
     cause: OnceLock<Failure>,
     /// librdkafka raised a fatal error; its reports usually bring a better cause.
     fatal: AtomicBool,
-    /// The feeder is woken once fewer records are in flight; 0 while it does not wait.
-    awaited: AtomicUsize,
+    /// The feeder waits, maybe for room in librdkafka's queue.
+    waiting: AtomicBool,
     /// Wakes the sink, which waits for room for a batch or for the last report.
     progress: Notify,
     /// Wakes the feeder, which waits for reports.
@@ -81,18 +92,16 @@ impl Deliveries {
         self.batches.load(Ordering::Acquire)
     }
 
-    /// A record is about to be handed over.
-    pub(crate) fn depart(&self) {
-        self.in_flight.fetch_add(1, Ordering::SeqCst);
+    /// The feeder begins to hand over a batch.
+    pub(crate) fn hand_over(&self, batch: &Batch) {
+        if !batch.handed_over.swap(true, Ordering::AcqRel) {
+            self.handed_over.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
-    /// The report of a record came in.
-    pub(crate) fn arrive(&self) {
-        let left = self.in_flight.fetch_sub(1, Ordering::SeqCst).saturating_sub(1);
-        if left < self.awaited.load(Ordering::SeqCst) {
-            self.awaited.store(0, Ordering::SeqCst);
-            self.settled.notify_one();
-        }
+    /// Batches handed over with reports still to come.
+    pub(crate) fn handed_over(&self) -> usize {
+        self.handed_over.load(Ordering::Acquire)
     }
 
     /// Batches ever begun.
@@ -126,10 +135,17 @@ impl Deliveries {
         if batch.release(parts) {
             self.batches.fetch_sub(1, Ordering::AcqRel);
             self.bytes.fetch_sub(batch.bytes, Ordering::AcqRel);
+            if batch.handed_over.load(Ordering::Acquire) {
+                self.handed_over.fetch_sub(1, Ordering::AcqRel);
+            }
             if let Some(done) = lock(&batch.done).take() {
                 done.durable();
             }
-            self.progress.notify_one();
+            self.wake();
+        } else if self.waiting.load(Ordering::Relaxed)
+            && self.waiting.swap(false, Ordering::Relaxed)
+        {
+            self.settled.notify_one();
         }
     }
 
@@ -192,37 +208,25 @@ impl Deliveries {
     }
 
     /// For the sink: waits until a batch ended, the producer died or `timeout` passed.
-    pub(crate) async fn progress(&self, timeout: Duration) {
+    pub(crate) async fn progress(&self, timeout: std::time::Duration) {
         let _elapsed = tokio::time::timeout(timeout, self.progress.notified()).await;
     }
 
-    /// For the feeder: waits until any report came in, the producer died or `timeout` passed.
-    pub(crate) async fn reported(&self, timeout: Duration) {
-        self.awaited.store(usize::MAX, Ordering::SeqCst);
+    /// For the feeder: waits until a batch ended, the producer died or `timeout` passed.
+    pub(crate) async fn settled(&self, timeout: std::time::Duration) {
         let _elapsed = tokio::time::timeout(timeout, self.settled.notified()).await;
-        self.awaited.store(0, Ordering::SeqCst);
     }
 
-    /// For the feeder: waits until no more than `most` records are in flight, or the producer died.
-    pub(crate) async fn arrived(&self, most: usize) {
-        loop {
-            // Before the look, so that no report between the two is missed.
-            self.awaited.store(most.saturating_add(1), Ordering::SeqCst);
-            if self.in_flight.load(Ordering::SeqCst) <= most || self.cause().is_some() {
-                break;
-            }
-            self.settled.notified().await;
-        }
-        self.awaited.store(0, Ordering::SeqCst);
+    /// For the feeder: waits until any report came in, the producer died or `timeout` passed.
+    pub(crate) async fn reported(&self, timeout: std::time::Duration) {
+        self.waiting.store(true, Ordering::Relaxed);
+        self.settled(timeout).await;
+        self.waiting.store(false, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future as _;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
-
     use super::*;
     use rowtide_sdk::Outcome;
     use tokio::sync::mpsc;
@@ -259,26 +263,6 @@ mod tests {
         assert!(!deliveries.has_room(151, 250));
         deliveries.release(&first, 1);
         assert!(deliveries.has_room(1_000, 250));
-    }
-
-    #[test]
-    fn the_feeder_waits_for_all_but_the_last_round() {
-        let deliveries = Deliveries::default();
-        for _ in 0..4 {
-            deliveries.depart();
-        }
-        let mut context = Context::from_waker(Waker::noop());
-        let mut waiting = pin!(deliveries.arrived(2));
-        assert_eq!(waiting.as_mut().poll(&mut context), Poll::Pending);
-        deliveries.arrive();
-        assert_eq!(waiting.as_mut().poll(&mut context), Poll::Pending);
-        deliveries.arrive();
-        assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(()));
-
-        let mut waiting = pin!(deliveries.arrived(0));
-        assert_eq!(waiting.as_mut().poll(&mut context), Poll::Pending);
-        deliveries.end(Failure::new(Class::Transient, codes::NOT_DELIVERED, "ended"));
-        assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(()));
     }
 
     #[test]

@@ -1,15 +1,12 @@
 //! The feeder: hands records to librdkafka, one round at a time.
 //!
 //! librdkafka keeps one request of a partition in flight (its limit of five counts records), and its
-//! broker thread spins while records behind that request are older than the linger time. So little
-//! waits there, and not for long: a round is what fits into one request for each partition, and is
-//! handed over once every record is acknowledged but those of the round before it, which is under way
-//! meanwhile. Where answers take so long that it would wait, it is held back until that one is
-//! acknowledged too. The host encodes the next one. A round also ends before librdkafka sends what there is of
-//! it because the linger time is over.
+//! broker thread spins while records behind that request are older than the linger time. So nothing
+//! waits there: a round is handed over once every record of the round before it is acknowledged, and
+//! the host encodes the next one meanwhile.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -39,20 +36,6 @@ const TRUNCATE_KEY: &[u8] = b"{}";
 const PARTITIONS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Records sent between two chances for other tasks on this thread.
 const RECORDS_PER_TURN: usize = 2048;
-/// What librdkafka adds for a record, at the most, where it counts what a request holds.
-const RECORD_WIRE: usize = 36;
-/// The same for the id header beside its value, and for the others beside theirs.
-const ID_HEADER_WIRE: usize = 16;
-const ALL_HEADERS_WIRE: usize = 128;
-/// An answer is slow that takes longer than so many rounds may take to be handed over: librdkafka would
-/// spin for as long as it is working.
-const SLOW_HAND_OVERS: u32 = 2;
-/// Records sent between two looks at the clock.
-const RECORDS_PER_LOOK: usize = 8;
-/// The share of the linger time that a round may take to be handed over, and the shortest time that
-/// the share is of: with less a round would hold next to nothing.
-const HAND_OVER_SHARE: f64 = 0.9;
-const HAND_OVER_MIN: Duration = Duration::from_millis(2);
 /// The first wait for room in librdkafka's queue.
 const FULL_WAIT: Duration = Duration::from_millis(5);
 /// The longest wait before a cause is looked for again.
@@ -66,18 +49,9 @@ pub(crate) struct Feeder {
 
 impl Feeder {
     /// Starts it.
-    ///
-    /// `linger` is how long librdkafka waits before it sends what is not a full request.
-    pub(crate) fn start(producer: &Producer, linger: Duration) -> Self {
+    pub(crate) fn start(producer: &Producer) -> Self {
         let (queue, submitted) = mpsc::unbounded_channel();
-        let hand_over = linger.max(HAND_OVER_MIN).mul_f64(HAND_OVER_SHARE);
-        let rounds = Rounds {
-            producer: producer.handle(),
-            submitted,
-            hand_over,
-            round: Round::default(),
-            is_slow: false,
-        };
+        let rounds = Rounds { producer: producer.handle(), submitted };
         Self { queue, task: tokio::spawn(rounds.run()) }
     }
 
@@ -99,53 +73,57 @@ impl Drop for Feeder {
     }
 }
 
+/// The producer has ended with a cause.
+struct Ended;
+
 struct Rounds {
     producer: Handle,
     submitted: mpsc::UnboundedReceiver<Submission>,
-    /// How long a round may be handed over.
-    hand_over: Duration,
-    round: Round,
-    /// The last answer took so long that a round behind it would have waited.
-    is_slow: bool,
-}
-
-/// What is handed over together.
-#[derive(Default)]
-struct Round {
-    /// What it has room for.
-    room: Room,
-    /// What it has already.
-    bytes: usize,
-    records: usize,
-    /// When it ends; none before the first.
-    until: Option<Instant>,
-}
-
-impl Round {
-    /// Takes a record of `bytes` in, which `copies` records are made of; false where the round is over.
-    fn take(&mut self, bytes: usize, copies: usize) -> bool {
-        let (bytes, records) =
-            (self.bytes.saturating_add(bytes), self.records.saturating_add(copies));
-        let has_room = bytes <= self.room.bytes && records <= self.room.records;
-        // The clock is not looked at for each record.
-        let is_looked_at = self.records / RECORDS_PER_LOOK != records / RECORDS_PER_LOOK;
-        let is_in_time = |until| !is_looked_at || Instant::now() < until;
-        let goes_on = has_room && self.until.is_some_and(is_in_time);
-        if goes_on {
-            (self.bytes, self.records) = (bytes, records);
-        }
-        goes_on
-    }
 }
 
 impl Rounds {
     async fn run(mut self) {
-        while let Some(mut submission) = self.submitted.recv().await {
-            if let Err(failure) = submission.send_all(&mut self).await {
-                // What is already in librdkafka's queue must not outlive the failure; the answers of
-                // the batches, given as they are dropped, name it.
+        let mut carried = None;
+        loop {
+            let first = match carried.take() {
+                Some(carried) => carried,
+                None => match self.submitted.recv().await {
+                    Some(submission) => submission,
+                    None => return,
+                },
+            };
+            let deliveries = &self.producer.shared.deliveries;
+            while deliveries.handed_over() > 0 && deliveries.cause().is_none() {
+                deliveries.settled(WAIT_MAX).await;
+            }
+            match self.send_round(first).await {
+                Ok(over) => carried = over,
+                // The producer has ended; the batches still queued fail as they are dropped.
+                Err(Ended) => return,
+            }
+        }
+    }
+
+    /// Hands over `first` and what else is there and fits into its round, and gives back the batch
+    /// that does not.
+    async fn send_round(&mut self, first: Submission) -> Result<Option<Submission>, Ended> {
+        let round = first.round;
+        let mut bytes = first.batch.bytes();
+        let mut next = first;
+        loop {
+            if let Err(failure) = next.send_all(&self.producer).await {
+                // What is already in librdkafka's queue must not outlive the failure; the batch's
+                // answer, given as it is dropped, names it.
                 self.producer.shared.deliveries.end(failure);
-                return;
+                return Err(Ended);
+            }
+            next = match self.submitted.try_recv() {
+                Ok(submission) => submission,
+                Err(_) => return Ok(None),
+            };
+            bytes = bytes.saturating_add(next.batch.bytes());
+            if bytes > round {
+                return Ok(Some(next));
             }
         }
     }
@@ -157,55 +135,43 @@ pub(crate) struct Submission {
     records: RecordBatch,
     spread: Spread,
     batch: Arc<Batch>,
-    /// What a round that begins with it has room for.
-    room: Room,
+    /// How many bytes may be handed over together with it.
+    round: usize,
     /// Records not handed over yet.
     unsent: usize,
 }
 
 impl Submission {
-    /// Counts a batch in, once there is room for it beside a round under way and
+    /// Counts a batch in, once there is room for it beside a round of `round` bytes under way and
     /// one that fills.
     pub(crate) async fn begin(
         producer: &Producer,
         records: RecordBatch,
         spread: Spread,
-        room: Room,
+        round: usize,
         done: Completion,
     ) -> Self {
         let shared = Arc::clone(&producer.shared);
         let deliveries = &shared.deliveries;
         let (parts, bytes) = weigh(&records, &spread);
-        while !deliveries.has_room(bytes, room.held.saturating_mul(2))
-            && deliveries.cause().is_none()
-        {
+        while !deliveries.has_room(bytes, round.saturating_mul(2)) && deliveries.cause().is_none() {
             deliveries.progress(WAIT_MAX).await;
         }
         // One part more than records: ours, so that a batch without records is answered too and
         // none is answered before all of it is sent.
         let batch = Arc::new(Batch::new(parts.saturating_add(1), bytes, done));
         deliveries.begin(&batch);
-        Self { producer: shared, records, spread, batch, room, unsent: parts }
+        Self { producer: shared, records, spread, batch, round, unsent: parts }
     }
 
-    /// Hands over every record, in order, round by round.
-    async fn send_all(&mut self, rounds: &mut Rounds) -> Result<(), Failure> {
+    /// Hands over every record, in order.
+    async fn send_all(&mut self, producer: &Handle) -> Result<(), Failure> {
+        self.producer.deliveries.hand_over(&self.batch);
         for (sent, record) in self.records.records.iter().enumerate() {
             if sent % RECORDS_PER_TURN == RECORDS_PER_TURN - 1 {
                 tokio::task::yield_now().await;
             }
             let reach = reach_of(record, &self.spread);
-            let copies = copies_of(record, reach);
-            let bytes = wire_bytes(&self.records, record, reach).saturating_mul(copies);
-            if !rounds.round.take(bytes, copies) {
-                let most = if rounds.is_slow { 0 } else { rounds.round.records };
-                let began = Instant::now();
-                self.producer.deliveries.arrived(most).await;
-                let now = Instant::now();
-                rounds.is_slow = now.duration_since(began) > rounds.hand_over * SLOW_HAND_OVERS;
-                let until = Some(now + rounds.hand_over);
-                rounds.round = Round { room: self.room, bytes, records: copies, until };
-            }
             let outgoing = Outgoing {
                 records: &self.records,
                 record,
@@ -215,11 +181,11 @@ impl Submission {
             };
             if record.to_all_partitions {
                 for partition in 0..reach.map_or(0, |reach| reach.partitions) {
-                    outgoing.send(&rounds.producer, Some(partition)).await?;
+                    outgoing.send(producer, Some(partition)).await?;
                     self.unsent = self.unsent.saturating_sub(1);
                 }
             } else {
-                outgoing.send(&rounds.producer, None).await?;
+                outgoing.send(producer, None).await?;
                 self.unsent = self.unsent.saturating_sub(1);
             }
         }
@@ -235,17 +201,6 @@ impl Drop for Submission {
         }
         deliveries.release(&self.batch, self.unsent.saturating_add(1));
     }
-}
-
-/// What a round has room for.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Room {
-    /// Bytes in requests.
-    pub(crate) bytes: usize,
-    /// Records in requests.
-    pub(crate) records: usize,
-    /// Bytes in memory until they are acknowledged.
-    pub(crate) held: usize,
 }
 
 /// How a topic takes a truncate.
@@ -275,48 +230,29 @@ fn key_of<'a>(batch: &'a RecordBatch, record: &Record, reach: Option<Reach>) -> 
     }
 }
 
-/// How often a record is sent.
-fn copies_of(record: &Record, reach: Option<Reach>) -> usize {
-    match record.to_all_partitions {
-        true => reach.map_or(0, |reach| reach.partitions.unsigned_abs() as usize),
-        false => 1,
-    }
-}
-
-/// Key and value of a record, in bytes.
-fn content_of(batch: &RecordBatch, record: &Record, reach: Option<Reach>) -> usize {
-    let key = key_of(batch, record, reach).map_or(0, <[u8]>::len);
-    key + record.value.as_ref().map_or(0, ExactSizeIterator::len)
-}
-
 /// How many records of Kafka a batch becomes, and what they hold in librdkafka.
 fn weigh(batch: &RecordBatch, spread: &Spread) -> (usize, usize) {
     let mut parts = 0_usize;
     let mut bytes = 0_usize;
     for record in &batch.records {
         let reach = reach_of(record, spread);
-        let copies = copies_of(record, reach);
+        let copies = if record.to_all_partitions {
+            reach.map_or(0, |reach| reach.partitions.unsigned_abs() as usize)
+        } else {
+            1
+        };
+        let key = key_of(batch, record, reach).map_or(0, <[u8]>::len);
+        let value = record.value.as_ref().map_or(0, ExactSizeIterator::len);
         let headers = match record.headers.as_deref() {
             None => 0,
             Some(RecordHeaders { all: None, .. }) => ID_HEADER_OVERHEAD,
             Some(RecordHeaders { all: Some(_), .. }) => ALL_HEADERS_OVERHEAD,
         };
-        let held = content_of(batch, record, reach) + RECORD_OVERHEAD + headers;
+        let held = key + value + RECORD_OVERHEAD + headers;
         parts = parts.saturating_add(copies);
         bytes = bytes.saturating_add(held.saturating_mul(copies));
     }
     (parts, bytes)
-}
-
-/// What a record takes in requests, as librdkafka counts it where it fills one, or a little more.
-fn wire_bytes(batch: &RecordBatch, record: &Record, reach: Option<Reach>) -> usize {
-    let headers = record.headers.as_deref().map_or(0, |headers| {
-        let all = headers.all.as_ref().map_or(0, |all| {
-            ALL_HEADERS_WIRE + all.op.len() + all.subject.len() + all.version.len()
-        });
-        ID_HEADER_WIRE + headers.id.len() + all
-    });
-    content_of(batch, record, reach) + RECORD_WIRE + headers
 }
 
 /// Reads the partitions of every topic that the batch truncates. Read anew each time: a truncate
@@ -367,7 +303,6 @@ impl Outgoing<'_> {
     async fn send(&self, producer: &Handle, partition: Option<i32>) -> Result<(), Failure> {
         let deliveries = &producer.shared.deliveries;
         let mut wait = FULL_WAIT;
-        deliveries.depart();
         loop {
             let Err(error) = producer.send(self.raw(partition)) else { return Ok(()) };
             if let Some(cause) = deliveries.cause() {
@@ -426,34 +361,5 @@ impl Outgoing<'_> {
             }
             None => encoded,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn round(until: Option<Instant>) -> Round {
-        let room = Room { bytes: 1_000, records: 20, held: 0 };
-        Round { room, bytes: 100, records: 1, until }
-    }
-
-    #[test]
-    fn a_round_takes_what_there_is_room_for() {
-        let far = Instant::now() + Duration::from_secs(600);
-        let mut by_bytes = round(Some(far));
-        assert!(by_bytes.take(900, 1));
-        assert!(!by_bytes.take(1, 1));
-        let mut by_records = round(Some(far));
-        assert!(by_records.take(1, 19));
-        assert!(!by_records.take(1, 1));
-    }
-
-    #[test]
-    fn a_round_ends_with_its_time() {
-        let mut over = round(Some(Instant::now()));
-        let taken = (0..20).take_while(|_| over.take(1, 1)).count();
-        assert!(taken < RECORDS_PER_LOOK, "{taken}");
-        assert!(!round(None).take(1, 1), "the first begins one");
     }
 }

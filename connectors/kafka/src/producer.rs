@@ -93,7 +93,6 @@ impl ProducerContext for Context {
             deliveries.fail(&batch);
         }
         deliveries.release(&batch, 1);
-        deliveries.arrive();
     }
 }
 

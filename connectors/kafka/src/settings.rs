@@ -1,7 +1,5 @@
 //! The configuration as librdkafka takes it.
 
-use std::time::Duration;
-
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rowtide_sdk::{Class, Secret};
@@ -12,13 +10,8 @@ use crate::error::{Failure, codes};
 /// Room for a record's framing, its headers and the batch header beside key and value.
 pub(crate) const RECORD_FRAMING_BYTES: usize = 1024;
 /// The linger time by default, in milliseconds: as long as handing over a round takes. A shorter one
-/// ends it earlier.
+/// sends a part of it alone.
 const LINGER_MS: f64 = 2.0;
-/// librdkafka sends a request once it has so many records or its bytes, without waiting for the linger
-/// time. Enough for a request of small records to be worth sending, and so few that those which are
-/// not large fill it.
-const BATCH_RECORDS: usize = 1000;
-const BATCH_RECORDS_KEY: &str = "batch.num.messages";
 /// The smallest and largest `message.max.bytes` that librdkafka takes.
 const MESSAGE_MAX_BYTES: std::ops::RangeInclusive<usize> = 1_000..=1_000_000_000;
 
@@ -59,21 +52,6 @@ impl KafkaConfig {
         client
     }
 
-    fn linger_ms(&self) -> f64 {
-        self.linger_ms.unwrap_or(LINGER_MS)
-    }
-
-    /// How many records a request holds at the most.
-    pub(crate) fn batch_records(&self) -> usize {
-        let chosen = self.properties.get(BATCH_RECORDS_KEY);
-        chosen.and_then(|records| records.as_str().parse().ok()).unwrap_or(BATCH_RECORDS)
-    }
-
-    /// The linger time.
-    pub(crate) fn linger(&self) -> Duration {
-        Duration::try_from_secs_f64(self.linger_ms() / 1000.0).unwrap_or_default()
-    }
-
     /// The producer's settings: those that hold order and durability, and those of the section.
     pub(crate) fn producer(&self, limits: KafkaLimits) -> ClientConfig {
         let mut client = self.client();
@@ -86,9 +64,9 @@ impl KafkaConfig {
         client.set("enable.gapless.guarantee", "true");
         client.set("partitioner", "murmur2_random");
         client.set("compression.codec", self.compression.codec());
-        client.set("linger.ms", self.linger_ms().to_string());
+        client.set("linger.ms", self.linger_ms.unwrap_or(LINGER_MS).to_string());
         client.set("batch.size", self.batch_bytes.to_string());
-        self.set_default(&mut client, BATCH_RECORDS_KEY, &BATCH_RECORDS.to_string());
+        self.set_default(&mut client, "batch.num.messages", "100000");
         client.set("message.max.bytes", limits.message_max_bytes().to_string());
         client.set("queue.buffering.max.kbytes", limits.queue_kbytes().to_string());
         // Bytes bound the queue; the count must not bite before them.

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::config::{KafkaConfig, KafkaLimits};
 use crate::error::{Failure, codes};
-use crate::feeder::{Feeder, Room, Submission, partitions_of_truncates};
+use crate::feeder::{Feeder, Submission, partitions_of_truncates};
 use crate::producer::Producer;
 use crate::topics::{self, Admin};
 
@@ -153,24 +153,18 @@ impl KafkaSink {
                 }
             }
         };
-        let room = self.room(producer, &batch);
-        let submission = Submission::begin(producer, batch, spread, room, done).await;
-        self.feeder
-            .get_or_insert_with(|| Feeder::start(producer, self.config.linger()))
-            .queue(submission);
+        let round = self.round(producer, &batch);
+        let submission = Submission::begin(producer, batch, spread, round, done).await;
+        self.feeder.get_or_insert_with(|| Feeder::start(producer)).queue(submission);
         Ok(())
     }
 
-    /// What a round has room for: one full request for each partition of the batch's topics, and never
+    /// What a round may hold: one full request for each partition of the batch's topics, and never
     /// more than half of our memory, because the next round fills meanwhile.
-    fn room(&self, producer: &Producer, batch: &RecordBatch) -> Room {
+    fn round(&self, producer: &Producer, batch: &RecordBatch) -> usize {
         let partitions = producer.shared.health.partitions(&batch.topics);
-        let bytes = (self.config.batch_bytes as usize).saturating_mul(partitions);
-        let records = self.config.batch_records().saturating_mul(partitions);
-        let most = ROUND_BYTES_MAX.min(self.limits.memory_bytes / 2);
-        // Partitions do not get the same share each: with less than all, few get more than a request.
-        let even = |all: usize| if partitions > 1 { all / 10 * 9 } else { all };
-        Room { bytes: even(bytes).min(most), records: even(records), held: bytes.min(most) }
+        let requests = (self.config.batch_bytes as usize).saturating_mul(partitions);
+        requests.min(ROUND_BYTES_MAX).min(self.limits.memory_bytes / 2)
     }
 
     /// Closes the admin connection once no topics are being prepared any more.
