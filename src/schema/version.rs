@@ -205,26 +205,25 @@ impl Versions {
     /// The columns, hidden ones included, that this very table had under its name before: when its
     /// newest version was assigned, else when it was first seen; `None` where it was not.
     pub fn columns_before(&self, subject: &str, table: &Table) -> Option<Vec<String>> {
-        let same = |record: &&VersionRecord| {
-            record.incarnations.contains(&table.incarnation)
-                && (record.schema == table.schema && record.table == table.name)
-        };
-        let Some(record) = self.state.schemas.get(subject).filter(same) else {
+        let Some(record) = self.newest(subject, table) else {
             return self.sightings.columns_of(table);
         };
         let shown = record.columns.iter().map(|column| column.name.clone());
         Some(shown.chain(record.excluded.iter().cloned()).collect())
     }
 
+    /// The newest version of this very table under its name.
+    fn newest(&self, subject: &str, table: &Table) -> Option<&VersionRecord> {
+        self.state.schemas.get(subject).filter(|record| {
+            record.incarnations.contains(&table.incarnation)
+                && (record.schema == table.schema && record.table == table.name)
+        })
+    }
+
     /// The columns that the settings hid, left out or masked, when this very table's newest version was
     /// assigned under its name.
     pub fn hidden_before(&self, subject: &str, table: &Table) -> Vec<String> {
-        let Some(record) = self.state.schemas.get(subject).filter(|record| {
-            record.incarnations.contains(&table.incarnation)
-                && (record.schema == table.schema && record.table == table.name)
-        }) else {
-            return Vec::new();
-        };
+        let Some(record) = self.newest(subject, table) else { return Vec::new() };
         let masked = record.columns.iter().filter(|column| is_masked(&column.form));
         let masked = masked.map(|column| column.name.clone());
         record.excluded.iter().cloned().chain(masked).collect()
