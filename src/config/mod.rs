@@ -24,6 +24,7 @@ mod renew;
 mod schema;
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -309,11 +310,15 @@ impl ConnectorConfig {
         if !self.tables.iter().any(|(_, config)| hides(config)) {
             return None;
         }
-        let connector = self.clone();
-        Some(Arc::new(move |schema, table| {
-            let config = connector.table(schema, table);
+        let hidden = |config: &TableConfig| -> Vec<String> {
             let masked = config.mask.iter().map(|(column, _)| column);
-            let columns = config.exclude.iter().chain(masked).cloned().collect();
+            config.exclude.iter().chain(masked).cloned().collect()
+        };
+        let all = self.tables.iter().flat_map(|(_, config)| hidden(config));
+        let all: BTreeSet<String> = all.collect();
+        let connector = self.clone();
+        Some(Hiding::new(all, move |schema, table| {
+            let columns = hidden(connector.table(schema, table));
             Hidden { columns, is_named: connector.names_exactly(schema, table) }
         }))
     }

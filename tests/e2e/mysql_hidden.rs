@@ -233,6 +233,65 @@ fn m43_a_column_that_is_renamed_while_its_table_is_not_captured_stays_hidden() {
     }
 }
 
+/// What is done to a table of which the column s is hidden, after which b has its values.
+const COPIED: [&str; 8] = [
+        "ALTER TABLE t RENAME COLUMN s TO b, ADD s int; CREATE TABLE n LIKE t; RENAME TABLE t TO o, n TO t",
+        "ALTER TABLE t RENAME COLUMN s TO b, ADD s int; CREATE TABLE n LIKE t; DROP TABLE t;
+         RENAME TABLE n TO t",
+        "ALTER TABLE t CHANGE s b varchar(40), ADD s int; CREATE TABLE _t_gho LIKE t;
+         ALTER TABLE _t_gho ADD n int; RENAME TABLE t TO _t_del, _t_gho TO t; DROP TABLE _t_del",
+        "ALTER TABLE t CHANGE s b varchar(40), ADD s int;
+         CREATE TABLE _t_new (id int PRIMARY KEY, b varchar(40), s int, x int);
+         RENAME TABLE t TO _t_old, _t_new TO t; DROP TABLE _t_old",
+        "ALTER TABLE t CHANGE s b varchar(40), ADD s int;
+         CREATE TABLE n (id int PRIMARY KEY, b varchar(40), s int, x int); RENAME TABLE t TO o, n TO t",
+        "CREATE DATABASE away; CREATE TABLE away.g LIKE t; ALTER TABLE away.g CHANGE s b text, ADD s int;
+         DROP TABLE t; ALTER TABLE away.g RENAME shop.t; DROP DATABASE away",
+        "CREATE TABLE a LIKE t; ALTER TABLE a RENAME COLUMN s TO m; CREATE TABLE c LIKE a;
+         ALTER TABLE c RENAME COLUMN m TO b, ADD s int; DROP TABLE t; RENAME TABLE c TO t",
+        "CREATE OR REPLACE TABLE u LIKE t; ALTER TABLE u RENAME COLUMN s TO b, ADD s int;
+         CREATE OR REPLACE TABLE t LIKE u",
+];
+
+/// A copy of a table has its renamed columns, whatever name it takes, before the table's first event too.
+#[test]
+fn m43_a_copy_of_a_table_does_not_shed_what_is_hidden_of_it() {
+    for flavor in Flavor::ALL {
+        let Some(server) = Mysql::start(flavor, &["binlog_row_metadata=FULL"]) else { return };
+        let others = COPIED.len() - usize::from(flavor == Flavor::Mysql);
+        for name in ["shop.t", "'shop.*'"] {
+            for change in &COPIED[..others] {
+                let what = format!("{} {name} {change}", flavor.name());
+                let columns = "exclude: [x], mask: { s: redact }";
+                let (setup, write) = seen_another(&server, TABLE, &settings(name, columns));
+                server.sql(&format!(
+                    "USE shop; {change}; INSERT INTO t (id, b) VALUES (1, 'secret')"
+                ));
+                is_refused(&setup, &what, "name b beside s");
+                write(&settings(name, "exclude: [x], mask: { s: redact, b: redact }"));
+                let mut host = setup.start();
+                host.until(&what, || setup.count() == 2);
+                assert_eq!(host.stop(), Some(0), "{what}: {}", host.log());
+                assert!(!format!("{:?}", setup.events()).contains("secret"), "{what}");
+            }
+        }
+    }
+}
+
+/// A copy under a name of its own, while the column that was hidden has another name in the table.
+#[test]
+fn m43_a_copy_under_its_own_name_hides_what_its_pattern_hides() {
+    for flavor in Flavor::ALL {
+        let Some(server) = Mysql::start(flavor, &["binlog_row_metadata=FULL"]) else { return };
+        let (setup, _write) = seen_another(&server, TABLE, &settings("'shop.*'", HIDDEN));
+        server.sql(
+            "USE shop; ALTER TABLE t RENAME COLUMN s TO b; CREATE TABLE n LIKE t;
+             INSERT INTO n (id, b) VALUES (1, 'secret')",
+        );
+        is_refused(&setup, flavor.name(), "name b in the place of s");
+    }
+}
+
 /// Rows that a statement moves into another table without row events bring what is hidden of them along.
 #[test]
 fn m37_rows_that_come_from_another_table_do_not_shed_its_settings() {

@@ -19,6 +19,7 @@ use rowtide_sdk::{Change, Error, JsonWriter, KnownTable, Origin, Position, Resul
 use serde::{Deserialize, Serialize};
 
 use crate::codes;
+use crate::statement::TableName;
 
 /// A place in a binlog, with the history it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +104,13 @@ pub struct RenamedColumn {
     pub was: String,
     /// What it is called now.
     pub now: String,
+}
+
+impl RenamedColumn {
+    /// Whether it is one of a table.
+    pub(crate) fn is_of(&self, table: &TableName) -> bool {
+        self.schema == table.schema && self.table == table.name
+    }
 }
 
 impl Altered {

@@ -94,14 +94,14 @@ impl Family {
 
     fn note(&self, under: (&str, &str), columns: &[String], oid: u32) {
         let (schema, name) = under;
-        if !(self.hiding)(schema, name).columns.is_empty() {
+        if !self.hiding.of(schema, name).columns.is_empty() {
             self.sightings.note(schema, name, columns, u64::from(oid));
         }
     }
 
     /// Notes which columns of a table are hidden under its name.
     fn note_hidden(&self, table: &Relative) {
-        let hidden = (self.hiding)(&table.schema, &table.name);
+        let hidden = self.hiding.of(&table.schema, &table.name);
         for (column, number) in
             table.columns.iter().filter(|(name, _)| hidden.columns.contains(name))
         {
@@ -168,7 +168,7 @@ fn renamed(
     hiding: &Hiding,
     sightings: &Sightings,
 ) -> Option<Finding> {
-    let own = hiding(&this.schema, &this.name);
+    let own = hiding.of(&this.schema, &this.name);
     let hidden = sightings.hidden_of(&this.schema, &this.name, u64::from(this.oid));
     let is_taken = |old: &String| own.columns.contains(old) && described.contains(old);
     hidden.into_iter().filter(|(old, _)| is_taken(old)).find_map(|(old, number)| {
@@ -267,7 +267,7 @@ pub(crate) fn refusal(found: &Finding) -> Error {
 
 fn judge(oid: u32, relatives: &[Relative], hiding: &Hiding) -> Option<Finding> {
     let this = relatives.iter().find(|relative| relative.oid == oid)?;
-    let own = hiding(&this.schema, &this.name);
+    let own = hiding.of(&this.schema, &this.name);
     relatives.iter().filter(|other| other.oid != oid).find_map(|other| {
         let (how, is_choice) = if this.ancestors.contains(&other.oid) {
             ("is a partition of it and comes under its own name", true)
@@ -276,7 +276,7 @@ fn judge(oid: u32, relatives: &[Relative], hiding: &Hiding) -> Option<Finding> {
         } else {
             return None;
         };
-        let elsewhere = hiding(&other.schema, &other.name);
+        let elsewhere = hiding.of(&other.schema, &other.name);
         let shown = shown(&elsewhere, &own, this);
         let is_hidden = shown.is_empty() || (is_choice && own.is_named);
         (!is_hidden).then(|| finding(this, other, how, &shown))
@@ -309,7 +309,6 @@ fn finding(this: &Relative, other: &Relative, how: &str, shown: &[&str]) -> Find
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     fn relative(oid: u32, name: &str, ancestors: &[u32]) -> Relative {
         let columns = vec![("id".to_owned(), 1), ("ssn".to_owned(), 2)];
@@ -320,7 +319,8 @@ mod tests {
 
     /// Settings by table: the columns that are hidden, and whether they are for the exact name.
     fn hiding(tables: &'static [(&'static str, &'static str, bool)]) -> Hiding {
-        Arc::new(move |_, table| {
+        let columns = tables.iter().map(|(_, column, _)| (*column).to_owned());
+        Hiding::new(columns, move |_, table| {
             let of = tables.iter().find(|(name, ..)| *name == table);
             of.map_or_else(Hidden::default, |(_, column, is_named)| Hidden {
                 columns: vec![(*column).to_owned()],
@@ -331,8 +331,8 @@ mod tests {
 
     #[test]
     fn h21_a_hidden_column_is_known_under_another_name() {
-        let hides: Hiding =
-            Arc::new(|_, _| Hidden { columns: vec!["ssn".to_owned()], is_named: true });
+        let hides =
+            Hiding::new([], |_, _| Hidden { columns: vec!["ssn".to_owned()], is_named: true });
         let sightings = Sightings::default();
         sightings.note_hidden("s", "t", 1, ("ssn", 2));
         let is_shown = |columns: &[(&str, i32)], described: &[&str]| {

@@ -48,13 +48,9 @@ impl Sighting {
 
     fn has(&self, table: &Table) -> bool {
         match table.incarnation {
-            0 => self.was(&table.schema, &table.name),
+            0 => self.later.contains(&(table.schema.clone(), table.name.clone())),
             number => self.tables.contains(&number),
         }
-    }
-
-    fn was(&self, schema: &str, name: &str) -> bool {
-        self.later.iter().any(|later| later.0 == schema && later.1 == name)
     }
 }
 
@@ -123,7 +119,7 @@ impl Sightings {
         let named = |(schema, name): (&str, &str)| (schema.to_owned(), name.to_owned());
         let mut seen = self.lock();
         let mut is_new = false;
-        if !hiding(from.0, from.1).columns.is_empty() {
+        if !hiding.of(from.0, from.1).columns.is_empty() {
             let entry = seen.all.entry(named(from));
             let sighting = entry.or_insert_with(|| Sighting::of(from.0, from.1));
             is_new = sighting.later.insert(named(to));
@@ -141,13 +137,6 @@ impl Sightings {
         let seen = self.lock();
         let with = seen.all.iter().filter(|(_, sighting)| sighting.has(table));
         with.map(|(name, _)| name.clone()).collect()
-    }
-
-    /// The names, by schema and table, that a table without a number had before.
-    pub fn names_before(&self, schema: &str, name: &str) -> Vec<(String, String)> {
-        let seen = self.lock();
-        let before = seen.all.iter().filter(|(_, sighting)| sighting.was(schema, name));
-        before.map(|(name, _)| name.clone()).collect()
     }
 
     /// The columns of a table when it was first seen under its name; `None` where it was not.
@@ -189,7 +178,7 @@ mod tests {
     #[test]
     fn a_table_without_a_number_is_found_by_its_later_names() {
         let sightings = Sightings::default();
-        let hides_orders: Hiding = Arc::new(|_, name| {
+        let hides_orders = Hiding::new([], |_, name| {
             let columns = if name == "orders" { vec!["ssn".to_owned()] } else { Vec::new() };
             crate::Hidden { columns, is_named: false }
         });
@@ -202,7 +191,6 @@ mod tests {
         let names = |name| sightings.names_of(&table(name, 0));
         for name in ["a", "b"] {
             assert_eq!(names(name), [named("orders")], "{name}");
-            assert_eq!(sightings.names_before("s", name), [named("orders")], "{name}");
         }
         assert_eq!(names("another"), []);
         assert_eq!(names("orders"), []);

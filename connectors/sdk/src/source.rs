@@ -92,9 +92,41 @@ pub struct Hidden {
     pub is_named: bool,
 }
 
-/// What settings hide of tables, by schema and name, so that a source can tell where rows would come
-/// under a name that hides less.
-pub type Hiding = Arc<dyn Fn(&str, &str) -> Hidden + Send + Sync>;
+type HiddenOf = Arc<dyn Fn(&str, &str) -> Hidden + Send + Sync>;
+
+/// What settings hide of tables, so that a source can tell where rows would come under a name that hides
+/// less.
+#[derive(Clone)]
+pub struct Hiding {
+    of: HiddenOf,
+    columns: Arc<[String]>,
+}
+
+impl Hiding {
+    /// What `of` says of a table, by schema and name; `columns` are all that settings hide of any.
+    pub fn new(
+        columns: impl IntoIterator<Item = String>,
+        of: impl Fn(&str, &str) -> Hidden + Send + Sync + 'static,
+    ) -> Self {
+        Self { of: Arc::new(of), columns: columns.into_iter().collect() }
+    }
+
+    /// What they hide of a table.
+    pub fn of(&self, schema: &str, name: &str) -> Hidden {
+        (self.of)(schema, name)
+    }
+
+    /// The names of all columns that they hide, of whatever table.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+}
+
+impl std::fmt::Debug for Hiding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hiding").field("columns", &self.columns).finish_non_exhaustive()
+    }
+}
 
 /// Where a run begins to read the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

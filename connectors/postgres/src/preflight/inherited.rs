@@ -45,7 +45,7 @@ pub(crate) async fn findings(
     hiding: &Hiding,
 ) -> Result<Vec<Finding>> {
     let parents: Vec<Parent> = json_rows(sql, INHERITANCE, "asking which tables inherit").await?;
-    let hides = |parent: &Parent| !hiding(&parent.schema, &parent.name).columns.is_empty();
+    let hides = |parent: &Parent| !hiding.of(&parent.schema, &parent.name).columns.is_empty();
     if !parents.iter().any(hides) {
         return Ok(Vec::new());
     }
@@ -58,8 +58,8 @@ pub(crate) async fn findings(
 
 /// What a table shows of what is hidden of its parent. Settings for its exact name are a choice.
 fn shown(parent: &Parent, child: &CatalogTable, hiding: &Hiding) -> Option<Finding> {
-    let own = hiding(&child.schema, &child.name);
-    let mut columns = hiding(&parent.schema, &parent.name).columns;
+    let own = hiding.of(&child.schema, &child.name);
+    let mut columns = hiding.of(&parent.schema, &parent.name).columns;
     columns.retain(|column| child.columns.contains(column) && !own.columns.contains(column));
     if columns.is_empty() || own.is_named {
         return None;

@@ -93,7 +93,7 @@ impl Setup {
 
     fn hiding(&self) -> Option<Hiding> {
         let hides = self.hides?;
-        Some(Arc::new(move |_, table| match table == hides {
+        Some(Hiding::new(["ssn".to_owned()], move |_, table| match table == hides {
             true => Hidden { columns: vec!["ssn".to_owned()], is_named: true },
             false => Hidden::default(),
         }))

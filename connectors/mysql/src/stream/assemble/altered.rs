@@ -14,8 +14,8 @@ use super::Assembler;
 use crate::catalog::Name;
 use crate::codes;
 use crate::position::{Altered, RenamedColumn};
-use crate::statement::shadow::{Role, shadow_of};
-use crate::statement::{Creation, TableChange, TableName};
+use crate::statement::shadow::shadow_of;
+use crate::statement::{Creation, Origin as Made, TableChange, TableName};
 use crate::stream::progress::Place;
 
 /// How many entries the batch at hand had when a statement came; those behind them are of the table as it is
@@ -91,16 +91,21 @@ impl AlteredTables {
         }
     }
 
-    /// A table has another name, or none.
-    fn rename(&mut self, from: &TableName, to: Option<&TableName>) {
-        self.columns.retain_mut(|(column, _)| {
-            if column.schema == from.schema && column.table == from.name {
-                let Some(to) = to else { return false };
-                column.schema.clone_from(&to.schema);
-                column.table.clone_from(&to.name);
-            }
-            true
-        });
+    /// A table has what others have whose names are `from`: it was called so, or it is a copy. That stays
+    /// known of the old name too, under which a copy of another name may come.
+    fn inherit(&mut self, from: impl Fn(&RenamedColumn) -> bool, to: &TableName, mark: Mark) {
+        let mut inherited: Vec<RenamedColumn> = Vec::new();
+        for (column, _) in self.columns.iter().filter(|(column, _)| from(column)) {
+            let (schema, table) = (to.schema.clone(), to.name.clone());
+            inherited.push(RenamedColumn { schema, table, ..column.clone() });
+        }
+        self.columns.retain(|(column, _)| !inherited.contains(column));
+        self.columns.extend(inherited.into_iter().map(|column| (column, mark)));
+    }
+
+    /// A table is gone, or another one has its name.
+    fn forget(&mut self, table: &TableName) {
+        self.columns.retain(|(column, _)| !column.is_of(table));
     }
 }
 
@@ -124,17 +129,33 @@ impl Assembler {
             match change {
                 TableChange::Renamed { from, to } => {
                     self.note_renamed(from, to);
-                    self.altered.rename(from, Some(to));
+                    self.altered.inherit(|column| column.is_of(from), to, mark);
                 }
                 TableChange::RowsUnseen { table, from: Some(from), .. } => {
                     self.note_renamed(from, table);
+                    self.altered.inherit(|column| column.is_of(from), table, mark);
                 }
-                TableChange::Dropped(table)
-                | TableChange::Created(Creation { table, is_or_replace: true, .. }) => {
-                    self.altered.rename(table, None);
-                }
+                TableChange::Dropped(table) => self.altered.forget(table),
+                TableChange::Created(creation) => self.note_created(creation, mark),
                 _ => {}
             }
+        }
+    }
+
+    /// Notes a new table. A copy has its columns from another, which may have renamed them; so has the one
+    /// that a tool makes, whose statement says all columns.
+    fn note_created(&mut self, creation: &Creation, mark: Mark) {
+        let Creation { table, origin, is_if_not_exists, is_or_replace, .. } = creation;
+        if *is_or_replace || !is_if_not_exists {
+            self.altered.forget(table);
+        }
+        if let Made::Like(like) = origin {
+            self.altered.inherit(|column| column.is_of(like), table, mark);
+        } else if let Some(shadow) = shadow_of(&table.name) {
+            let is_of = |column: &RenamedColumn| {
+                column.schema == table.schema && shadow.is_of(&column.table)
+            };
+            self.altered.inherit(is_of, table, mark);
         }
     }
 
@@ -159,20 +180,15 @@ impl Assembler {
         let before: Vec<RenamedColumn> = self.altered.saved().columns;
         for change in changes {
             let TableChange::ColumnRenamed { table, from, to } = change else { continue };
-            let is_it = |column: &RenamedColumn| {
-                column.schema == table.schema
-                    && column.table == table.name
-                    && is_same(&column.now, from)
-            };
-            let followed = before.iter().position(is_it);
-            if let Some((column, at)) = followed.and_then(|at| self.altered.columns.get_mut(at)) {
-                column.now.clone_from(to);
-                *at = mark;
-                continue;
+            let is_it = |column: &RenamedColumn| column.is_of(table) && is_same(&column.now, from);
+            for (column, at) in before.iter().zip(&mut self.altered.columns) {
+                if is_it(column) {
+                    (at.0.now, at.1) = (to.clone(), mark);
+                }
             }
-            let hidden = self.hidden_of(table);
-            let was = hidden.iter().find(|column| is_same(column, from));
-            if let Some(was) = was.filter(|_| !hidden.contains(to)) {
+            // Under which name its rows will come is not known yet: it may be a copy that takes another's.
+            let Some((hiding, _)) = &self.hidden else { return };
+            for was in hiding.columns().iter().filter(|column| is_same(column, from)) {
                 let column = RenamedColumn {
                     schema: table.schema.clone(),
                     table: table.name.clone(),
@@ -185,32 +201,16 @@ impl Assembler {
         self.altered.columns.retain(|(column, _)| column.was != column.now);
     }
 
-    /// The columns that settings hide of a table, and those that they hide of the ones that it was, or, as a
-    /// copy that a tool changes, will be: under their name it may come, or come back.
-    fn hidden_of(&self, table: &TableName) -> Vec<String> {
-        let Some((hiding, sightings)) = &self.hidden else { return Vec::new() };
-        let TableName { schema, name } = table;
-        let mut names = sightings.names_before(schema, name);
-        if (self.filter)(schema, name) {
-            names.push((schema.clone(), name.clone()));
-        } else {
-            let shadow = shadow_of(name).filter(|shadow| shadow.role == Role::New);
-            let shadow = shadow.filter(|shadow| (self.filter)(schema, shadow.table));
-            names.extend(shadow.map(|shadow| (schema.clone(), shadow.table.to_owned())));
-        }
-        names.iter().flat_map(|(schema, name)| hiding(schema, name).columns).collect()
-    }
-
     /// Refuses a table of which a hidden column has a name now under which settings show it.
     ///
     /// # Errors
     /// `RT5015`, fatal.
     pub(super) fn check_columns(&self, table: &Table) -> Result<()> {
         let Some((hiding, _)) = &self.hidden else { return Ok(()) };
-        let of_table =
-            |column: &&RenamedColumn| column.schema == table.schema && column.table == table.name;
+        let name = TableName { schema: table.schema.clone(), name: table.name.clone() };
+        let of_table = |column: &&RenamedColumn| column.is_of(&name);
         let mut columns = self.altered.columns.iter().map(|(column, _)| column).filter(of_table);
-        let hidden = hiding(&table.schema, &table.name).columns;
+        let hidden = hiding.of(&table.schema, &table.name).columns;
         let is_shown = |column: &&RenamedColumn| {
             hidden.contains(&column.was)
                 && !hidden.contains(&column.now)
