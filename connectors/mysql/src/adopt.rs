@@ -10,7 +10,7 @@ use crate::preflight::{connect, prepared};
 use crate::server::{LogEnd, Server};
 use crate::source::{MysqlSource, begun, gtids, resumed};
 use crate::stream::Passed;
-use crate::trial::tried;
+use crate::trial::{made, tried};
 
 /// A position in words, for people.
 ///
@@ -103,7 +103,7 @@ pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
                 pending: Vec::new(),
                 by_gtids: server.is_mariadb(),
                 altered: Altered::unread(),
-                history: History { server: server.identity(), created: 0 },
+                history: History::of(server.identity()),
                 shape: source.shape(),
             }
         }
@@ -117,6 +117,12 @@ pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
         return Err(no_place(text));
     }
     position.history.created = tried.created;
+    if position.file.is_empty()
+        && let Some((file, _)) = files.last()
+    {
+        let made = made(&source, source.config.server_id_for("check"), file).await?;
+        position.history.seen = Some((file.clone(), made)).filter(|_| made != 0);
+    }
     position.to_position()
 }
 

@@ -140,8 +140,19 @@ impl Altered {
 pub struct History {
     /// The server's `server_uuid`; on MariaDB, which has none, its `server_id`.
     pub server: String,
-    /// When the file was begun, in seconds since 1970: tells files of one name apart.
+    /// When the file was begun, in seconds since 1970: tells files of one name apart. 0 where it is not known,
+    /// or where the place in the file is not.
     pub created: u32,
+    /// Where it is 0, another file of the log, and when that was begun: a log that was reset has others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<(String, u32)>,
+}
+
+impl History {
+    /// Of a server, as its `server_uuid` or `server_id`, of whose files nothing is known.
+    pub(crate) fn of(server: String) -> Self {
+        Self { server, created: 0, seen: None }
+    }
 }
 
 impl MyPosition {
@@ -242,7 +253,7 @@ mod tests {
                     now: "b".to_owned(),
                 }],
             },
-            history: History { server: "1".to_owned(), created: 7 },
+            history: History { created: 7, ..History::of("1".to_owned()) },
             shape: "ab".to_owned(),
         };
         for position in [

@@ -14,7 +14,7 @@ use crate::guard::{Kept, kept as retention, view};
 use crate::position::MyPosition;
 use crate::server::Server;
 use crate::source::{MysqlSource, claimed, resumed};
-use crate::trial::tried;
+use crate::trial::{check_seen, tried};
 use crate::wire::{BinlogConnection, SqlConn, sql_conn};
 
 pub(crate) use tables::cascades;
@@ -176,6 +176,10 @@ async fn resumes(
     let read_until = |file: &str| (file == position.file && created > 0).then_some(created);
     // Who may not see the log lacks a right, which is told.
     let Ok(files) = server.files(conn).await else { return Vec::new() };
+    let id = source.config.server_id_for("check");
+    if let Err(error) = Box::pin(check_seen(source, id, &files, &position)).await {
+        return vec![Finding::from(&error)];
+    }
     if let Err(error) = Box::pin(tried(source, server, &files, &position, &passed, false)).await {
         return vec![Finding::from(&error)];
     }

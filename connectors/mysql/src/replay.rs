@@ -22,7 +22,7 @@ fn start() -> MyPosition {
         pending: Vec::new(),
         by_gtids: false,
         altered: Altered::default(),
-        history: History { server: "replay".to_owned(), created: 0 },
+        history: History::of("replay".to_owned()),
         shape: String::new(),
     }
 }

@@ -21,6 +21,7 @@ use crate::position::{Altered, History, MyPosition, write_position};
 use crate::preflight::described;
 use crate::server::{LogEnd, Server};
 use crate::stream::{self, Assembler, Passed, Place, Progress, Session};
+use crate::trial::{check_seen, made};
 use crate::wire::{BinlogConnection, Dump, Start, sql_conn};
 
 /// A MySQL or MariaDB server read by its binlog.
@@ -180,12 +181,14 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
         Some(position) => resumed(position, &server, &shape)?,
         None => {
             let end = server.log_end(&mut conn).await?;
-            let begun = begun(end, &server, shape);
+            let mut begun = begun(end, &server, shape);
+            begun.0.history.created = made(&source, server_id, &begun.0.file).await?;
             save_first(cx, &begun.0).await?;
             begun
         }
     };
     let files = server.files(&mut conn).await?;
+    check_seen(&source, server_id, &files, &position).await?;
     let is_there = match &cx.resume {
         Some(_) => is_there(&position, &passed, &server, &files)?,
         // The end that the server named just now.
@@ -294,7 +297,7 @@ pub(crate) fn begun(end: LogEnd, server: &Server, shape: String) -> (MyPosition,
         pending: Vec::new(),
         by_gtids: false,
         altered: Altered::unread(),
-        history: History { server: server.identity(), created: 0 },
+        history: History::of(server.identity()),
         shape,
     };
     (position, passed)
@@ -368,7 +371,7 @@ pub(crate) fn resumed(
             now = server.identity(),
             "another server than before goes on with the same transactions"
         );
-        position.history = History { server: server.identity(), created: 0 };
+        position.history = History::of(server.identity());
         // The place is one of the other server's log: here a file of that name is another.
         position.file.clear();
         position.pos = 0;

@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
-use rowtide_sdk::{Limits, Result};
+use rowtide_sdk::{Error, Limits, Origin, Result};
 use tokio::time::timeout;
 
-use crate::binlog::event::Header;
+use crate::binlog::event::{Header, kind};
+use crate::codes;
 use crate::position::MyPosition;
 use crate::server::Server;
 use crate::source::{MysqlSource, is_there, leaps, start};
-use crate::stream::{Assembler, Passed, Progress, Step};
-use crate::wire::{BinlogConnection, Dump, Packet};
+use crate::stream::{Assembler, Passed, Place, Progress, Step};
+use crate::wire::{BinlogConnection, Dump, Packet, Start};
 
 /// So many events tell: what describes the file, and the first that stands in it.
 const EVENTS: usize = 16;
@@ -27,6 +28,73 @@ pub(crate) struct Tried {
     pub(crate) created: u32,
     /// Whether the position is inside a transaction.
     pub(crate) is_within: bool,
+}
+
+/// When a file of the log was made, in seconds since 1970; 0 where the server does not send its beginning
+/// in time.
+///
+/// # Errors
+/// Where it cannot be read.
+pub(crate) async fn made(source: &MysqlSource, id: u32, file: &str) -> Result<u32> {
+    let start = Start::File { name: file.to_owned(), position: 4 };
+    let dump = Dump { ends: true, ..Dump::new(id ^ TRIES, start) };
+    let connection = BinlogConnection::connect(&source.options).await?;
+    let mut stream = connection.dump(&dump).await?;
+    loop {
+        match stream.next()? {
+            Some(Packet::Event(event)) => {
+                if let Ok(header) = Header::parse(event)
+                    && header.kind == kind::FORMAT_DESCRIPTION
+                {
+                    return Ok(header.timestamp);
+                }
+            }
+            Some(Packet::Part(_) | Packet::Oversized { .. } | Packet::End) => return Ok(0),
+            None => {
+                if timeout(WAIT, stream.read()).await.unwrap_or(Ok(0))? == 0 {
+                    return Ok(0);
+                }
+            }
+        }
+    }
+}
+
+/// Verifies that the log has not begun anew since a position that knows its place by GTIDs, which name other
+/// transactions then: the file that was seen last is looked at, as long as the server has it.
+///
+/// # Errors
+/// `RT2702` where it is another; where it cannot be read.
+pub(crate) async fn check_seen(
+    source: &MysqlSource,
+    id: u32,
+    files: &[(String, u64)],
+    position: &MyPosition,
+) -> Result<()> {
+    let Some((file, seen)) = &position.history.seen else { return Ok(()) };
+    let is_before = |(last, size): &(String, u64)| {
+        let end = Place { file: last.clone(), pos: *size };
+        !Place { file: file.clone(), pos: 4 }.is_at_most(&end)
+    };
+    let is_another = match files.iter().any(|(name, _)| name == file) {
+        true => {
+            let made = made(source, id, file).await?;
+            made != 0 && made != *seen
+        }
+        false => files.last().is_some_and(is_before),
+    };
+    if is_another { Err(foreign(file)) } else { Ok(()) }
+}
+
+/// A file has the name that a position knows, and it is another.
+pub(crate) fn foreign(file: &str) -> Error {
+    let message = format!(
+        "the binlog file {file} was made at another time than the one of the saved position, or the log ends \
+         before it: the server's log was reset, or it is another server's"
+    );
+    Error::fatal(Origin::Source, codes::FOREIGN_HISTORY, message).with_remedy(
+        "point `url` at the server that the position is of; or bring the target in step with the \
+         tables, and set a position in the new log with `rowtide position set --connector NAME --at PLACE`",
+    )
 }
 
 /// Reads the beginning of what a run would read. `is_place` is where a place in one of the `files` is meant,

@@ -31,6 +31,7 @@ use crate::codes;
 use crate::config::NameCase;
 use crate::gtid::mysql::GtidSet;
 use crate::position::{Altered, MyPosition};
+use crate::trial::foreign;
 
 /// What must be done before more is taken in.
 #[derive(Debug)]
@@ -349,7 +350,7 @@ impl Assembler {
     fn format_description(&mut self, header: &Header, event: &[u8]) -> Result<Step> {
         self.format = self.parsed(Format::parse(event))?;
         if self.progress.file_created(&self.place.file, header.timestamp).is_some() {
-            return Err(self.foreign());
+            return Err(foreign(&self.place.file));
         }
         self.tables.end_statement();
         // Also where the stream begins behind it.
@@ -359,19 +360,6 @@ impl Assembler {
             self.advance(header);
         }
         Ok(Step::More)
-    }
-
-    /// The file has the name that the position knows, and it is another.
-    fn foreign(&self) -> Error {
-        let message = format!(
-            "the binlog file {} was made at another time than the one of the saved position: the server's \
-             log was reset, or it is another server's",
-            self.place.file
-        );
-        Error::fatal(Origin::Source, codes::FOREIGN_HISTORY, message).with_remedy(
-            "point `url` at the server that the position is of; or bring the target in step with the \
-             tables, and set a position in the new log with `rowtide position set --connector NAME --at PLACE`",
-        )
     }
 
     /// The stream goes on in another file; the server says so at the end of a file, and by itself.

@@ -152,6 +152,10 @@ impl Progress {
     pub(crate) fn new(position: MyPosition, passed: Passed) -> Self {
         let place = Place { file: position.file, pos: position.pos };
         let repeated = repeated(&passed, &position.pending);
+        let mut history = position.history;
+        if history.created != 0 {
+            history.seen = Some((place.file.clone(), history.created));
+        }
         Self {
             repeated,
             is_anonymous: passed == Passed::Files,
@@ -162,7 +166,7 @@ impl Progress {
             partial: position.in_tx,
             pending: position.pending,
             by_gtids: position.by_gtids,
-            history: position.history,
+            history,
             shape: position.shape,
             open: None,
             stream: (String::new(), 0),
@@ -374,6 +378,7 @@ impl Progress {
             self.is_vague = false;
         }
         self.stream = (file.to_owned(), created);
+        self.history.seen = Some(self.stream.clone());
         if self.place.file != file {
             return None;
         }
@@ -470,7 +475,6 @@ impl Progress {
             }
             _ => self.partial.clone(),
         };
-        let is_vague = self.is_vague && self.place.file == self.stream.0;
         MyPosition {
             file: self.place.file.clone(),
             pos: self.place.pos,
@@ -485,12 +489,18 @@ impl Progress {
             by_gtids: self.by_gtids,
             // Of this who reads statements knows.
             altered: Altered::default(),
-            history: History {
-                server: self.history.server.clone(),
-                created: if is_vague { 0 } else { self.history.created },
-            },
+            history: self.history(),
             shape: self.shape.clone(),
         }
+    }
+}
+
+impl Progress {
+    fn history(&self) -> History {
+        let is_vague = self.is_vague && self.place.file == self.stream.0;
+        let created = if is_vague { 0 } else { self.history.created };
+        let seen = self.history.seen.clone().filter(|_| created == 0);
+        History { server: self.history.server.clone(), created, seen }
     }
 }
 
@@ -557,14 +567,15 @@ mod tests {
             pending: Vec::new(),
             by_gtids: false,
             altered: Altered::default(),
-            history: History { server: "1".to_owned(), created: 7 },
+            history: History { created: 7, ..History::of("1".to_owned()) },
             shape: String::new(),
         };
         let mut progress = Progress::new(position, Passed::Mysql(GtidSet::default()));
         assert_eq!(progress.file_created("b.000002", 7), None);
         progress.make_vague();
         progress.pass(Place { file: "b.000002".to_owned(), pos: 1 << 33 });
-        assert_eq!(progress.position().history.created, 0);
+        let history = progress.position().history;
+        assert_eq!((history.created, history.seen), (0, Some(("b.000002".to_owned(), 7))));
         progress.pass(Place { file: "b.000003".to_owned(), pos: 4 });
         assert_eq!(progress.file_created("b.000003", 9), None);
         assert_eq!(progress.position().history.created, 9);
@@ -580,7 +591,7 @@ mod tests {
             pending: Vec::new(),
             by_gtids: false,
             altered: Altered::default(),
-            history: History { server: "1".to_owned(), created: 7 },
+            history: History { created: 7, ..History::of("1".to_owned()) },
             shape: String::new(),
         };
         let mut progress = Progress::new(position.clone(), Passed::Files);
@@ -589,9 +600,11 @@ mod tests {
         assert_eq!(progress.position(), position);
         assert_eq!(progress.file_created("b.000002", 7), None);
         progress.pass(Place { file: "b.000003".to_owned(), pos: 4 });
-        assert_eq!(progress.position().history.created, 0);
+        let history = progress.position().history;
+        assert_eq!((history.created, history.seen), (0, Some(("b.000002".to_owned(), 7))));
         assert_eq!(progress.file_created("b.000003", 9), None);
-        assert_eq!(progress.position().history.created, 9);
+        let history = progress.position().history;
+        assert_eq!((history.created, history.seen), (9, None));
         let mut progress = Progress::new(position, Passed::Files);
         assert_eq!(progress.file_created("b.000002", 8), Some(7));
     }

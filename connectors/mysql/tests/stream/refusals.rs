@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rowtide_mysql::position_at;
 use rowtide_sdk::{Class, Error, Position};
 use rowtide_testkit::{Flavor, Mysql};
 use serde_json::json;
@@ -90,6 +91,50 @@ async fn m22_a_log_that_was_reset_is_another() {
             server.sql("FLUSH BINARY LOGS; FLUSH BINARY LOGS");
             let error = setup.from(position).refusal().await;
             is(&error, "RT2702", Class::Fatal);
+        }
+    }
+}
+
+/// The same where nothing was read yet: of a first position, one that was chosen, and one that was chosen with
+/// transactions behind it that were not read. The GTIDs begin anew and name other transactions.
+#[tokio::test]
+async fn m22_a_log_that_was_reset_before_anything_was_read_of_it() {
+    for flavor in Flavor::ALL {
+        let Some(server) = server(flavor, &[]) else { return };
+        server.sql(TABLES);
+        let setup = Setup::new(&server);
+        let fill = |from: u32| {
+            for id in from..from + 12 {
+                server.sql(&format!("INSERT INTO shop.t VALUES ({id}, 0)"));
+            }
+        };
+        for (round, way) in ["first", "at the end", "before the end"].into_iter().enumerate() {
+            reset(&server, flavor);
+            let from = u32::try_from(round).unwrap() * 100;
+            fill(from);
+            let gtids = server.sql(match flavor {
+                Flavor::Mysql => "SELECT @@gtid_executed",
+                Flavor::Mariadb => "SELECT @@gtid_binlog_pos",
+            });
+            let position = match way {
+                "first" => setup.ready().await.stop().await,
+                way => {
+                    if way == "before the end" {
+                        fill(from + 20);
+                    }
+                    Some(position_at(&setup.source(), gtids.trim()).await.unwrap())
+                }
+            };
+            assert!(position.is_some(), "{way}");
+            tokio::time::sleep(Duration::from_millis(1100)).await;
+            reset(&server, flavor);
+            fill(from + 40);
+            fill(from + 60);
+            for more in ["", "FLUSH BINARY LOGS; FLUSH BINARY LOGS"] {
+                server.sql(more);
+                let error = setup.clone().from(position.clone()).refusal().await;
+                assert_eq!(error.code().0, "RT2702", "{flavor:?} {way} {more}: {error}");
+            }
         }
     }
 }
@@ -257,7 +302,7 @@ async fn m13_what_is_no_place_is_refused_before_it_is_saved() {
             place.split_once(':').is_some_and(|(_, pos)| begins.contains(&pos.parse().unwrap()))
         };
         for place in places.iter().filter(|place| !begin(place)) {
-            let error = rowtide_mysql::position_at(&setup.source(), place).await.unwrap_err();
+            let error = position_at(&setup.source(), place).await.unwrap_err();
             is(&error, "RT2717", Class::Fatal);
             // Nothing is wrong with the log, which is what other errors would be about.
             let why = std::error::Error::source(&error).map(ToString::to_string);
@@ -272,7 +317,7 @@ async fn m13_what_is_no_place_is_refused_before_it_is_saved() {
             let inside = ["Query", "Xid", "Table_map", "Write_rows", "Annotate_rows"];
             let is_inside = inside.iter().any(|kind| fields[2].starts_with(kind));
             let place = format!("binlog.000001:{pos}");
-            let set = rowtide_mysql::position_at(&setup.source(), &place).await;
+            let set = position_at(&setup.source(), &place).await;
             assert_eq!(set.is_err(), is_inside, "{} {line}: {set:?}", flavor.name());
             within += usize::from(is_inside);
         }
@@ -319,7 +364,7 @@ async fn m10_transactions_that_were_purged_by_hand_are_not_missing() {
     let shown = server.sql("SHOW BINARY LOG STATUS");
     let mut fields = shown.split('\t');
     let place = format!("{}:{}", fields.next().unwrap(), fields.next().unwrap());
-    let position = rowtide_mysql::position_at(&setup.source(), &place).await.unwrap();
+    let position = position_at(&setup.source(), &place).await.unwrap();
     let mut host = setup.clone().from(Some(position)).run();
     server.sql(
         "INSERT INTO shop.t VALUES (1, 0); FLUSH BINARY LOGS; INSERT INTO shop.t VALUES (2, 0)",
