@@ -157,6 +157,55 @@ fn check_tells_what_is_wrong_and_the_printed_sql_mends_it() {
     }
 }
 
+/// The printed SQL opens no other database, whose name differs where this one's has an underscore; a table that is
+/// named like a tool's copy is told of, and so is one of which some columns alone may be read.
+#[test]
+fn check_tells_of_tables_that_are_left_out_and_columns_that_may_not_be_read() {
+    for flavor in Flavor::ALL {
+        let Some(server) = Mysql::start(flavor, &["binlog_row_metadata=MINIMAL"]) else { return };
+        server.sql(
+            "CREATE DATABASE my_shop; CREATE DATABASE myXshop; CREATE TABLE myXshop.secret (id int PRIMARY KEY);
+             CREATE TABLE my_shop.t (id int PRIMARY KEY, a int); CREATE TABLE my_shop._t_new (id int PRIMARY KEY);
+             CREATE DATABASE one; CREATE TABLE one.t (id int PRIMARY KEY);
+             CREATE TABLE one.secret (id int PRIMARY KEY);
+             CREATE USER poor IDENTIFIED BY 'poor'",
+        );
+        let setup = configured(&server);
+        let path = setup.path("rowtide.yaml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        let config = config.replace("rowtide:rowtide@", "poor:poor@");
+        std::fs::write(&path, config.replace(r#""shop.*""#, r#""my_shop.*", "one.t""#)).unwrap();
+        let printed = setup.output(&["check", "--print-sql"]);
+        let sql = String::from_utf8(printed.stdout).unwrap().replace("'…'", "'poor'");
+        server.sql(&sql);
+        server.sql("SET GLOBAL binlog_row_metadata = 'MINIMAL'");
+        let seen = server.sql(
+            "SELECT GROUP_CONCAT(GRANTEE, TABLE_SCHEMA, PRIVILEGE_TYPE) FROM information_schema.SCHEMA_PRIVILEGES
+             WHERE GRANTEE LIKE '%poor%'",
+        );
+        assert!(seen.contains(r"my\_shop"), "{}: {seen}", flavor.name());
+        let check = || {
+            let checked = setup.output(&["check", "--format", "json"]);
+            String::from_utf8_lossy(&checked.stdout).into_owned()
+        };
+        let text = check();
+        assert!(text.contains("RT2724") && text.contains("my_shop._t_new"), "{text}");
+        assert!(!text.contains("RT2719") && !text.contains("RT2718"), "{text}");
+        server.sql(
+            r"REVOKE SELECT ON `my\_shop`.* FROM poor; GRANT SELECT (id) ON my_shop.t TO poor",
+        );
+        let text = check();
+        assert!(text.contains("RT2718") && text.contains("some columns of my_shop.t"), "{text}");
+        server.sql("GRANT SELECT ON my_shop.* TO poor");
+        assert!(!check().contains("RT2718"));
+        let mut host = setup.first_start();
+        server.sql("USE my_shop; INSERT INTO _t_new VALUES (1), (2); INSERT INTO t VALUES (1, 1)");
+        host.until("the row is there", || setup.count() == 1);
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        assert_eq!(host.log().matches("RT2724").count(), 1, "{}", host.log());
+    }
+}
+
 /// What MariaDB's log does not hold, or not as what it is, is found before the first row.
 #[test]
 fn m64_check_names_the_columns_that_the_log_does_not_tell() {

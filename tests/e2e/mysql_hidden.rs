@@ -288,7 +288,7 @@ fn m43_a_copy_under_its_own_name_hides_what_its_pattern_hides() {
             "USE shop; ALTER TABLE t RENAME COLUMN s TO b; CREATE TABLE n LIKE t;
              INSERT INTO n (id, b) VALUES (1, 'secret')",
         );
-        is_refused(&setup, flavor.name(), "name b in the place of s");
+        is_refused(&setup, flavor.name(), "name b beside s");
     }
 }
 

@@ -29,17 +29,23 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// sink that was opened anew would publish again what is under way.
 #[derive(Default)]
 struct Patience {
-    is_told: bool,
+    began: Option<Instant>,
+    told: Option<Instant>,
 }
+
+/// Between two words about one silence.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 impl Patience {
     fn is_left(&mut self, producer: &Producer, failure: &Failure) -> bool {
         let is_left = failure.code == codes::UNREACHABLE
             && failure.class == Class::Transient
             && producer.shared.deliveries.cause().is_none();
-        if is_left && !std::mem::replace(&mut self.is_told, true) {
+        if is_left && self.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+            self.told = Some(Instant::now());
+            let silent_s = self.began.get_or_insert_with(Instant::now).elapsed().as_secs();
             tracing::warn!(
-                code = %failure.code, error = failure.message,
+                code = %failure.code, silent_s, error = failure.message,
                 "a question about a topic is not answered; nothing more is sent until it is"
             );
         }

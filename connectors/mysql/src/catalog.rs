@@ -193,7 +193,7 @@ impl Catalog {
             );
             return Err(Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message).with_remedy(
                 format!(
-                    "{first}bring the target in step with the table, and set the position behind the change \
+                    "{first}bring the target in step with every captured table, and set the position behind the change \
                      with `rowtide position set --connector NAME --at {}:{}`; or leave the table out \
                      (`tables.exclude`)",
                     end.file, end.pos
@@ -441,7 +441,7 @@ fn differs(map: &TableMap, is_named: bool, why: &columns::Differs) -> Error {
         ));
     }
     Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message).with_remedy(format!(
-        "{first}bring the target in step with the table, and set the position behind these rows with \
+        "{first}bring the target in step with every captured table, and set the position behind these rows with \
          `rowtide position set --connector NAME --at PLACE`"
     ))
 }

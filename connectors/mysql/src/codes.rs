@@ -46,6 +46,8 @@ pub(crate) const CASCADE: Code = Code("RT2721");
 pub(crate) const LOG_RUNS_OUT: Code = Code("RT2722");
 /// Statements would show what settings hide.
 pub(crate) const STATEMENTS_SHOW: Code = Code("RT2723");
+/// A table is left out because of its name.
+pub(crate) const LEFT_OUT: Code = Code("RT2724");
 /// A table cannot be read from the log.
 pub(crate) const TABLE_UNREADABLE: Code = Code("RT2801");
 /// The log does not hold every column of a new row.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 pub use rowtide_net::Roots;
 pub use tables::TableSelection;
-pub(crate) use tables::{NameCase, captures, is_captured, unmatched};
+pub(crate) use tables::{NameCase, captures, is_captured, left_out, unmatched};
 pub use url::{ConnectOptions, SslMode, Target, TlsOptions};
 
 use crate::error::codes;

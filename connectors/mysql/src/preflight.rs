@@ -216,7 +216,16 @@ pub(crate) async fn holes(conn: &mut Conn, server: &Server) -> Result<Vec<Findin
             );
         }
     }
-    for row in server.replicated(conn).await? {
+    let replicated = server.replicated(conn).await?;
+    if !replicated.is_empty() && !server.logs_what_it_replicates() {
+        add(
+            "the server is a replica, and log_replica_updates is off: what it replicates is not in its log, and \
+             nothing of it arrives"
+                .to_owned(),
+            "turn it on (log_slave_updates on MariaDB), or point `url` at the primary",
+        );
+    }
+    for row in replicated {
         let filters: Vec<&str> = FILTERS
             .into_iter()
             .filter(|name| text(&row, name).is_some_and(|value| !value.is_empty()))
@@ -293,14 +302,13 @@ fn settings(server: &Server) -> Vec<Finding> {
              old ones, which costs time";
         add(Severity::Info, message.to_owned(), "");
     }
-    let replicates = ["log_replica_updates", "log_slave_updates"];
-    if replicates.iter().any(|name| server.setting(name).eq_ignore_ascii_case("OFF")) {
+    if !server.logs_what_it_replicates() {
         add(
-            Severity::Warning,
-            "log_replica_updates is off: where this server is a replica, what it replicates is not in its \
+            Severity::Info,
+            "log_replica_updates is off: where this server becomes a replica, what it replicates is not in its \
              log and nothing of it arrives"
                 .to_owned(),
-            "turn it on, or point `url` at the primary",
+            "",
         );
     }
     let mode = server.setting("lower_case_table_names");

@@ -247,6 +247,12 @@ impl Server {
         Ok(passed.parse::<GtidSet>().is_ok_and(|passed| passed.holds_all(&purged)))
     }
 
+    /// Whether what it replicates is in its own log.
+    pub(crate) fn logs_what_it_replicates(&self) -> bool {
+        let settings = ["log_replica_updates", "log_slave_updates"];
+        !settings.iter().any(|name| self.setting(name).eq_ignore_ascii_case("OFF"))
+    }
+
     /// What keeps the source from working with this server, the worst first.
     pub(crate) fn obstacles(&self) -> Vec<Error> {
         let refused = |message: &str, remedy: &str| {

@@ -8,7 +8,8 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-fn ident(name: &str) -> String {
+/// A name as SQL has it.
+pub(crate) fn ident(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
@@ -47,27 +48,35 @@ pub fn setup_sql(source: &MysqlSource, connector: &str, provider: Provider) -> S
     if provider == Provider::Rds {
         out.push_str(&format!("GRANT SELECT ON mysql.rds_configuration TO {user};\n"));
     }
-    for database in databases(source) {
-        match database {
-            Some(database) => {
-                out.push_str(&format!("GRANT SELECT ON {}.* TO {user};\n", ident(&database)));
-            }
-            None => out.push_str(&format!("GRANT SELECT ON *.* TO {user};\n")),
-        }
+    let readable = readable(source);
+    if readable.iter().any(|name| name.contains('\\')) {
+        out.push_str(
+            "-- Without the backslashes where partial_revokes is ON: _ and % stand for themselves there.\n",
+        );
+    }
+    for name in readable {
+        out.push_str(&format!("GRANT SELECT ON {name} TO {user};\n"));
     }
     out
 }
 
-/// The databases that are named outright; `None` where a pattern is wider than one.
-fn databases(source: &MysqlSource) -> Vec<Option<String>> {
-    let mut found: Vec<Option<String>> = Vec::new();
+/// What the source reads, as GRANT names it: tables and databases that are named outright, or everything. In
+/// the name of a database that is granted as a whole, `_` and `%` stand for other characters.
+fn readable(source: &MysqlSource) -> Vec<String> {
+    let is_name = |glob: &str| !glob.contains(['*', '?', '[', '{', '\\']);
+    let mut found = Vec::new();
     for pattern in source.filter.includes() {
-        let (database, _) = pattern.globs();
-        let is_name = !database.contains(['*', '?', '[', '{', '\\']);
-        found.push(is_name.then(|| database.to_owned()));
-    }
-    if found.iter().any(Option::is_none) {
-        return vec![None];
+        let (database, table) = pattern.globs();
+        if !is_name(database) {
+            return vec!["*.*".to_owned()];
+        }
+        found.push(match is_name(table) {
+            true => format!("{}.{}", ident(database), ident(table)),
+            false => {
+                let escaped = database.replace('_', "\\_").replace('%', "\\%");
+                format!("{}.*", ident(&escaped))
+            }
+        });
     }
     found.sort();
     found.dedup();

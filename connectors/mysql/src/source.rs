@@ -1,6 +1,8 @@
 //! The source: from a configuration to a running stream.
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rowtide_sdk::{
@@ -12,7 +14,7 @@ use tracing::Instrument as _;
 
 use crate::catalog::{Catalog, Scene};
 use crate::codes;
-use crate::config::{ConnectOptions, MysqlConfig, captures, is_captured};
+use crate::config::{ConnectOptions, MysqlConfig, captures, is_captured, left_out};
 use crate::error::codes as refusals;
 use crate::gtid::mariadb::GtidPosition;
 use crate::gtid::mysql::GtidSet;
@@ -270,6 +272,9 @@ pub(crate) fn leaps(start: &Start, files: &[(String, u64)]) -> Option<Vec<String
     }
 }
 
+/// Of so many tables it is told at most that they are left out.
+const TOLD_MAX: usize = 1000;
+
 /// What takes this server's stream apart.
 fn assembler(
     source: &MysqlSource,
@@ -278,7 +283,18 @@ fn assembler(
     progress: Progress,
 ) -> Assembler {
     let filter = source.filter.clone();
-    let is_wanted = move |database: &str, table: &str| is_captured(&filter, database, table);
+    let told = Mutex::new(HashSet::new());
+    let is_wanted = move |database: &str, table: &str| {
+        if let Some(finding) = left_out(&filter, database, table)
+            && let Ok(mut told) = told.lock()
+            && told.len() < TOLD_MAX
+            && told.insert((database.to_owned(), table.to_owned()))
+        {
+            let remedy = finding.remedy.unwrap_or_default();
+            tracing::info!(code = finding.code.0, remedy, "{}", finding.message);
+        }
+        is_captured(&filter, database, table)
+    };
     Assembler::new(progress, Box::new(is_wanted), cx.limits, server.is_mariadb())
         .with_names(server.name_case())
         .with_row_events(server.row_event())
@@ -442,8 +458,16 @@ fn check_gtids(
         return Err(behind(&passed.to_string(), "gtid_executed", is_same));
     }
     if !without_pending(passed, position)?.holds_all(&server.purged()?) {
-        let message = "the server threw away log with transactions that were not handed over \
-             (binlog_expire_logs_seconds, PURGE BINARY LOGS)";
+        let message = match server.logs_what_it_replicates() {
+            true => {
+                "the server threw away log with transactions that were not handed over \
+                 (binlog_expire_logs_seconds, PURGE BINARY LOGS)"
+            }
+            false => {
+                "the server's log lacks transactions that were not handed over: it was thrown away, or the \
+                 server replicated them without logging them (log_replica_updates is off)"
+            }
+        };
         return Err(Error::fatal(Origin::Source, codes::LOG_PURGED, message).with_remedy(
             "where another server of the same replication has the log still, point `url` at it; else bring the \
              target in step with the tables and set a position with `rowtide position set --connector NAME --at PLACE`",

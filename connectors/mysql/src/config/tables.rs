@@ -1,10 +1,11 @@
 //! Which tables are captured.
 
-use rowtide_sdk::{Finding, PatternWords, TableFilter, TablePattern};
+use rowtide_sdk::{Finding, PatternWords, Severity, TableFilter, TablePattern};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::codes;
+use crate::statement::shadow::shadow_of;
 
 /// Which tables are captured. A table is captured where an `include` matches it and no `exclude` does.
 /// Patterns are `database.table` with `*`, `?`, `[…]` and `{a,b}` on either side of the first dot; a dot
@@ -54,10 +55,32 @@ impl TableSelection {
 
 /// Whether a table is captured by a filter.
 pub(crate) fn is_captured(filter: &TableFilter, database: &str, table: &str) -> bool {
-    if !filter.matches(database, table) || OF_THE_SERVER.contains(&database) {
-        return false;
+    is_chosen(filter, database, table) && !is_shadow(filter, database, table)
+}
+
+fn is_chosen(filter: &TableFilter, database: &str, table: &str) -> bool {
+    filter.matches(database, table) && !OF_THE_SERVER.contains(&database)
+}
+
+fn is_shadow(filter: &TableFilter, database: &str, table: &str) -> bool {
+    shadow_of(table).is_some() && !filter.names_exactly(database, table)
+}
+
+/// What is said of a table that a filter matches and that is left out all the same, as it is named like one
+/// that a tool for schema changes makes.
+pub(crate) fn left_out(filter: &TableFilter, database: &str, table: &str) -> Option<Finding> {
+    let shadow = shadow_of(table).filter(|_| is_chosen(filter, database, table))?;
+    if !is_shadow(filter, database, table) {
+        return None;
     }
-    crate::statement::shadow::shadow_of(table).is_none() || filter.names_exactly(database, table)
+    let message = format!(
+        "{database}.{table} is named like a table that {} makes, and is left out though `tables.include` matches \
+         it",
+        shadow.tool.name()
+    );
+    let remedy =
+        format!("where it is one of your own, name {database}.{table} in `tables.include`");
+    Some(Finding::new(Severity::Info, crate::codes::LEFT_OUT, message).with_remedy(remedy))
 }
 
 /// What a server does with the case of names (`lower_case_table_names`).

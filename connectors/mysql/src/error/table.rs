@@ -70,8 +70,8 @@ const POSITION: Verdict = fatal(
 );
 const DIVERGED: Verdict = fatal(
     codes::DIVERGED,
-    "the url leads to another server than before, or to one that lost its last transactions: check it, \
-     and go on from its log's end where that is meant (`rowtide position adopt --connector NAME`)",
+    "the url leads to another server than before, to one that lost its last transactions, or the position names a \
+     GTID that the log never had (`rowtide position set` takes one that it has): check it, and go on from its log's end where that is meant (`rowtide position adopt --connector NAME`)",
 );
 const UNREADABLE: Verdict = fatal(
     codes::BINLOG_UNREADABLE,
@@ -143,6 +143,7 @@ const RULES: &[Rule] = &[
     ),
     by_words(
         &[
+            "is missing the GTID",
             "more GTIDs than",
             "requested to start from GTID",
             "slave has diverged",

@@ -6,9 +6,10 @@ use rowtide_sdk::{Finding, KeyLookup, Result, Severity};
 
 use super::{captured, say};
 use crate::codes;
-use crate::config::unmatched;
-use crate::error::from_sql;
+use crate::config::{left_out, unmatched};
+use crate::error::{codes as refused, from_sql};
 use crate::server::Server;
+use crate::setup::ident;
 use crate::source::MysqlSource;
 
 type TableRow = (String, String, Option<String>, Option<String>);
@@ -34,6 +35,7 @@ pub(super) async fn table_findings(
     let mut count = 0;
     for (schema, name, engine, transactions) in rows {
         if !captures(&schema, &name) {
+            findings.extend(left_out(&source.filter, &schema, &name));
             continue;
         }
         count += 1;
@@ -52,6 +54,7 @@ pub(super) async fn table_findings(
             findings.push(say(Severity::Info, codes::SERVER_SETTING, message, "").at(place));
         }
     }
+    findings.extend(partly_shown(conn, server, &captures).await?);
     if count == 0 {
         let message = "no table matches `tables`, or the user may see none";
         let remedy = "check the patterns, and GRANT SELECT on the captured tables";
@@ -65,6 +68,38 @@ pub(super) async fn table_findings(
         );
         let remedy = "check the pattern, and GRANT SELECT on the captured tables";
         findings.push(say(Severity::Warning, codes::NO_TABLES, message, remedy));
+    }
+    Ok(findings)
+}
+
+/// Captured tables of which the user may read some columns alone: the catalog shows it no others.
+async fn partly_shown(
+    conn: &mut Conn,
+    server: &Server,
+    captures: &(dyn Fn(&str, &str) -> bool + Send + Sync),
+) -> Result<Vec<Finding>> {
+    if server.has_full_metadata() {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT DISTINCT TABLE_SCHEMA, TABLE_NAME FROM information_schema.COLUMN_PRIVILEGES
+        WHERE PRIVILEGE_TYPE = 'SELECT'";
+    let rows: std::result::Result<Vec<(String, String)>, _> = conn.query(sql).await;
+    let rows = rows.map_err(|error| from_sql(error, "asking for rights to columns"))?;
+    let mut findings = Vec::new();
+    for (schema, name) in rows.into_iter().filter(|(schema, name)| captures(schema, name)) {
+        // Another right may be to the whole table.
+        let whole = format!("SELECT * FROM {}.{} LIMIT 0", ident(&schema), ident(&name));
+        let Err(error) = conn.query_drop(whole).await else { continue };
+        let error = from_sql(error, "reading a table");
+        if error.code() == refused::PERMISSION {
+            let message = format!(
+                "the user may read some columns of {schema}.{name} alone, and the catalog shows it no others: the \
+                 connector stops at the table's first row (RT2801)"
+            );
+            let remedy = "GRANT SELECT on the table, not on some of its columns; the source reads no rows of it";
+            let place = format!("table {schema}.{name}");
+            findings.push(say(Severity::Error, codes::RIGHT, message, remedy).at(place));
+        }
     }
     Ok(findings)
 }

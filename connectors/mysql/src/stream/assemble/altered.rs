@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use rowtide_sdk::{Batch, Entry, Error, KnownTable, Origin, Result, Table};
+use rowtide_sdk::{Batch, Entry, Error, Hidden, KnownTable, Origin, Result, Table};
 
 use super::Assembler;
 use crate::catalog::Name;
@@ -210,19 +210,19 @@ impl Assembler {
         let name = TableName { schema: table.schema.clone(), name: table.name.clone() };
         let of_table = |column: &&RenamedColumn| column.is_of(&name);
         let mut columns = self.altered.columns.iter().map(|(column, _)| column).filter(of_table);
-        let hidden = hiding.of(&table.schema, &table.name).columns;
+        let Hidden { columns: hidden, is_named } = hiding.of(&table.schema, &table.name);
         let is_shown = |column: &&RenamedColumn| {
             hidden.contains(&column.was)
                 && !hidden.contains(&column.now)
                 && table.column_index(&column.now).is_some()
         };
         match columns.find(is_shown) {
-            Some(column) => Err(self.column_renamed(table, column)),
+            Some(column) => Err(self.column_renamed(table, column, is_named)),
             None => Ok(()),
         }
     }
 
-    fn column_renamed(&self, table: &Table, column: &RenamedColumn) -> Error {
+    fn column_renamed(&self, table: &Table, column: &RenamedColumn, is_named: bool) -> Error {
         let RenamedColumn { was, now, .. } = column;
         let Place { file, pos } = &self.place;
         let table_name = format!("{}.{}", table.schema, table.name);
@@ -232,10 +232,14 @@ impl Assembler {
         );
         let mut others = table.columns.iter().filter(|other| other.name != *now);
         let is_taken = others.any(|other| is_same(&other.name, was));
-        let how = match is_taken {
+        let why = match is_taken {
+            true => ", which is another column now,",
+            false => ", which other rows may have,",
+        };
+        let how = match is_taken || !is_named {
             true => format!(
-                "name {now} beside {was}, which is another column now, in the `columns` of {table_name}'s settings \
-                 under `tables`; where it may be published, take it out again once the connector is past this"
+                "name {now} beside {was}{why} in the `columns` of {table_name}'s settings under `tables`; where it \
+                 may be published, take it out again once the connector is past this"
             ),
             false => format!(
                 "name {now} in the place of {was} in the `columns` of {table_name}'s settings under `tables`; or \
