@@ -278,11 +278,15 @@ impl ConnectorConfig {
     /// The settings of a table: those under its exact name, else the first matching glob in the
     /// order of the file, else the defaults.
     pub fn table(&self, schema: &str, table: &str) -> &TableConfig {
+        self.settings(schema, table).map_or(&DEFAULT_TABLE, |(_, config)| config)
+    }
+
+    /// The same, with the name or pattern that they are under; `None` where no settings are made for the
+    /// table.
+    pub fn settings(&self, schema: &str, table: &str) -> Option<&(String, TableConfig)> {
         let name = format!("{schema}.{table}");
         let exact = self.tables.iter().find(|(pattern, _)| *pattern == name);
-        exact
-            .or_else(|| self.tables.iter().find(|(pattern, _)| glob_matches(pattern, &name)))
-            .map_or(&DEFAULT_TABLE, |(_, config)| config)
+        exact.or_else(|| self.tables.iter().find(|(pattern, _)| glob_matches(pattern, &name)))
     }
 }
 

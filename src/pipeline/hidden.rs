@@ -77,7 +77,23 @@ pub(crate) fn check_names(
             check_columns(table, config, &before)?;
             check_settings(table, config, &before, &versions.hidden_before(&subject, table))
         }
-        None => Ok(()),
+        None => {
+            let Some((pattern, _)) = connector.settings(&table.schema, &table.name) else {
+                return Ok(());
+            };
+            let columns: Vec<String> = table.columns.iter().map(|one| one.name.clone()).collect();
+            check_settings(table, config, &columns, &versions.hidden_under(pattern))
+        }
+    }
+}
+
+/// Notes what the settings under patterns hide: of a table that has no event yet nothing else tells, once they
+/// are changed, what they hid of rows that are still to come.
+pub(crate) fn note_patterns(connector: &ConnectorConfig, versions: &Versions) {
+    for (pattern, config) in &connector.tables {
+        for column in hidden(config) {
+            versions.note_hidden_under(pattern, column);
+        }
     }
 }
 

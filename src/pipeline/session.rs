@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::acks::AckTracker;
 use super::claims::ConnectorClaims;
 use super::commit::{CommitEnd, CommitTask, TASK_GONE};
+use super::hidden::note_patterns;
 use super::plans::Planner;
 use super::progress::Progress;
 use super::pump::{Pump, Stopped};
@@ -103,6 +104,7 @@ async fn open(job: &Job) -> Result<Opened, Error> {
         None => HostState::default(),
     };
     let versions = Versions::new(state)?;
+    note_patterns(&job.connector, &versions);
     let review = to_review(job, versions.state())?;
     Ok(Opened { source, sink, store, checkpoint, versions, review })
 }

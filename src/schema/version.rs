@@ -107,6 +107,9 @@ impl HostState {
     }
 }
 
+/// What stands for a schema where a sighting is of a pattern's settings: no schema is called so.
+const NO_SCHEMA: &str = "";
+
 /// Assigns versions and keeps the state to be saved.
 #[derive(Debug)]
 pub struct Versions {
@@ -148,6 +151,17 @@ impl Versions {
     /// Where the source notes under which names it sees tables.
     pub fn sightings(&self) -> Sightings {
         self.sightings.clone()
+    }
+
+    /// Notes that settings under a pattern hide a column.
+    pub fn note_hidden_under(&self, pattern: &str, column: &str) {
+        self.sightings.note_hidden(NO_SCHEMA, pattern, 0, (column, 0));
+    }
+
+    /// The columns that settings under a pattern hide or hid, of whatever table.
+    pub fn hidden_under(&self, pattern: &str) -> Vec<String> {
+        let hidden = self.sightings.hidden_of(NO_SCHEMA, pattern, 0);
+        hidden.into_iter().map(|(column, _)| column).collect()
     }
 
     /// Where the source notes what its next run shall know.

@@ -236,7 +236,8 @@ impl Assembler {
             true => ", which is another column now,",
             false => ", which other rows may have,",
         };
-        let how = match is_taken || !is_named {
+        // Names that differ by case alone are refused beside each other.
+        let how = match is_taken || !is_named && !is_same(was, now) {
             true => format!(
                 "name {now} beside {was}{why} in the `columns` of {table_name}'s settings under `tables`; where it \
                  may be published, take it out again once the connector is past this"
