@@ -13,7 +13,8 @@
 //! XA transaction whose end has not come is `pending`: its changes are behind the position and were not
 //! handed over, so that a restart reads them again. `by_gtids` is true where a log of MariaDB can be resumed
 //! by GTIDs alone, as some of what they name may stand behind the offset. `altered` is absent where nothing
-//! that was saved of a table is out of date.
+//! that was saved of a table is out of date. `history` tells the log from one of the same names that began after a
+//! reset: by when the position's file was made, or, where its place is known by GTIDs alone, another one.
 
 use rowtide_sdk::{Change, Error, JsonWriter, KnownTable, Origin, Position, Result, Tx};
 use serde::{Deserialize, Serialize};
