@@ -184,7 +184,9 @@ fn check_column_names(
             format!("the settings of {}.{} name column {name}, {what}", table.schema, table.name);
         return Err(Error::fatal(Origin::Config, UNKNOWN_COLUMN, message).with_remedy(
             "correct `columns` in the table's settings: where the column was renamed, to its new \
-             name, and start again; a name that protects nothing is refused",
+             name, and start again; a name that protects nothing is refused. Where the table has it, let the \
+             user in `url` see it (GRANT SELECT on the table): a column that it may not see is in the log all \
+             the same",
         ));
     }
     Ok(())

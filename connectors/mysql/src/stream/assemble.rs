@@ -594,7 +594,8 @@ impl Assembler {
     pub(crate) fn take(&mut self, next: Batch) -> Result<Batch> {
         let mut batch = std::mem::replace(&mut self.batch, next);
         self.batch.received_ts_us = batch.received_ts_us;
-        self.altered.take(&batch);
+        let hiding = self.hidden.as_ref().map(|(hiding, _)| hiding);
+        self.altered.take(&batch, hiding);
         batch.resume = Some(self.position().to_position()?);
         self.number += 1;
         self.tables.new_batch();

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use rowtide_sdk::{Batch, Entry, Error, Hidden, KnownTable, Origin, Result, Table};
+use rowtide_sdk::{Batch, Entry, Error, Hidden, Hiding, KnownTable, Op, Origin, Result, Table};
 
 use super::Assembler;
 use crate::catalog::Name;
@@ -56,8 +56,9 @@ impl AlteredTables {
         }
     }
 
-    /// The batch is handed over, and with it what its rows were read by.
-    pub(super) fn take(&mut self, batch: &Batch) {
+    /// The batch is handed over, and with it what its rows were read by. A renamed column is judged with a row
+    /// of a table whose settings hide it: until then its table may come by such a name.
+    pub(super) fn take(&mut self, batch: &Batch, hiding: Option<&Hiding>) {
         for table in batch.tables.iter().filter(|table| !table.facts.is_empty()) {
             self.described.insert((table.schema.clone(), table.name.clone()));
         }
@@ -67,6 +68,9 @@ impl AlteredTables {
         let mut last: HashMap<(&str, &str), usize> = HashMap::new();
         for (at, entry) in batch.entries.iter().enumerate() {
             let Entry::Change(change) = entry else { continue };
+            if change.op == Op::Truncate {
+                continue;
+            }
             let table =
                 usize::try_from(change.table).ok().and_then(|table| batch.tables.get(table));
             if let Some(table) = table {
@@ -78,7 +82,9 @@ impl AlteredTables {
         };
         self.outdated.retain(|table, mark| !has_rows(&table.0, &table.1, std::mem::take(mark)));
         self.columns.retain_mut(|(column, mark)| {
-            !has_rows(&column.schema, &column.table, std::mem::take(mark))
+            let RenamedColumn { schema, table, was, .. } = column;
+            let is_hidden = || hiding.is_none_or(|all| all.of(schema, table).columns.contains(was));
+            !(has_rows(schema, table, std::mem::take(mark)) && is_hidden())
         });
     }
 
@@ -91,16 +97,38 @@ impl AlteredTables {
         }
     }
 
-    /// A table has what others have whose names are `from`: it was called so, or it is a copy. That stays
-    /// known of the old name too, under which a copy of another name may come.
+    /// A table has what others have whose names are `from`: it is a copy.
     fn inherit(&mut self, from: impl Fn(&RenamedColumn) -> bool, to: &TableName, mark: Mark) {
-        let mut inherited: Vec<RenamedColumn> = Vec::new();
-        for (column, _) in self.columns.iter().filter(|(column, _)| from(column)) {
+        let columns = self.columns.iter().map(|(column, _)| column);
+        let inherited: Vec<_> = columns.filter(|column| from(column)).cloned().collect();
+        self.give(&inherited, to, mark);
+    }
+
+    fn give(&mut self, columns: &[RenamedColumn], to: &TableName, mark: Mark) {
+        for column in columns {
             let (schema, table) = (to.schema.clone(), to.name.clone());
-            inherited.push(RenamedColumn { schema, table, ..column.clone() });
+            let given = RenamedColumn { schema, table, ..column.clone() };
+            self.columns.retain(|(column, _)| *column != given);
+            self.columns.push((given, mark));
         }
-        self.columns.retain(|(column, _)| !inherited.contains(column));
-        self.columns.extend(inherited.into_iter().map(|column| (column, mark)));
+    }
+
+    /// A table has another name. The one that takes its name by the same statement is its copy: `vacated` is
+    /// what the names had that the statement has changed so far.
+    fn rename(
+        &mut self,
+        from: &TableName,
+        to: &TableName,
+        mark: Mark,
+        vacated: &mut Vec<RenamedColumn>,
+    ) {
+        let columns = self.columns.iter().map(|(column, _)| column);
+        let of_from: Vec<_> = columns.filter(|column| column.is_of(from)).cloned().collect();
+        self.forget(from);
+        let of_to: Vec<_> = vacated.iter().filter(|column| column.is_of(to)).cloned().collect();
+        self.give(&of_from, to, mark);
+        self.give(&of_to, to, mark);
+        vacated.extend(of_from);
     }
 
     /// A table is gone, or another one has its name.
@@ -122,6 +150,7 @@ impl Assembler {
         }
         self.rename_columns(changes);
         let mark = self.batch.entries.len();
+        let mut vacated = Vec::new();
         for change in changes {
             for table in change.tables() {
                 self.altered.alter(&table.schema, &table.name, mark);
@@ -129,7 +158,7 @@ impl Assembler {
             match change {
                 TableChange::Renamed { from, to } => {
                     self.note_renamed(from, to);
-                    self.altered.inherit(|column| column.is_of(from), to, mark);
+                    self.altered.rename(from, to, mark, &mut vacated);
                 }
                 TableChange::RowsUnseen { table, from: Some(from), .. } => {
                     self.note_renamed(from, table);
@@ -255,7 +284,7 @@ impl Assembler {
 mod tests {
     use std::sync::Arc;
 
-    use rowtide_sdk::{Change, Identity, Op};
+    use rowtide_sdk::{Change, Identity};
 
     use super::*;
 
@@ -308,14 +337,14 @@ mod tests {
         altered.alter("s", "plain", 2);
         altered.alter("other", "", 2);
         // Rows of the table before the statement, and of another behind it.
-        altered.take(&batch(&[0, 0, 1]));
+        altered.take(&batch(&[0, 0, 1]), None);
         assert_eq!(outdated(&altered), ["t"]);
         let position = altered.saved();
         assert_eq!(position.usable(&known).len(), 2);
         let mut resumed = AlteredTables::new(&known, &position);
-        resumed.take(&batch(&[1]));
+        resumed.take(&batch(&[1]), None);
         assert_eq!(outdated(&resumed), ["t"]);
-        resumed.take(&batch(&[0]));
+        resumed.take(&batch(&[0]), None);
         assert!(outdated(&resumed).is_empty());
         resumed.alter("s", "", 0);
         assert_eq!(outdated(&resumed), ["t", "u"]);
