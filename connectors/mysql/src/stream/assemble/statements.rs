@@ -180,10 +180,7 @@ impl Assembler {
     pub(crate) fn learn_named(&mut self, table: Option<Arc<Table>>) -> Result<Step> {
         if let Some(name) = self.truncating.take() {
             match table {
-                Some(table) => {
-                    self.check_columns(&table)?;
-                    self.truncated(&self.as_logged(table))?;
-                }
+                Some(table) => self.truncated(&self.as_logged(table))?,
                 None => tracing::warn!(
                     code = %codes::ROWS_UNSEEN,
                     table = name,
