@@ -15,8 +15,8 @@ const OVERSHADOWED: Code = Code("RT1028");
 /// Settings for a table's exact name that hide less than a pattern that matches it too: they count alone.
 pub(crate) fn overshadowed(connector: &ConnectorConfig) -> Vec<Finding> {
     let names = connector.tables.iter().filter_map(|(name, own)| {
-        let is_exact = !name.contains(['*', '?', '[', '{', '\\']);
-        is_exact.then(|| name.split_once('.').map(|(schema, table)| (name, schema, table, own)))?
+        is_exact(name)
+            .then(|| name.split_once('.').map(|(schema, table)| (name, schema, table, own)))?
     });
     let mut findings = Vec::new();
     for (name, schema, table, own) in names {
@@ -87,10 +87,15 @@ pub(crate) fn check_names(
     }
 }
 
+/// Whether settings are under a table's name, not under a pattern.
+fn is_exact(name: &str) -> bool {
+    !name.contains(['*', '?', '[', '{', '\\'])
+}
+
 /// Notes what the settings under patterns hide: of a table that has no event yet nothing else tells, once they
 /// are changed, what they hid of rows that are still to come.
 pub(crate) fn note_patterns(connector: &ConnectorConfig, versions: &Versions) {
-    for (pattern, config) in &connector.tables {
+    for (pattern, config) in connector.tables.iter().filter(|(name, _)| !is_exact(name)) {
         for column in hidden(config) {
             versions.note_hidden_under(pattern, column);
         }

@@ -193,8 +193,8 @@ impl Catalog {
             );
             return Err(Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message).with_remedy(
                 format!(
-                    "{first}bring the target in step with every captured table, and set the position behind the change \
-                     with `rowtide position set --connector NAME --at {}:{}`; or leave the table out \
+                    "{first}bring the target in step with every captured table, and set the position behind \
+                     the change with `rowtide position set --connector NAME --at {}:{}`; or leave the table out \
                      (`tables.exclude`)",
                     end.file, end.pos
                 ),

@@ -156,6 +156,22 @@ impl History {
     }
 }
 
+/// The server's log is not the one of a position.
+pub(crate) fn another_log(message: String) -> Error {
+    Error::fatal(Origin::Source, codes::FOREIGN_HISTORY, message).with_remedy(
+        "point `url` at the server that the position is of; or bring the target in step with the \
+         tables, and set a position in the new log with `rowtide position set --connector NAME --at PLACE`",
+    )
+}
+
+/// A file has the name that a position knows, and it is another.
+pub(crate) fn another_file(file: &str) -> Error {
+    another_log(format!(
+        "the binlog file {file} was made at another time than the one of the saved position, or the log ends \
+         before it: the server's log was reset, or it is another server's"
+    ))
+}
+
 impl MyPosition {
     /// The place from which the server's log is needed: a prepared XA transaction is read again.
     pub(crate) fn needed(&self) -> (&str, u64) {

@@ -11,7 +11,7 @@ use crate::config::NameCase;
 use crate::error::{from_sql, is_refusal};
 use crate::gtid::mariadb::{GtidPosition, GtidState};
 use crate::gtid::mysql::GtidSet;
-use crate::position::MyPosition;
+use crate::position::{MyPosition, another_log};
 use crate::stream::{Passed, Place};
 use crate::table::RowImage;
 use crate::wire::{Flavor, Greeting};
@@ -291,14 +291,10 @@ impl Server {
         let own = files.iter().find(|(file, _)| *file == place.file);
         if !place.is_at_most(&end) || own.is_some_and(|(_, size)| *size < place.pos) {
             let Place { file, pos } = place;
-            let message = format!(
+            return Err(another_log(format!(
                 "the server's log ends before {file}:{pos}, where the saved position is: it was reset, or it \
                  is another server's"
-            );
-            return Err(Error::fatal(Origin::Source, codes::FOREIGN_HISTORY, message).with_remedy(
-                "point `url` at the server that the position is of; or bring the target in step with the \
-                 tables, and set a position in the new log with `rowtide position set --connector NAME --at PLACE`",
-            ));
+            )));
         }
         Ok(own.is_some() && self.can_start(place.pos))
     }

@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use rowtide_sdk::{Error, Limits, Origin, Result};
+use rowtide_sdk::{Limits, Result};
 use tokio::time::timeout;
 
 use crate::binlog::event::{Header, kind};
-use crate::codes;
-use crate::position::MyPosition;
+use crate::position::{MyPosition, another_file};
 use crate::server::Server;
 use crate::source::{MysqlSource, is_there, leaps, start};
 use crate::stream::{Assembler, Passed, Place, Progress, Step};
@@ -82,19 +81,7 @@ pub(crate) async fn check_seen(
         }
         false => files.last().is_some_and(is_before),
     };
-    if is_another { Err(foreign(file)) } else { Ok(()) }
-}
-
-/// A file has the name that a position knows, and it is another.
-pub(crate) fn foreign(file: &str) -> Error {
-    let message = format!(
-        "the binlog file {file} was made at another time than the one of the saved position, or the log ends \
-         before it: the server's log was reset, or it is another server's"
-    );
-    Error::fatal(Origin::Source, codes::FOREIGN_HISTORY, message).with_remedy(
-        "point `url` at the server that the position is of; or bring the target in step with the \
-         tables, and set a position in the new log with `rowtide position set --connector NAME --at PLACE`",
-    )
+    if is_another { Err(another_file(file)) } else { Ok(()) }
 }
 
 /// Reads the beginning of what a run would read. `is_place` is where a place in one of the `files` is meant,

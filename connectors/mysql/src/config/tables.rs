@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::codes;
-use crate::statement::shadow::shadow_of;
+use crate::statement::shadow::{Shadow, shadow_of};
 
 /// Which tables are captured. A table is captured where an `include` matches it and no `exclude` does.
 /// Patterns are `database.table` with `*`, `?`, `[…]` and `{a,b}` on either side of the first dot; a dot
@@ -55,22 +55,21 @@ impl TableSelection {
 
 /// Whether a table is captured by a filter.
 pub(crate) fn is_captured(filter: &TableFilter, database: &str, table: &str) -> bool {
-    is_chosen(filter, database, table) && !is_shadow(filter, database, table)
+    filter.matches(database, table)
+        && !OF_THE_SERVER.contains(&database)
+        && shadow(filter, database, table).is_none()
 }
 
-fn is_chosen(filter: &TableFilter, database: &str, table: &str) -> bool {
-    filter.matches(database, table) && !OF_THE_SERVER.contains(&database)
-}
-
-fn is_shadow(filter: &TableFilter, database: &str, table: &str) -> bool {
-    shadow_of(table).is_some() && !filter.names_exactly(database, table)
+/// Whose table this is by its name, unless the filter has that very name.
+fn shadow<'a>(filter: &TableFilter, database: &str, table: &'a str) -> Option<Shadow<'a>> {
+    shadow_of(table).filter(|_| !filter.names_exactly(database, table))
 }
 
 /// What is said of a table that a filter matches and that is left out all the same, as it is named like one
 /// that a tool for schema changes makes.
 pub(crate) fn left_out(filter: &TableFilter, database: &str, table: &str) -> Option<Finding> {
-    let shadow = shadow_of(table).filter(|_| is_chosen(filter, database, table))?;
-    if !is_shadow(filter, database, table) {
+    let shadow = shadow(filter, database, table)?;
+    if !filter.matches(database, table) || OF_THE_SERVER.contains(&database) {
         return None;
     }
     let message = format!(

@@ -71,7 +71,8 @@ const POSITION: Verdict = fatal(
 const DIVERGED: Verdict = fatal(
     codes::DIVERGED,
     "the url leads to another server than before, to one that lost its last transactions, or the position names a \
-     GTID that the log never had (`rowtide position set --connector NAME --at PLACE` takes those that it has): check it, and go on from its log's end where that is meant (`rowtide position adopt --connector NAME`)",
+     GTID that the log never had (`rowtide position set --connector NAME --at PLACE` takes those that it has): \
+     check it, and go on from its log's end where that is meant (`rowtide position adopt --connector NAME`)",
 );
 const UNREADABLE: Verdict = fatal(
     codes::BINLOG_UNREADABLE,

@@ -30,8 +30,7 @@ use crate::binlog::table_map::{NamedType, TableMap};
 use crate::codes;
 use crate::config::NameCase;
 use crate::gtid::mysql::GtidSet;
-use crate::position::{Altered, MyPosition};
-use crate::trial::foreign;
+use crate::position::{Altered, MyPosition, another_file};
 
 /// What must be done before more is taken in.
 #[derive(Debug)]
@@ -350,7 +349,7 @@ impl Assembler {
     fn format_description(&mut self, header: &Header, event: &[u8]) -> Result<Step> {
         self.format = self.parsed(Format::parse(event))?;
         if self.progress.file_created(&self.place.file, header.timestamp).is_some() {
-            return Err(foreign(&self.place.file));
+            return Err(another_file(&self.place.file));
         }
         self.tables.end_statement();
         // Also where the stream begins behind it.

@@ -493,9 +493,7 @@ impl Progress {
             shape: self.shape.clone(),
         }
     }
-}
 
-impl Progress {
     fn history(&self) -> History {
         let is_vague = self.is_vague && self.place.file == self.stream.0;
         let created = if is_vague { 0 } else { self.history.created };

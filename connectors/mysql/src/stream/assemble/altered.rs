@@ -6,7 +6,7 @@
 //! first change; a column that is renamed is judged here, at the first row, whatever has taken its name. All
 //! of this is part of the position, as a restart may come between the statement and the row.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use rowtide_sdk::{Batch, Entry, Error, Hidden, Hiding, KnownTable, Op, Origin, Result, Table};
 
@@ -65,20 +65,20 @@ impl AlteredTables {
         if self.outdated.is_empty() && self.columns.is_empty() {
             return;
         }
-        let mut last: HashMap<(&str, &str), usize> = HashMap::new();
+        // Where each table's last row is.
+        let mut last = vec![None; batch.tables.len()];
         for (at, entry) in batch.entries.iter().enumerate() {
             let Entry::Change(change) = entry else { continue };
-            if change.op == Op::Truncate {
-                continue;
-            }
-            let table =
-                usize::try_from(change.table).ok().and_then(|table| batch.tables.get(table));
-            if let Some(table) = table {
-                last.insert((&table.schema, &table.name), at);
+            let last = usize::try_from(change.table).ok().and_then(|table| last.get_mut(table));
+            if let Some(last) = last.filter(|_| change.op != Op::Truncate) {
+                *last = Some(at);
             }
         }
         let has_rows = |schema: &str, name: &str, mark: Mark| {
-            last.get(&(schema, name)).is_some_and(|at| *at >= mark)
+            let mut tables = batch.tables.iter().zip(&last);
+            tables.any(|(table, last)| {
+                table.schema == schema && table.name == name && last.is_some_and(|at| at >= mark)
+            })
         };
         self.outdated.retain(|table, mark| !has_rows(&table.0, &table.1, std::mem::take(mark)));
         self.columns.retain_mut(|(column, mark)| {
