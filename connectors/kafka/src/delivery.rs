@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
@@ -9,6 +10,9 @@ use rowtide_sdk::{Class, Completion};
 use tokio::sync::Notify;
 
 use crate::error::{self, Failure, codes};
+
+/// The longest wait before a cause is looked for again.
+pub(crate) const WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// Locks, whatever another thread did while it held the lock.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -21,31 +25,31 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Batch {
     remaining: AtomicUsize,
     bytes: usize,
-    /// Records of it are, or may be, in librdkafka's queue.
-    handed_over: AtomicBool,
     done: Mutex<Option<Completion>>,
 }
 
 impl Batch {
     /// A batch of about `bytes` in librdkafka that waits for `parts` reports.
     pub(crate) fn new(parts: usize, bytes: usize, done: Completion) -> Self {
-        Self {
-            remaining: AtomicUsize::new(parts),
-            bytes,
-            handed_over: AtomicBool::new(false),
-            done: Mutex::new(Some(done)),
-        }
-    }
-
-    /// What it holds in librdkafka, in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        Self { remaining: AtomicUsize::new(parts), bytes, done: Mutex::new(Some(done)) }
     }
 
     /// Takes off `parts` reports; true where they were the last.
     fn release(&self, parts: usize) -> bool {
         self.remaining.fetch_sub(parts, Ordering::AcqRel) == parts
     }
+}
+
+/// The reports so far, which the polling thread alone counts, and who waits for them.
+#[derive(Debug, Default)]
+struct Reports {
+    records: AtomicUsize,
+    /// Key and value of those records.
+    bytes: AtomicUsize,
+    /// The feeder is woken by the report that makes it so many records.
+    awaited: AtomicUsize,
+    /// Wakes the feeder.
+    arrived: Notify,
 }
 
 /// What the producer's threads and the sink share.
@@ -57,20 +61,15 @@ pub(crate) struct Deliveries {
     batches: AtomicUsize,
     /// What they hold in librdkafka, or will, in bytes.
     bytes: AtomicUsize,
-    /// Those of them that the feeder has begun to hand over.
-    handed_over: AtomicUsize,
+    reports: Reports,
     /// Completions of batches that failed, answered once the cause is known.
     failed: Mutex<Vec<Completion>>,
     /// Why the producer is dead; set once.
     cause: OnceLock<Failure>,
     /// librdkafka raised a fatal error; its reports usually bring a better cause.
     fatal: AtomicBool,
-    /// The feeder waits, maybe for room in librdkafka's queue.
-    waiting: AtomicBool,
     /// Wakes the sink, which waits for room for a batch or for the last report.
     progress: Notify,
-    /// Wakes the feeder, which waits for reports.
-    settled: Notify,
 }
 
 impl Deliveries {
@@ -92,16 +91,40 @@ impl Deliveries {
         self.batches.load(Ordering::Acquire)
     }
 
-    /// The feeder begins to hand over a batch.
-    pub(crate) fn hand_over(&self, batch: &Batch) {
-        if !batch.handed_over.swap(true, Ordering::AcqRel) {
-            self.handed_over.fetch_add(1, Ordering::AcqRel);
+    /// Counts the report of a record whose key and value have `bytes`. For the polling thread alone.
+    pub(crate) fn count_report(&self, bytes: usize) {
+        let reports = &self.reports;
+        let bytes = reports.bytes.load(Ordering::Relaxed).wrapping_add(bytes);
+        reports.bytes.store(bytes, Ordering::Relaxed);
+        let records = reports.records.load(Ordering::Relaxed).wrapping_add(1);
+        // In one order with what the feeder stores and loads, so that neither misses the other.
+        reports.records.store(records, Ordering::SeqCst);
+        if records == reports.awaited.load(Ordering::SeqCst) {
+            self.wake_feeder();
         }
     }
 
-    /// Batches handed over with reports still to come.
-    pub(crate) fn handed_over(&self) -> usize {
-        self.handed_over.load(Ordering::Acquire)
+    /// How many records, and bytes of them, are reported.
+    pub(crate) fn reported(&self) -> (usize, usize) {
+        let records = self.reports.records.load(Ordering::SeqCst);
+        (records, self.reports.bytes.load(Ordering::Relaxed))
+    }
+
+    /// For the feeder: waits until so many records are reported, or the producer died.
+    pub(crate) async fn await_reports(&self, records: usize) {
+        self.reports.awaited.store(records, Ordering::SeqCst);
+        while self.reports.records.load(Ordering::SeqCst) < records && self.cause().is_none() {
+            self.reports.arrived.notified().await;
+        }
+    }
+
+    /// For the feeder: waits for `timeout`, or until something is to be looked at.
+    pub(crate) async fn pause(&self, timeout: Duration) {
+        let _elapsed = tokio::time::timeout(timeout, self.reports.arrived.notified()).await;
+    }
+
+    fn wake_feeder(&self) {
+        self.reports.arrived.notify_one();
     }
 
     /// Batches ever begun.
@@ -117,7 +140,8 @@ impl Deliveries {
     /// Declares the producer dead. The first cause stays.
     pub(crate) fn end(&self, cause: Failure) {
         let _first_stays = self.cause.set(cause);
-        self.wake();
+        self.progress.notify_one();
+        self.wake_feeder();
     }
 
     /// librdkafka raised a fatal error.
@@ -135,23 +159,11 @@ impl Deliveries {
         if batch.release(parts) {
             self.batches.fetch_sub(1, Ordering::AcqRel);
             self.bytes.fetch_sub(batch.bytes, Ordering::AcqRel);
-            if batch.handed_over.load(Ordering::Acquire) {
-                self.handed_over.fetch_sub(1, Ordering::AcqRel);
-            }
             if let Some(done) = lock(&batch.done).take() {
                 done.durable();
             }
-            self.wake();
-        } else if self.waiting.load(Ordering::Relaxed)
-            && self.waiting.swap(false, Ordering::Relaxed)
-        {
-            self.settled.notify_one();
+            self.progress.notify_one();
         }
-    }
-
-    fn wake(&self) {
-        self.progress.notify_one();
-        self.settled.notify_one();
     }
 
     /// Marks a batch as failed: it can no longer become durable.
@@ -199,7 +211,8 @@ impl Deliveries {
         for done in failed {
             done.failed(cause.to_error());
         }
-        self.wake();
+        self.progress.notify_one();
+        self.wake_feeder();
     }
 
     /// Whether failed batches wait for their answer.
@@ -208,20 +221,8 @@ impl Deliveries {
     }
 
     /// For the sink: waits until a batch ended, the producer died or `timeout` passed.
-    pub(crate) async fn progress(&self, timeout: std::time::Duration) {
+    pub(crate) async fn progress(&self, timeout: Duration) {
         let _elapsed = tokio::time::timeout(timeout, self.progress.notified()).await;
-    }
-
-    /// For the feeder: waits until a batch ended, the producer died or `timeout` passed.
-    pub(crate) async fn settled(&self, timeout: std::time::Duration) {
-        let _elapsed = tokio::time::timeout(timeout, self.settled.notified()).await;
-    }
-
-    /// For the feeder: waits until any report came in, the producer died or `timeout` passed.
-    pub(crate) async fn reported(&self, timeout: std::time::Duration) {
-        self.waiting.store(true, Ordering::Relaxed);
-        self.settled(timeout).await;
-        self.waiting.store(false, Ordering::Relaxed);
     }
 }
 

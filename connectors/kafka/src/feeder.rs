@@ -1,12 +1,13 @@
-//! The feeder: hands records to librdkafka, one round at a time.
+//! The feeder: hands records to librdkafka, a request for each partition at a time.
 //!
 //! librdkafka keeps one request of a partition in flight (its limit of five counts records), and its
-//! broker thread spins while records behind that request are older than the linger time. So nothing
-//! waits there: a round is handed over once every record of the round before it is acknowledged, and
-//! the host encodes the next one meanwhile.
+//! broker thread spins while records behind that request are older than the linger time. So next to
+//! nothing waits there: what is under way is at most what librdkafka sends at once, without lingering,
+//! and more is handed over when nearly all of it is acknowledged. It runs on the encoder's thread, whose
+//! caches hold what it copies.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -15,7 +16,7 @@ use rowtide_sdk::{Class, Completion, Record, RecordBatch, RecordHeaders};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::delivery::Batch;
+use crate::delivery::{Batch, Deliveries, WAIT_MAX};
 use crate::error::{self, Failure, codes};
 use crate::producer::{Handle, Partitions, Producer, RawRecord, Shared};
 
@@ -34,12 +35,10 @@ const TRUNCATE_KEY: &[u8] = b"{}";
 
 /// How long the partitions of a topic may take to be read before a truncate.
 const PARTITIONS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Records sent between two chances for other tasks on this thread.
-const RECORDS_PER_TURN: usize = 2048;
+/// More is handed over once all but one of so many records under way are acknowledged.
+const REST: usize = 8;
 /// The first wait for room in librdkafka's queue.
 const FULL_WAIT: Duration = Duration::from_millis(5);
-/// The longest wait before a cause is looked for again.
-pub(crate) const WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// The running feeder. Dropped, it gives up what it has not handed over.
 pub(crate) struct Feeder {
@@ -51,8 +50,7 @@ impl Feeder {
     /// Starts it.
     pub(crate) fn start(producer: &Producer) -> Self {
         let (queue, submitted) = mpsc::unbounded_channel();
-        let rounds = Rounds { producer: producer.handle(), submitted };
-        Self { queue, task: tokio::spawn(rounds.run()) }
+        Self { queue, task: tokio::spawn(feed(producer.handle(), submitted)) }
     }
 
     /// Queues a batch. The feeder ends only with the producer; then the batch fails with its cause.
@@ -73,58 +71,66 @@ impl Drop for Feeder {
     }
 }
 
-/// The producer has ended with a cause.
-struct Ended;
-
-struct Rounds {
-    producer: Handle,
-    submitted: mpsc::UnboundedReceiver<Submission>,
-}
-
-impl Rounds {
-    async fn run(mut self) {
-        let mut carried = None;
-        loop {
-            let first = match carried.take() {
-                Some(carried) => carried,
-                None => match self.submitted.recv().await {
-                    Some(submission) => submission,
-                    None => return,
-                },
-            };
-            let deliveries = &self.producer.shared.deliveries;
-            while deliveries.handed_over() > 0 && deliveries.cause().is_none() {
-                deliveries.settled(WAIT_MAX).await;
-            }
-            match self.send_round(first).await {
-                Ok(over) => carried = over,
-                // The producer has ended; the batches still queued fail as they are dropped.
-                Err(Ended) => return,
-            }
+/// Hands over batch after batch. Ends with the queue, or with the producer; the batches still queued
+/// fail as they are dropped.
+async fn feed(producer: Handle, mut submitted: mpsc::UnboundedReceiver<Submission>) {
+    let mut under_way = UnderWay::default();
+    while let Some(mut submission) = submitted.recv().await {
+        if let Err(failure) = submission.send_all(&producer, &mut under_way).await {
+            // What is already in librdkafka's queue must not outlive the failure; the batch's
+            // answer, given as it is dropped, names it.
+            producer.shared.deliveries.end(failure);
+            return;
         }
     }
+}
 
-    /// Hands over `first` and what else is there and fits into its round, and gives back the batch
-    /// that does not.
-    async fn send_round(&mut self, first: Submission) -> Result<Option<Submission>, Ended> {
-        let round = first.round;
-        let mut bytes = first.batch.bytes();
-        let mut next = first;
-        loop {
-            if let Err(failure) = next.send_all(&self.producer).await {
-                // What is already in librdkafka's queue must not outlive the failure; the batch's
-                // answer, given as it is dropped, names it.
-                self.producer.shared.deliveries.end(failure);
-                return Err(Ended);
-            }
-            next = match self.submitted.try_recv() {
-                Ok(submission) => submission,
-                Err(_) => return Ok(None),
-            };
-            bytes = bytes.saturating_add(next.batch.bytes());
-            if bytes > round {
-                return Ok(Some(next));
-            }
+/// How much may be under way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// Records: so many are a full request for each partition.
+    pub(crate) records: usize,
+    /// Bytes of keys and values: with more, a request for each partition is full.
+    pub(crate) bytes: usize,
+}
+
+/// What is handed over without a report.
+#[derive(Debug, Default)]
+struct UnderWay {
+    sent_records: usize,
+    sent_bytes: usize,
+    /// Those of them that had no report when they were last counted.
+    records: usize,
+    bytes: usize,
+}
+
+impl UnderWay {
+    fn add(&mut self, bytes: usize) {
+        self.sent_records = self.sent_records.saturating_add(1);
+        self.sent_bytes = self.sent_bytes.saturating_add(bytes);
+        self.records = self.records.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    fn count(&mut self, deliveries: &Deliveries) {
+        let (records, bytes) = deliveries.reported();
+        self.records = self.sent_records.saturating_sub(records);
+        self.bytes = self.sent_bytes.saturating_sub(bytes);
+    }
+
+    fn fills(&self, room: Room) -> bool {
+        self.records >= room.records || self.bytes > room.bytes
+    }
+
+    /// Waits, where `room` is full, until there is nearly all of it again.
+    async fn wait_for(&mut self, room: Room, deliveries: &Deliveries) {
+        if self.fills(room) {
+            self.count(deliveries);
+        }
+        if self.fills(room) {
+            let rest = self.records / REST;
+            deliveries.await_reports(self.sent_records.saturating_sub(rest)).await;
+            self.count(deliveries);
         }
     }
 }
@@ -135,57 +141,61 @@ pub(crate) struct Submission {
     records: RecordBatch,
     spread: Spread,
     batch: Arc<Batch>,
-    /// How many bytes may be handed over together with it.
-    round: usize,
+    room: Room,
     /// Records not handed over yet.
     unsent: usize,
 }
 
 impl Submission {
-    /// Counts a batch in, once there is room for it beside a round of `round` bytes under way and
-    /// one that fills.
+    /// Counts a batch in, once no more is held before it than what may be under way, twice.
     pub(crate) async fn begin(
         producer: &Producer,
         records: RecordBatch,
         spread: Spread,
-        round: usize,
+        room: Room,
         done: Completion,
     ) -> Self {
         let shared = Arc::clone(&producer.shared);
         let deliveries = &shared.deliveries;
         let (parts, bytes) = weigh(&records, &spread);
-        while !deliveries.has_room(bytes, round.saturating_mul(2)) && deliveries.cause().is_none() {
+        let window = room.bytes.saturating_mul(2).saturating_add(bytes);
+        while !deliveries.has_room(bytes, window) && deliveries.cause().is_none() {
             deliveries.progress(WAIT_MAX).await;
         }
         // One part more than records: ours, so that a batch without records is answered too and
         // none is answered before all of it is sent.
         let batch = Arc::new(Batch::new(parts.saturating_add(1), bytes, done));
         deliveries.begin(&batch);
-        Self { producer: shared, records, spread, batch, round, unsent: parts }
+        Self { producer: shared, records, spread, batch, room, unsent: parts }
     }
 
     /// Hands over every record, in order.
-    async fn send_all(&mut self, producer: &Handle) -> Result<(), Failure> {
-        self.producer.deliveries.hand_over(&self.batch);
-        for (sent, record) in self.records.records.iter().enumerate() {
-            if sent % RECORDS_PER_TURN == RECORDS_PER_TURN - 1 {
-                tokio::task::yield_now().await;
-            }
+    async fn send_all(
+        &mut self,
+        producer: &Handle,
+        under_way: &mut UnderWay,
+    ) -> Result<(), Failure> {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map(|now| now.as_millis()).ok();
+        let timestamp = now_ms.and_then(|now| i64::try_from(now).ok());
+        for record in &self.records.records {
             let reach = reach_of(record, &self.spread);
             let outgoing = Outgoing {
                 records: &self.records,
                 record,
                 key: key_of(&self.records, record, reach),
                 topic: topic_of(&self.records, record)?,
+                timestamp,
                 batch: &self.batch,
             };
-            if record.to_all_partitions {
-                for partition in 0..reach.map_or(0, |reach| reach.partitions) {
-                    outgoing.send(producer, Some(partition)).await?;
-                    self.unsent = self.unsent.saturating_sub(1);
-                }
+            let copies = if record.to_all_partitions {
+                reach.map_or(0, |reach| reach.partitions)
             } else {
-                outgoing.send(producer, None).await?;
+                1
+            };
+            for partition in 0..copies {
+                under_way.wait_for(self.room, &producer.shared.deliveries).await;
+                outgoing.send(producer, record.to_all_partitions.then_some(partition)).await?;
+                under_way.add(outgoing.bytes());
                 self.unsent = self.unsent.saturating_sub(1);
             }
         }
@@ -295,28 +305,36 @@ struct Outgoing<'a> {
     record: &'a Record,
     key: Option<&'a [u8]>,
     topic: &'a Arc<str>,
+    /// Milliseconds since 1970; now by librdkafka's clock where there is none.
+    timestamp: Option<i64>,
     batch: &'a Arc<Batch>,
 }
 
 impl Outgoing<'_> {
+    /// Key and value, as librdkafka counts them.
+    fn bytes(&self) -> usize {
+        let value = self.record.value.as_ref().map_or(0, ExactSizeIterator::len);
+        self.key.map_or(0, <[u8]>::len).saturating_add(value)
+    }
+
     /// Hands the record over, waiting while librdkafka's queue is full.
     async fn send(&self, producer: &Handle, partition: Option<i32>) -> Result<(), Failure> {
         let deliveries = &producer.shared.deliveries;
         let mut wait = FULL_WAIT;
         loop {
-            let Err(error) = producer.send(self.raw(partition)) else { return Ok(()) };
             if let Some(cause) = deliveries.cause() {
                 return Err(cause.clone());
             }
+            let Err(error) = producer.send(self.raw(partition)) else { return Ok(()) };
             match error::code_of(&error) {
                 Some(RDKafkaErrorCode::QueueFull) => {
-                    deliveries.reported(wait).await;
+                    deliveries.pause(wait).await;
                     wait = (wait * 2).min(WAIT_MAX);
                 }
                 // The polling thread is about to learn why.
                 Some(RDKafkaErrorCode::Fatal) => {
                     deliveries.raise_fatal();
-                    deliveries.reported(WAIT_MAX).await;
+                    deliveries.pause(WAIT_MAX).await;
                 }
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
                     let key = self.key.map_or(0, <[u8]>::len);
@@ -339,7 +357,7 @@ impl Outgoing<'_> {
             partition,
             payload: self.record.value.as_ref().map(|value| self.records.slice(value)),
             key: self.key,
-            timestamp: None,
+            timestamp: self.timestamp,
             headers: self.record.headers.as_deref().map(|headers| self.headers(headers)),
             delivery_opaque: Arc::clone(self.batch),
         }
@@ -361,5 +379,65 @@ impl Outgoing<'_> {
             }
             None => encoded,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    const ROOM: Room = Room { records: 16, bytes: 1_000 };
+
+    fn poll(waiting: Pin<&mut impl Future<Output = ()>>) -> bool {
+        waiting.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    }
+
+    #[test]
+    fn more_is_handed_over_when_nearly_all_records_are_acknowledged() {
+        let deliveries = Deliveries::default();
+        let mut under_way = UnderWay::default();
+        for _ in 0..16 {
+            assert!(poll(pin!(under_way.wait_for(ROOM, &deliveries))));
+            under_way.add(10);
+        }
+        {
+            let mut waiting = pin!(under_way.wait_for(ROOM, &deliveries));
+            assert!(!poll(waiting.as_mut()));
+            for _ in 0..13 {
+                deliveries.count_report(10);
+                assert!(!poll(waiting.as_mut()));
+            }
+            deliveries.count_report(10);
+            assert!(poll(waiting));
+        }
+        assert_eq!((under_way.records, under_way.bytes), (2, 20));
+    }
+
+    #[test]
+    fn what_is_acknowledged_meanwhile_is_no_longer_under_way() {
+        let deliveries = Deliveries::default();
+        let mut under_way = UnderWay::default();
+        for _ in 0..16 {
+            under_way.add(10);
+            deliveries.count_report(10);
+        }
+        assert!(poll(pin!(under_way.wait_for(ROOM, &deliveries))));
+        assert_eq!((under_way.records, under_way.bytes), (0, 0));
+    }
+
+    #[test]
+    fn bytes_fill_a_request_too_and_the_end_of_the_producer_ends_the_wait() {
+        let deliveries = Deliveries::default();
+        let mut under_way = UnderWay::default();
+        under_way.add(1_000);
+        assert!(poll(pin!(under_way.wait_for(ROOM, &deliveries))));
+        under_way.add(1);
+        let mut waiting = pin!(under_way.wait_for(ROOM, &deliveries));
+        assert!(!poll(waiting.as_mut()));
+        deliveries.end(Failure::new(Class::Transient, codes::NOT_DELIVERED, "ended"));
+        assert!(poll(waiting));
     }
 }

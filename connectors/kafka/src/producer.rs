@@ -32,6 +32,9 @@ const DOWN_GRACE: Duration = Duration::from_secs(2);
 /// How long librdkafka gets to end its threads.
 const DESTROY_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Above twice of it, freed memory goes back to the system.
+const KEPT_BYTES: usize = 8 * 1024 * 1024;
+
 /// rdkafka's producer with our callbacks.
 pub(crate) type RawProducer = BaseProducer<Context>;
 /// A record as it is handed to librdkafka, which copies it once.
@@ -88,10 +91,12 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, batch: Arc<Batch>) {
         let deliveries = &self.shared.deliveries;
-        if let Err((error, message)) = result {
+        let (Ok(message) | Err((_, message))) = result;
+        if let Err((error, _)) = result {
             deliveries.report_failure(error, message);
             deliveries.fail(&batch);
         }
+        deliveries.count_report(message.key_len().saturating_add(message.payload_len()));
         deliveries.release(&batch, 1);
     }
 }
@@ -124,6 +129,7 @@ pub(crate) struct Producer {
 impl Producer {
     /// Creates the producer and its polling thread. Connects in the background.
     pub(crate) fn start(config: &ClientConfig) -> Result<Self, Failure> {
+        keep_freed_memory();
         let shared = Arc::new(Shared::default());
         let context = Context { shared: Arc::clone(&shared), log: LogGate::default() };
         let raw = RawProducer::from_config_and_context(config, context)
@@ -268,6 +274,13 @@ impl Handle {
     pub(crate) fn send(&self, record: RawRecord<'_>) -> Result<(), KafkaError> {
         self.raw.send(record).map_err(|(error, _record)| error)
     }
+}
+
+/// Makes the allocator keep what is freed for the next request. glibc gives memory back above twice the
+/// largest block that was mapped alone and freed, 256 KiB at first (`M_MMAP_THRESHOLD` in `mallopt(3)`); the
+/// buffers of a request would be returned to the system and faulted in again for each one.
+fn keep_freed_memory() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT_BYTES)));
 }
 
 /// Runs a blocking call of librdkafka off the runtime's own threads.

@@ -12,6 +12,13 @@ pub(crate) const RECORD_FRAMING_BYTES: usize = 1024;
 /// The linger time by default, in milliseconds: as long as handing over a round takes. A shorter one
 /// sends a part of it alone.
 const LINGER_MS: f64 = 2.0;
+/// How librdkafka calls the most records of a request.
+const BATCH_RECORDS_KEY: &str = "batch.num.messages";
+/// It is by default as if a record had so many bytes: those of most events have fewer, so that their count
+/// makes a request full, and it takes all that is there. Where its bytes do, the last few records stay.
+const RECORD_BYTES: usize = 1_100;
+/// The most that librdkafka takes.
+const BATCH_RECORDS_MAX: usize = 1_000_000;
 /// The smallest and largest `message.max.bytes` that librdkafka takes.
 const MESSAGE_MAX_BYTES: std::ops::RangeInclusive<usize> = 1_000..=1_000_000_000;
 
@@ -66,12 +73,20 @@ impl KafkaConfig {
         client.set("compression.codec", self.compression.codec());
         client.set("linger.ms", self.linger_ms.unwrap_or(LINGER_MS).to_string());
         client.set("batch.size", self.batch_bytes.to_string());
-        self.set_default(&mut client, "batch.num.messages", "100000");
+        self.set_default(&mut client, BATCH_RECORDS_KEY, &self.batch_records().to_string());
         client.set("message.max.bytes", limits.message_max_bytes().to_string());
         client.set("queue.buffering.max.kbytes", limits.queue_kbytes().to_string());
         // Bytes bound the queue; the count must not bite before them.
         client.set("queue.buffering.max.messages", "10000000");
         client
+    }
+
+    /// The records that make a request full, however small they are.
+    pub(crate) fn batch_records(&self) -> usize {
+        let given = self.properties.get(BATCH_RECORDS_KEY);
+        given.and_then(|given| given.as_str().parse().ok()).unwrap_or_else(|| {
+            (self.batch_bytes as usize / RECORD_BYTES).clamp(1, BATCH_RECORDS_MAX)
+        })
     }
 
     /// Reads the files that `tls` names: librdkafka does not say which one it cannot use.

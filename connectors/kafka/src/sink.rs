@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::config::{KafkaConfig, KafkaLimits};
 use crate::error::{Failure, codes};
-use crate::feeder::{Feeder, Submission, partitions_of_truncates};
+use crate::feeder::{Feeder, Room, Submission, partitions_of_truncates};
 use crate::producer::Producer;
 use crate::topics::{self, Admin};
 
@@ -19,8 +19,8 @@ use crate::topics::{self, Admin};
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// The admin connection is closed when no topic was prepared for so long.
 const ADMIN_IDLE: Duration = Duration::from_secs(5);
-/// The largest round. More brings no throughput and takes memory.
-const ROUND_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// More under way brings no throughput and takes memory.
+const UNDER_WAY_MAX: usize = 8 * 1024 * 1024;
 
 /// How long until a question is asked again that was not answered.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -159,18 +159,26 @@ impl KafkaSink {
                 }
             }
         };
-        let round = self.round(producer, &batch);
-        let submission = Submission::begin(producer, batch, spread, round, done).await;
+        let room = self.room(producer, &batch);
+        let submission = Submission::begin(producer, batch, spread, room, done).await;
         self.feeder.get_or_insert_with(|| Feeder::start(producer)).queue(submission);
         Ok(())
     }
 
-    /// What a round may hold: one full request for each partition of the batch's topics, and never
-    /// more than half of our memory, because the next round fills meanwhile.
-    fn round(&self, producer: &Producer, batch: &RecordBatch) -> usize {
+    /// What may be under way: one full request for each partition of the batch's topics, and never
+    /// more than half of our memory, because the next one is encoded meanwhile.
+    fn room(&self, producer: &Producer, batch: &RecordBatch) -> Room {
         let partitions = producer.shared.health.partitions(&batch.topics);
-        let requests = (self.config.batch_bytes as usize).saturating_mul(partitions);
-        requests.min(ROUND_BYTES_MAX).min(self.limits.memory_bytes / 2)
+        // Keys do not spread evenly, and no partition is to get more than one request.
+        let of_all = |one: usize| match partitions {
+            1 => one,
+            many => (one.saturating_mul(many) / 8).saturating_mul(7),
+        };
+        let bytes = of_all(self.config.batch_bytes as usize).min(UNDER_WAY_MAX);
+        Room {
+            records: of_all(self.config.batch_records()),
+            bytes: bytes.min(self.limits.memory_bytes / 2),
+        }
     }
 
     /// Closes the admin connection once no topics are being prepared any more.

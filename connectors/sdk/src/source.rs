@@ -51,7 +51,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             batch_bytes: 256 * 1024,
-            batch_rows: 4096,
+            batch_rows: 1024,
             linger: Duration::from_millis(1),
             max_event: 16 * 1024 * 1024,
             spool_memory: 0,
