@@ -50,7 +50,7 @@ impl Setup {
             "slot": database,
             "publication": database,
             "tables": { "include": ["*.*"], "exclude": ["*.unwanted*"] },
-            "connect_timeout_seconds": 1,
+            "connect_timeout_seconds": 3,
         });
         let limits = Limits { max_event: 16 << 20, ..Limits::default() };
         let report = Reporter::default();
