@@ -187,12 +187,7 @@ impl Submission {
                 timestamp,
                 batch: &self.batch,
             };
-            let copies = if record.to_all_partitions {
-                reach.map_or(0, |reach| reach.partitions)
-            } else {
-                1
-            };
-            for partition in 0..copies {
+            for partition in 0..copies_of(record, reach) {
                 under_way.wait_for(self.room, &producer.shared.deliveries).await;
                 outgoing.send(producer, record.to_all_partitions.then_some(partition)).await?;
                 under_way.add(outgoing.bytes());
@@ -232,6 +227,14 @@ fn reach_of(record: &Record, spread: &Spread) -> Option<Reach> {
     of_topic.next().copied().filter(|_| record.to_all_partitions)
 }
 
+/// How many records of Kafka a record becomes.
+fn copies_of(record: &Record, reach: Option<Reach>) -> i32 {
+    match record.to_all_partitions {
+        true => reach.map_or(0, |reach| reach.partitions),
+        false => 1,
+    }
+}
+
 /// The key that a record has in Kafka.
 fn key_of<'a>(batch: &'a RecordBatch, record: &Record, reach: Option<Reach>) -> Option<&'a [u8]> {
     match &record.key {
@@ -246,11 +249,7 @@ fn weigh(batch: &RecordBatch, spread: &Spread) -> (usize, usize) {
     let mut bytes = 0_usize;
     for record in &batch.records {
         let reach = reach_of(record, spread);
-        let copies = if record.to_all_partitions {
-            reach.map_or(0, |reach| reach.partitions.unsigned_abs() as usize)
-        } else {
-            1
-        };
+        let copies = copies_of(record, reach).unsigned_abs() as usize;
         let key = key_of(batch, record, reach).map_or(0, <[u8]>::len);
         let value = record.value.as_ref().map_or(0, ExactSizeIterator::len);
         let headers = match record.headers.as_deref() {
