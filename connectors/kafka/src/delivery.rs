@@ -100,7 +100,7 @@ impl Deliveries {
         // In one order with what the feeder stores and loads, so that neither misses the other.
         reports.records.store(records, Ordering::SeqCst);
         if records == reports.awaited.load(Ordering::SeqCst) {
-            self.wake_feeder();
+            reports.arrived.notify_one();
         }
     }
 
@@ -123,7 +123,8 @@ impl Deliveries {
         let _elapsed = tokio::time::timeout(timeout, self.reports.arrived.notified()).await;
     }
 
-    fn wake_feeder(&self) {
+    fn wake(&self) {
+        self.progress.notify_one();
         self.reports.arrived.notify_one();
     }
 
@@ -140,8 +141,7 @@ impl Deliveries {
     /// Declares the producer dead. The first cause stays.
     pub(crate) fn end(&self, cause: Failure) {
         let _first_stays = self.cause.set(cause);
-        self.progress.notify_one();
-        self.wake_feeder();
+        self.wake();
     }
 
     /// librdkafka raised a fatal error.
@@ -211,8 +211,7 @@ impl Deliveries {
         for done in failed {
             done.failed(cause.to_error());
         }
-        self.progress.notify_one();
-        self.wake_feeder();
+        self.wake();
     }
 
     /// Whether failed batches wait for their answer.

@@ -9,7 +9,7 @@ use crate::error::{Failure, codes};
 
 /// Room for a record's framing, its headers and the batch header beside key and value.
 pub(crate) const RECORD_FRAMING_BYTES: usize = 1024;
-/// The linger time by default, in milliseconds: as long as handing over a round takes. A shorter one
+/// The linger time by default, in milliseconds: as long as handing over a request takes. A shorter one
 /// sends a part of it alone.
 const LINGER_MS: f64 = 2.0;
 /// How librdkafka calls the most records of a request.
