@@ -229,7 +229,6 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
     let stream = connection.dump(&dump).await?;
     say_streams(&position, &server, server_id);
     let times = FileTimes::default();
-    let assembler = assembler.with_checksum(stream.has_checksum());
     let heartbeat = source.heartbeat();
     let session = Session { stream, assembler, catalog, heartbeat, folder, times: times.clone() };
     Ok((session, guard(source, server, cx, times)))

@@ -102,14 +102,13 @@ pub(crate) async fn tried(
     let start = start(position, passed, is_there)?;
     let progress = Progress::new(position.clone(), passed.clone());
     // What no table is wanted of needs no catalog.
-    let assembler =
+    let mut assembler =
         Assembler::new(progress, Box::new(|_, _| false), Limits::default(), server.is_mariadb())
             .with_leaps(leaps(&start, files));
     let id = source.config.server_id_for("check") ^ TRIES;
     let dump = Dump { ends: true, max_event: 1 << 20, ..Dump::new(id, start) };
     let connection = BinlogConnection::connect(&source.options).await?;
     let mut stream = connection.dump(&dump).await?;
-    let mut assembler = assembler.with_checksum(stream.has_checksum());
     let mut tried = Tried::default();
     let mut is_first = true;
     let mut left = EVENTS;

@@ -83,7 +83,7 @@ impl Log {
     async fn open(server: &Mysql, dump: &Dump) -> Result<Self> {
         let connection = BinlogConnection::connect(&options(server.url())).await?;
         let stream = connection.dump(dump).await?;
-        let format = Format::initial(stream.has_checksum());
+        let format = Format::initial(true);
         Ok(Self { stream, format })
     }
 
@@ -97,7 +97,11 @@ impl Log {
                         self.format = Format::parse(event).unwrap();
                         return Ok(Next::Event(header, Vec::new()));
                     }
-                    let body = self.format.body(&header, event).unwrap();
+                    let body = match header.kind {
+                        kind::ROTATE => self.format.rotate_body(&header, event),
+                        _ => self.format.body(&header, event),
+                    };
+                    let body = body.unwrap();
                     return Ok(Next::Event(header, body.to_vec()));
                 }
                 Some(Packet::Oversized { head, size }) => {

@@ -164,7 +164,7 @@ pub struct Format {
 
 impl Format {
     /// What holds before the first FORMAT_DESCRIPTION has come; the artificial ROTATE alone comes
-    /// before it, with a checksum where the connection asked for checksums.
+    /// before it.
     pub fn initial(has_checksum: bool) -> Self {
         Self { server_version: String::new(), has_checksum, post_headers: Vec::new() }
     }
@@ -232,6 +232,19 @@ impl Format {
             end = end.checked_sub(CHECKSUM).ok_or(MALFORMED)?;
         }
         event.get(HEADER..end).ok_or(MALFORMED)
+    }
+
+    /// The same for a ROTATE event. Where checksums are switched, the artificial one has none, or has one
+    /// against what its file says.
+    ///
+    /// # Errors
+    /// As those of [`Self::body`].
+    pub fn rotate_body<'a>(&self, header: &Header, event: &'a [u8]) -> Parsed<&'a [u8]> {
+        match Self::initial(true).body(header, event) {
+            Err(_) if header.is_artificial() => Self::initial(false).body(header, event),
+            Err(_) => self.body(header, event),
+            checked => checked,
+        }
     }
 }
 

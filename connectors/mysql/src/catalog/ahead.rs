@@ -144,7 +144,7 @@ impl Ahead {
         let dump = Dump { ends: true, max_event: 1 << 20, ..Dump::new(self.server_id, start) };
         let mut stream = connection.dump(&dump).await?;
         let mut reader = Look {
-            format: Format::initial(stream.has_checksum()),
+            format: Format::initial(true),
             place: from.clone(),
             plain: Vec::new(),
             dialect: self.dialect,
@@ -202,7 +202,8 @@ impl Look {
                 return Ok(Vec::new());
             }
             kind::ROTATE => {
-                let Rotate { position, file } = Rotate::parse(self.format.body(&header, event)?)?;
+                let body = self.format.rotate_body(&header, event)?;
+                let Rotate { position, file } = Rotate::parse(body)?;
                 self.place = Place { file: file.to_owned(), pos: position };
                 return Ok(Vec::new());
             }

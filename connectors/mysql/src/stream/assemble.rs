@@ -195,11 +195,6 @@ impl Assembler {
         self.tables.as_logged(table)
     }
 
-    /// For a stream that begins with or without checksums.
-    pub(crate) fn with_checksum(self, has_checksum: bool) -> Self {
-        Self { format: Format::initial(has_checksum), ..self }
-    }
-
     /// For a stream in which transactions may be left out; in these files so many bytes of them that where
     /// the next one is stays unclear.
     pub(crate) fn with_leaps(self, leaps: Option<Vec<String>>) -> Self {
@@ -304,13 +299,8 @@ impl Assembler {
             return self.format_description(&header, event);
         }
         if header.kind == kind::ROTATE {
-            // Where checksums are switched, it has none or has one against what its file says.
-            let body = match Format::initial(true).body(&header, event) {
-                Err(_) if header.is_artificial() => Format::initial(false).body(&header, event),
-                Err(_) => self.format.body(&header, event),
-                checked => checked,
-            };
-            return self.rotate(&header, self.parsed(body)?);
+            let body = self.parsed(self.format.rotate_body(&header, event))?;
+            return self.rotate(&header, body);
         }
         let body = self.parsed(self.format.body(&header, event))?;
         self.advance(&header);

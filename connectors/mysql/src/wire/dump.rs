@@ -77,13 +77,6 @@ pub(super) async fn begin(mut connection: BinlogConnection, dump: &Dump) -> Resu
     let flavor = connection.greeting.flavor;
     let request = request(flavor, dump)?;
     let session = &mut connection.session;
-    let has_checksum = match flavor {
-        Flavor::MariaDb => true,
-        Flavor::MySql => {
-            let rows = session.rows("SELECT @@GLOBAL.binlog_checksum", DOING).await?;
-            rows.into_iter().flatten().flatten().all(|value| value != "NONE")
-        }
-    };
     session.acknowledged(&super::session::query(&settings(flavor, dump)), DOING).await?;
     let mut register = Vec::new();
     ComRegisterSlave::new(dump.server_id).serialize(&mut register);
@@ -91,7 +84,7 @@ pub(super) async fn begin(mut connection: BinlogConnection, dump: &Dump) -> Resu
     registered.map_err(without_right)?;
     session.command(&request, DOING).await?;
     let limits = Limits { max_event: dump.max_event, ends: dump.ends };
-    Ok(PacketStream::new(connection.session, limits, has_checksum))
+    Ok(PacketStream::new(connection.session, limits))
 }
 
 /// Some servers refuse a user without the right in the words of a login.

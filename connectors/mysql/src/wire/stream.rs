@@ -76,18 +76,12 @@ pub struct Limits {
 pub struct PacketStream {
     transport: Transport,
     packets: Packets,
-    has_checksum: bool,
 }
 
 impl PacketStream {
-    pub(super) fn new(session: Session, limits: Limits, has_checksum: bool) -> Self {
+    pub(super) fn new(session: Session, limits: Limits) -> Self {
         let packets = Packets::new(session.input, session.sequence, limits);
-        Self { transport: session.transport, packets, has_checksum }
-    }
-
-    /// Whether the artificial ROTATE before the first FORMAT_DESCRIPTION has a checksum behind it.
-    pub fn has_checksum(&self) -> bool {
-        self.has_checksum
+        Self { transport: session.transport, packets }
     }
 
     /// Waits for bytes and reads them by one read; how many came. 0 is after [`Packet::End`] alone.

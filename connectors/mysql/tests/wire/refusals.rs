@@ -60,7 +60,7 @@ async fn without_tls_or_a_log_at_the_server() {
         assert!(!connection.greeting().is_encrypted);
         let start = Start::File { name: String::new(), position: 4 };
         let stream = connection.dump(&Dump::new(7, start)).await.unwrap();
-        let format = Format::initial(stream.has_checksum());
+        let format = Format::initial(true);
         let error = Log { stream, format }.error().await;
         assert_eq!((error.code().0, error.class()), ("RT2618", Class::Fatal), "{error}");
     }

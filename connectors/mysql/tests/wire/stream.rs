@@ -192,7 +192,7 @@ async fn a_killed_stream_and_a_server_that_stops_are_transient() {
         let connection = BinlogConnection::connect(&options(url)).await.unwrap();
         let id = connection.greeting().connection_id;
         let stream = connection.dump(&dump).await.unwrap();
-        let format = Format::initial(stream.has_checksum());
+        let format = Format::initial(true);
         let mut log = Log { stream, format };
         log.until(is(kind::FORMAT_DESCRIPTION)).await.unwrap();
         server.sql(&format!("KILL {id}"));
