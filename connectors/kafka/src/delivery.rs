@@ -55,6 +55,8 @@ struct Reports {
 /// What the producer's threads and the sink share.
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
+    /// What `max.message.bytes` of each topic is to be.
+    needed_bytes: usize,
     /// Batches ever begun.
     begun: AtomicUsize,
     /// Those with reports still to come.
@@ -73,6 +75,11 @@ pub(crate) struct Deliveries {
 }
 
 impl Deliveries {
+    /// To topics that are to take messages of so many bytes.
+    pub(crate) fn needing(bytes: usize) -> Self {
+        Self { needed_bytes: bytes, ..Self::default() }
+    }
+
     /// Counts a batch in. Every report, and what is released, counts towards its end.
     pub(crate) fn begin(&self, batch: &Batch) {
         self.begun.fetch_add(1, Ordering::Relaxed);
@@ -186,7 +193,9 @@ impl Deliveries {
         let value = message.payload_len();
         self.end(match kafka {
             rdkafka::error::RDKafkaErrorCode::MessageSizeTooLarge => {
-                error::too_large(topic, key, value, "the broker")
+                // It answers for all records of a request alike.
+                let what = "a record is too large for the broker, which refuses a request with";
+                error::too_large(topic, (key, value), self.needed_bytes, what)
             }
             _ if message.key().is_none() => {
                 error::keyless(kafka, format_args!("topic {topic} [{}]", message.partition()))

@@ -217,18 +217,22 @@ pub(crate) fn is_consequence(kafka: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// The failure of a record that is larger than the broker or our own producer take.
-pub(crate) fn too_large(topic: &str, key: usize, value: usize, by: &str) -> Failure {
+/// The failure of a record that is larger than the broker or our own producer take. `what` says whose and of
+/// what, and the topic is to take `needed` bytes at least.
+pub(crate) fn too_large(
+    topic: &str,
+    (key, value): (usize, usize),
+    needed: usize,
+    what: &str,
+) -> Failure {
     let bytes = key.saturating_add(value);
     let wanted = bytes.saturating_add(crate::settings::RECORD_FRAMING_BYTES);
     Failure::new(
         Class::Fatal,
         codes::RECORD_TOO_LARGE,
-        format!(
-            "{by} refuses a record of {bytes} bytes (key {key}, value {value}) for topic {topic}"
-        ),
+        format!("{what} a record of {bytes} bytes (key {key}, value {value}) for topic {topic}"),
     )
-    .with_remedy(raise_max_message_bytes(topic, wanted))
+    .with_remedy(raise_max_message_bytes(topic, wanted.max(needed)))
 }
 
 /// The failure of a record without a key that was not delivered to `place`.
@@ -280,7 +284,7 @@ mod tests {
     fn messages_say_what_failed_and_why() {
         let error = Failure::of(RDKafkaErrorCode::OutOfOrderSequenceNumber, "topic a").to_error();
         assert!(error.message().starts_with("topic a: OutOfOrderSequenceNumber"), "{error}");
-        let large = too_large("shop.orders", 10, 2_000_000, "the broker").to_error();
+        let large = too_large("shop.orders", (10, 2_000_000), 0, "the broker refuses").to_error();
         assert!(large.message().contains("2000010 bytes (key 10, value 2000000)"));
         assert!(large.remedy().is_some_and(|text| text.contains("max.message.bytes=2001034")));
     }

@@ -338,7 +338,12 @@ impl Outgoing<'_> {
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
                     let key = self.key.map_or(0, <[u8]>::len);
                     let value = self.record.value.as_ref().map_or(0, ExactSizeIterator::len);
-                    return Err(error::too_large(self.topic, key, value, "the producer"));
+                    return Err(error::too_large(
+                        self.topic,
+                        (key, value),
+                        0,
+                        "the producer refuses",
+                    ));
                 }
                 _ => {
                     return Err(error::failure(

@@ -31,7 +31,7 @@ pub async fn check(
             .collect();
     }
     let mut findings = Vec::new();
-    let started = config.check_files().and_then(|()| Producer::start(&config.producer(limits)));
+    let started = config.check_files().and_then(|()| Producer::start(config, limits));
     match started {
         Ok(producer) => {
             if let Err(failure) = look(config, topics, &producer, &mut findings).await {

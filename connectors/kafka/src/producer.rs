@@ -12,6 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use rowtide_sdk::Class;
 use tokio::sync::oneshot;
 
+use crate::config::{KafkaConfig, KafkaLimits};
 use crate::delivery::{Batch, Deliveries};
 use crate::error::{self, Failure, codes};
 use crate::health::Health;
@@ -128,11 +129,12 @@ pub(crate) struct Producer {
 
 impl Producer {
     /// Creates the producer and its polling thread. Connects in the background.
-    pub(crate) fn start(config: &ClientConfig) -> Result<Self, Failure> {
+    pub(crate) fn start(config: &KafkaConfig, limits: KafkaLimits) -> Result<Self, Failure> {
         keep_freed_memory();
-        let shared = Arc::new(Shared::default());
-        let context = Context { shared: Arc::clone(&shared), log: LogGate::default() };
-        let raw = RawProducer::from_config_and_context(config, context)
+        let deliveries = Deliveries::needing(config.needed_bytes(limits.max_record_bytes));
+        let shared = Arc::new(Shared { deliveries, ..Shared::default() });
+        let other = config.client();
+        let raw = with_callbacks(&config.producer(limits), &shared)
             .map_err(|error| error::failure(&error, "starting the Kafka producer"))?;
         let raw = Arc::new(raw);
         let (ending, ended) = oneshot::channel();
@@ -141,7 +143,7 @@ impl Producer {
             // What callbacks log names the connector.
             let span = tracing::Span::current();
             std::thread::Builder::new().name("kafka-poll".to_owned()).spawn(move || {
-                span.in_scope(|| poll_until_alone(raw, &shared));
+                span.in_scope(|| poll_until_alone(raw, &shared, &other));
                 drop(ending);
             })
         };
@@ -276,6 +278,16 @@ impl Handle {
     }
 }
 
+fn with_callbacks(config: &ClientConfig, shared: &Arc<Shared>) -> KafkaResult<RawProducer> {
+    let context = Context { shared: Arc::clone(shared), log: LogGate::default() };
+    RawProducer::from_config_and_context(config, context)
+}
+
+/// A connection for questions alone. Nobody hears what its callbacks say.
+pub(crate) fn connection(config: &ClientConfig) -> KafkaResult<RawProducer> {
+    with_callbacks(config, &Arc::default())
+}
+
 /// Makes the allocator keep what is freed for the next request. glibc gives memory back above twice the
 /// largest block that was mapped alone and freed, 256 KiB at first (`M_MMAP_THRESHOLD` in `mallopt(3)`); the
 /// buffers of a request would be returned to the system and faulted in again for each one.
@@ -294,7 +306,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// Serves callbacks until the sink let go of the producer, then destroys it here: never on a thread
 /// of the runtime, because that waits for librdkafka's threads.
-fn poll_until_alone(raw: Arc<RawProducer>, shared: &Shared) {
+fn poll_until_alone(raw: Arc<RawProducer>, shared: &Shared, other: &ClientConfig) {
     let deliveries = &shared.deliveries;
     let mut purged = false;
     let mut seen_without_cause = false;
@@ -312,7 +324,9 @@ fn poll_until_alone(raw: Arc<RawProducer>, shared: &Shared) {
         }
         deliveries.answer_failed(!seen_without_cause);
         seen_without_cause = unexplained;
-        shared.health.check(&raw, deliveries.begun());
+        if let Err(lost) = shared.health.check(&raw, other, deliveries.begun()) {
+            deliveries.end(lost);
+        }
     }
     drop(raw);
     deliveries.answer_failed(false);

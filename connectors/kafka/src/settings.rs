@@ -89,6 +89,11 @@ impl KafkaConfig {
         })
     }
 
+    /// What a topic's `max.message.bytes` is to be for records of so many bytes.
+    pub(crate) fn needed_bytes(&self, max_record_bytes: usize) -> usize {
+        max_record_bytes.saturating_add(RECORD_FRAMING_BYTES).max(self.batch_bytes as usize)
+    }
+
     /// Reads the files that `tls` names: librdkafka does not say which one it cannot use.
     pub(crate) fn check_files(&self) -> Result<(), Failure> {
         let Some(tls) = &self.tls else { return Ok(()) };

@@ -99,7 +99,7 @@ impl KafkaSink {
 
     async fn open_now(&mut self) -> Result<(), Failure> {
         self.config.check_files()?;
-        let producer = Producer::start(&self.config.producer(self.limits))?;
+        let producer = Producer::start(&self.config, self.limits)?;
         let connecting = producer.connect(&self.config.brokers, OPEN_TIMEOUT);
         // Both connect at the same time: the first record waits for both.
         let (connected, admin) = tokio::join!(connecting, Admin::start(&self.config));

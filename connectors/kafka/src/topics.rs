@@ -13,7 +13,6 @@ use rowtide_sdk::{Class, TopicSpec};
 use crate::config::KafkaConfig;
 use crate::error::{self, Failure, codes};
 use crate::producer::{Partitions, Producer, blocking};
-use crate::settings::RECORD_FRAMING_BYTES;
 
 /// One request about topics.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -182,9 +181,8 @@ fn about(topic: &str) -> String {
 }
 
 /// What a topic's `max.message.bytes` must allow: the largest record, and a full batch.
-pub(crate) fn needed_bytes(config: &KafkaConfig, spec: &TopicSpec) -> usize {
-    let record = spec.max_record_bytes.saturating_add(RECORD_FRAMING_BYTES);
-    record.max(config.batch_bytes as usize)
+fn needed_bytes(config: &KafkaConfig, spec: &TopicSpec) -> usize {
+    config.needed_bytes(spec.max_record_bytes)
 }
 
 /// The refusal of a topic that takes smaller records than will be written.

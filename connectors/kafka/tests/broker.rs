@@ -382,6 +382,8 @@ async fn a_lowered_limit_stops_the_sink(kafka: &Kafka) {
     assert_eq!((error.code(), error.class()), (codes::RECORD_TOO_LARGE, Class::Fatal), "{error}");
     assert!(error.message().contains("topic lowered"), "{error}");
     assert!(error.message().contains("20001 bytes"), "{error}");
+    // What the next start asks for, however large this record is.
+    assert!(error.remedy().unwrap().ends_with("max.message.bytes=1000000"), "{error}");
     harness.close().await.unwrap();
 }
 

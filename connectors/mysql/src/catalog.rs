@@ -155,7 +155,10 @@ impl Catalog {
             true => known.addresses(map),
             false => known.complete(map).map(|whole| (known, whole)),
         };
-        let (known, whole) = whole.map_err(|why| differs(map, is_named, &why))?;
+        let (known, whole) = match whole {
+            Ok(both) => both,
+            Err(why) => return Err(self.differs(map, place, is_named, &why).await?),
+        };
         let facts = serde_json::to_string(&known).unwrap_or_default();
         self.known.insert(key, known);
         build_table(&whole, self.image, facts).map(Arc::new).map_err(|why| unreadable(map, &why))
@@ -175,30 +178,7 @@ impl Catalog {
         let until = ahead::log_end(conn).await?;
         let asked = if is_named { Asked::Addresses } else { Asked::All };
         if let Some(change) = self.ahead.change(key, place, &until, asked).await? {
-            let (what, first) = match is_named {
-                true => (
-                    "which of its BINARY columns are UUIDs or addresses, and MariaDB's log never does",
-                    "",
-                ),
-                false => (
-                    "how it was there, and the log does not either (binlog_row_metadata is not FULL)",
-                    "SET GLOBAL binlog_row_metadata = 'FULL', which counts for what is logged from then on; ",
-                ),
-            };
-            let (at, end) = (&change.place, &change.end);
-            let message = format!(
-                "table {schema}.{name} was changed after {}:{}, at last by the statement at {}:{}, so that the \
-                 catalog does not say {what}",
-                place.file, place.pos, at.file, at.pos
-            );
-            return Err(Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message).with_remedy(
-                format!(
-                    "{first}bring the target in step with every captured table, and set the position behind \
-                     the change with `rowtide position set --connector NAME --at {}:{}`; or leave the table out \
-                     (`tables.exclude`)",
-                    end.file, end.pos
-                ),
-            ));
+            return Err(changed(key, place, change, is_named));
         }
         match read {
             Some(read) => Ok(read),
@@ -216,6 +196,24 @@ impl Catalog {
                     .with_remedy("GRANT SELECT on the captured tables to the user in `url`"))
             }
         }
+    }
+
+    /// What the catalog says is not what the log says at a place: by which statement, where one is found.
+    async fn differs(
+        &mut self,
+        map: &TableMap,
+        place: &Place,
+        is_named: bool,
+        why: &columns::Differs,
+    ) -> Result<Error> {
+        if matches!(why, columns::Differs::Gone(_)) {
+            let until = ahead::log_end(self.conn().await?).await?;
+            let key = (map.schema.clone(), map.name.clone());
+            if let Some(change) = self.ahead.change(&key, place, &until, Asked::All).await? {
+                return Ok(changed(&key, place, change, is_named));
+            }
+        }
+        Ok(differs(map, is_named, why))
     }
 
     /// Every table that is captured, as the catalog describes it now; without those whose types are not
@@ -422,6 +420,30 @@ fn column(row: &Row) -> Option<CatalogColumn> {
         is_nullable: flag(8)?,
         is_visible: flag(9)?,
     })
+}
+
+/// A statement changed the table behind a place.
+fn changed((schema, name): &Name, place: &Place, change: &ahead::Found, is_named: bool) -> Error {
+    let (what, first) = match is_named {
+        true => {
+            ("which of its BINARY columns are UUIDs or addresses, and MariaDB's log never does", "")
+        }
+        false => (
+            "how it was there, and the log does not either (binlog_row_metadata is not FULL)",
+            "SET GLOBAL binlog_row_metadata = 'FULL', which counts for what is logged from then on; ",
+        ),
+    };
+    let (at, end) = (&change.place, &change.end);
+    let message = format!(
+        "table {schema}.{name} was changed after {}:{}, at last by the statement at {}:{}, so that the catalog does \
+         not say {what}",
+        place.file, place.pos, at.file, at.pos
+    );
+    Error::fatal(Origin::Source, codes::TABLE_UNREADABLE, message).with_remedy(format!(
+        "{first}bring the target in step with every captured table, and set the position behind the change with \
+         `rowtide position set --connector NAME --at {}:{}`; or leave the table out (`tables.exclude`)",
+        end.file, end.pos
+    ))
 }
 
 fn differs(map: &TableMap, is_named: bool, why: &columns::Differs) -> Error {

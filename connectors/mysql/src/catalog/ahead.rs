@@ -12,7 +12,7 @@ use crate::binlog::{ParseError, Parsed};
 use crate::codes;
 use crate::config::ConnectOptions;
 use crate::error::from_sql;
-use crate::statement::{Dialect, Session, Statement, TableChange, TableName, classify};
+use crate::statement::{Creation, Dialect, Session, Statement, TableChange, TableName, classify};
 use crate::stream::Place;
 use crate::wire::{BinlogConnection, Dump, Packet, Start};
 
@@ -257,12 +257,23 @@ fn reaches(statement: &Statement, text: &[u8]) -> Vec<(Reach, bool)> {
         Statement::Tables(changes) => {
             let is_alter = changes.iter().all(|change| matches!(change, TableChange::Altered(_)));
             let keeps_addresses = is_alter && !may_be_of_addresses(text);
-            let names = changes.iter().flat_map(|change| change.tables());
-            names.map(|name| (table(name), keeps_addresses)).collect()
+            changes.iter().flat_map(changed).map(|name| (table(name), keeps_addresses)).collect()
         }
         Statement::DropDatabase(schema) => vec![(Reach::Schema(schema.clone()), false)],
         Statement::Unclear { tables } if tables.is_empty() => vec![(Reach::Any, false)],
         Statement::Unclear { tables } => tables.iter().map(|name| (table(name), false)).collect(),
         _ => Vec::new(),
+    }
+}
+
+/// The tables that may be others behind a change. A table that has rows was there, so that IF NOT EXISTS leaves
+/// it alone, which MySQL logs too; and nothing happens to the one that LIKE names.
+fn changed(change: &TableChange) -> Vec<&TableName> {
+    match change {
+        TableChange::Created(Creation { is_if_not_exists: true, is_or_replace: false, .. }) => {
+            Vec::new()
+        }
+        TableChange::Created(Creation { table, .. }) => vec![table],
+        change => change.tables(),
     }
 }

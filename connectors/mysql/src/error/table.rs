@@ -53,8 +53,8 @@ const BINLOG_OFF: Verdict =
     fatal(codes::BINLOG_OFF, "start the server with log_bin and binlog_format=ROW");
 const PURGED: Verdict = fatal(
     codes::BINLOG_PURGED,
-    "what was still needed is gone, expired, purged or by a RESET: bring the target in step with the tables and \
-     go on from the log's end (`rowtide position adopt --connector NAME`), knowing that changes in between are \
+    "what was still needed is gone, expired, purged or by a RESET: where another server of the replication still has it, point \
+     `url` there; else bring the target in step with the tables and go on from the log's end (`rowtide position adopt --connector NAME`), knowing that changes in between are \
      lost; raise binlog_expire_logs_seconds, or on Amazon RDS `binlog retention hours`, so that it does not \
      happen again",
 );
@@ -76,7 +76,8 @@ const DIVERGED: Verdict = fatal(
 );
 const UNREADABLE: Verdict = fatal(
     codes::BINLOG_UNREADABLE,
-    "look into the server's own log: its disk may be full or broken",
+    "start the connector again, which tells whether the log was begun anew meanwhile (RT2702); else look into the \
+     server's own log: its disk may be full or broken",
 );
 const TOO_MANY: Verdict = transient(
     codes::TOO_MANY_CONNECTIONS,
@@ -184,8 +185,9 @@ const RULES: &[Rule] = &[
         fatal(
             codes::EVENT_TOO_LARGE,
             "start over behind the transaction that holds it, knowing that its changes are lost: the \
-             server has no larger limit than 1 GiB for it; where the position is wrong the text is \
-             the same",
+             server has no larger limit than 1 GiB for it; where the log was begun anew or the position is wrong \
+             the text is the same: go on from the log's end then (`rowtide position adopt --connector NAME`), \
+             with the target brought in step with the tables",
         ),
     ),
     by_words(

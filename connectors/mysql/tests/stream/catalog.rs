@@ -113,7 +113,7 @@ async fn m43_only_statements_on_the_table_count() {
         let position = host.stop().await;
         server.sql(
             "USE shop; ALTER TABLE t ADD early int; INSERT INTO t VALUES (1, 'y', 7, 'p', 1);
-             ALTER TABLE other ADD x int; CREATE TABLE new_one (id int); FLUSH BINARY LOGS;
+             CREATE TABLE IF NOT EXISTS t (z int); CREATE TABLE of_it LIKE t; ALTER TABLE other ADD x int; CREATE TABLE new_one (id int); FLUSH BINARY LOGS;
              INSERT INTO t VALUES (2, 'y', 7, 'p', 1); CREATE DATABASE elsewhere; DROP DATABASE elsewhere",
         );
         let mut host = setup.from(position).run();
