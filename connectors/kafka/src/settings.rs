@@ -89,7 +89,7 @@ impl KafkaConfig {
         })
     }
 
-    /// What a topic's `max.message.bytes` is to be for records of so many bytes.
+    /// What a topic's `max.message.bytes` must allow: a record of so many bytes, and a full batch.
     pub(crate) fn needed_bytes(&self, max_record_bytes: usize) -> usize {
         max_record_bytes.saturating_add(RECORD_FRAMING_BYTES).max(self.batch_bytes as usize)
     }

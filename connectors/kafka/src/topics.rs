@@ -117,7 +117,7 @@ impl Admin {
         let copies = stated.replication_factor.map_or(-1, i32::from);
         let replication = TopicReplication::Fixed(copies);
         let mut topic = NewTopic::new(&spec.name, partitions, replication);
-        let max_message_bytes = needed_bytes(config, spec).to_string();
+        let max_message_bytes = config.needed_bytes(spec.max_record_bytes).to_string();
         verify_stated_size(config, spec)?;
         if !stated.config.contains_key(MAX_MESSAGE_BYTES) {
             topic = topic.set(MAX_MESSAGE_BYTES, &max_message_bytes);
@@ -180,18 +180,13 @@ fn about(topic: &str) -> String {
     format!("reading the settings of topic {topic}")
 }
 
-/// What a topic's `max.message.bytes` must allow: the largest record, and a full batch.
-fn needed_bytes(config: &KafkaConfig, spec: &TopicSpec) -> usize {
-    config.needed_bytes(spec.max_record_bytes)
-}
-
 /// The refusal of a topic that takes smaller records than will be written.
 pub(crate) fn verify_size(
     config: &KafkaConfig,
     spec: &TopicSpec,
     settings: &TopicSettings,
 ) -> Result<(), Failure> {
-    let needed = needed_bytes(config, spec);
+    let needed = config.needed_bytes(spec.max_record_bytes);
     match settings.max_message_bytes {
         Some(allowed) if allowed < needed => Err(Failure::new(
             Class::Fatal,
@@ -217,7 +212,7 @@ pub(crate) fn verify_stated_size(config: &KafkaConfig, spec: &TopicSpec) -> Resu
     verify_size(config, spec, &stated).map_err(|failure| {
         failure.with_remedy(format!(
             "set {MAX_MESSAGE_BYTES} in topics.config to {} or more, or lower max_event (and batch_bytes)",
-            needed_bytes(config, spec)
+            config.needed_bytes(spec.max_record_bytes)
         ))
     })
 }
@@ -331,8 +326,8 @@ mod tests {
     #[test]
     fn a_topic_must_take_the_largest_record_and_a_full_batch() {
         let config: KafkaConfig = serde_json::from_str(r#"{"brokers":"a:1"}"#).unwrap();
-        assert_eq!(needed_bytes(&config, &spec(100)), 1_000_000);
-        assert_eq!(needed_bytes(&config, &spec(2_000_000)), 2_001_024);
+        assert_eq!(config.needed_bytes(100), 1_000_000);
+        assert_eq!(config.needed_bytes(2_000_000), 2_001_024);
         let allows = |max_message_bytes| TopicSettings { max_message_bytes, ..Default::default() };
         assert!(verify_size(&config, &spec(2_000_000), &allows(Some(2_001_024))).is_ok());
         assert!(verify_size(&config, &spec(2_000_000), &allows(None)).is_ok());

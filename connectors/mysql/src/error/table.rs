@@ -53,10 +53,10 @@ const BINLOG_OFF: Verdict =
     fatal(codes::BINLOG_OFF, "start the server with log_bin and binlog_format=ROW");
 const PURGED: Verdict = fatal(
     codes::BINLOG_PURGED,
-    "what was still needed is gone, expired, purged or by a RESET: where another server of the replication still has it, point \
-     `url` there; else bring the target in step with the tables and go on from the log's end (`rowtide position adopt --connector NAME`), knowing that changes in between are \
-     lost; raise binlog_expire_logs_seconds, or on Amazon RDS `binlog retention hours`, so that it does not \
-     happen again",
+    "what was still needed is gone, expired, purged or by a RESET: where another server of the replication still \
+     has it, point `url` there; else bring the target in step with the tables and go on from the log's end \
+     (`rowtide position adopt --connector NAME`), knowing that changes in between are lost; raise \
+     binlog_expire_logs_seconds, or on Amazon RDS `binlog retention hours`, so that it does not happen again",
 );
 const TAKEN: Verdict = fatal(
     codes::SERVER_ID_TAKEN,
