@@ -24,14 +24,13 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(crate) struct Batch {
     remaining: AtomicUsize,
-    bytes: usize,
     done: Mutex<Option<Completion>>,
 }
 
 impl Batch {
-    /// A batch of about `bytes` in librdkafka that waits for `parts` reports.
-    pub(crate) fn new(parts: usize, bytes: usize, done: Completion) -> Self {
-        Self { remaining: AtomicUsize::new(parts), bytes, done: Mutex::new(Some(done)) }
+    /// A batch that waits for `parts` reports.
+    pub(crate) fn new(parts: usize, done: Completion) -> Self {
+        Self { remaining: AtomicUsize::new(parts), done: Mutex::new(Some(done)) }
     }
 
     /// Takes off `parts` reports; true where they were the last.
@@ -52,6 +51,22 @@ struct Reports {
     arrived: Notify,
 }
 
+/// Records ever counted, and the bytes of their keys and values.
+#[derive(Debug, Default)]
+struct Amount {
+    records: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// What was submitted, and what of it librdkafka has. Sink and feeder, which count, share a thread.
+#[derive(Debug, Default)]
+struct HandOver {
+    submitted: Amount,
+    sent: Amount,
+    /// Wakes the sink.
+    progress: Notify,
+}
+
 /// What the producer's threads and the sink share.
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
@@ -61,8 +76,7 @@ pub(crate) struct Deliveries {
     begun: AtomicUsize,
     /// Those with reports still to come.
     batches: AtomicUsize,
-    /// What they hold in librdkafka, or will, in bytes.
-    bytes: AtomicUsize,
+    hand_over: HandOver,
     reports: Reports,
     /// Completions of batches that failed, answered once the cause is known.
     failed: Mutex<Vec<Completion>>,
@@ -70,7 +84,7 @@ pub(crate) struct Deliveries {
     cause: OnceLock<Failure>,
     /// librdkafka raised a fatal error; its reports usually bring a better cause.
     fatal: AtomicBool,
-    /// Wakes the sink, which waits for room for a batch or for the last report.
+    /// Wakes the sink, which waits for the last report.
     progress: Notify,
 }
 
@@ -80,17 +94,34 @@ impl Deliveries {
         Self { needed_bytes: bytes, ..Self::default() }
     }
 
-    /// Counts a batch in. Every report, and what is released, counts towards its end.
-    pub(crate) fn begin(&self, batch: &Batch) {
+    /// Counts in a batch that hands over so many records with so many bytes of keys and values. Every
+    /// report, and what is released, counts towards its end.
+    pub(crate) fn begin(&self, records: usize, bytes: usize) {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.batches.fetch_add(1, Ordering::AcqRel);
-        self.bytes.fetch_add(batch.bytes, Ordering::AcqRel);
+        self.hand_over.submitted.records.fetch_add(records, Ordering::Relaxed);
+        self.hand_over.submitted.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Whether `bytes` more may be in flight within `window`. One batch always may.
-    pub(crate) fn has_room(&self, bytes: usize, window: usize) -> bool {
-        let held = self.bytes.load(Ordering::Acquire);
-        held == 0 || held.saturating_add(bytes) <= window
+    /// For the feeder: says how many records, and bytes of them, it ever handed over.
+    pub(crate) fn sent(&self, records: usize, bytes: usize) {
+        self.hand_over.sent.records.store(records, Ordering::Relaxed);
+        self.hand_over.sent.bytes.store(bytes, Ordering::Relaxed);
+        self.hand_over.progress.notify_one();
+    }
+
+    /// How many records, and bytes of them, are still to be handed over.
+    pub(crate) fn unsent(&self) -> (usize, usize) {
+        let HandOver { submitted, sent, .. } = &self.hand_over;
+        let left = |submitted: &AtomicUsize, sent: &AtomicUsize| {
+            submitted.load(Ordering::Relaxed).wrapping_sub(sent.load(Ordering::Relaxed))
+        };
+        (left(&submitted.records, &sent.records), left(&submitted.bytes, &sent.bytes))
+    }
+
+    /// For the sink: waits until more is handed over, the producer died or `timeout` passed.
+    pub(crate) async fn hand_over(&self, timeout: Duration) {
+        let _elapsed = tokio::time::timeout(timeout, self.hand_over.progress.notified()).await;
     }
 
     /// Batches with reports still to come.
@@ -132,6 +163,7 @@ impl Deliveries {
 
     fn wake(&self) {
         self.progress.notify_one();
+        self.hand_over.progress.notify_one();
         self.reports.arrived.notify_one();
     }
 
@@ -165,7 +197,6 @@ impl Deliveries {
     pub(crate) fn release(&self, batch: &Batch, parts: usize) {
         if batch.release(parts) {
             self.batches.fetch_sub(1, Ordering::AcqRel);
-            self.bytes.fetch_sub(batch.bytes, Ordering::AcqRel);
             if let Some(done) = lock(&batch.done).take() {
                 done.durable();
             }
@@ -246,8 +277,8 @@ mod tests {
         sequence: u64,
     ) -> (Batch, mpsc::UnboundedReceiver<Outcome>) {
         let (reply, outcomes) = mpsc::unbounded_channel();
-        let batch = Batch::new(parts, 100, Completion::new(sequence, reply, None));
-        deliveries.begin(&batch);
+        let batch = Batch::new(parts, Completion::new(sequence, reply, None));
+        deliveries.begin(parts, 100);
         (batch, outcomes)
     }
 
@@ -264,14 +295,16 @@ mod tests {
     }
 
     #[test]
-    fn the_window_bounds_what_is_in_flight_but_lets_one_batch_pass() {
+    fn what_is_submitted_is_unsent_until_the_feeder_says_that_it_was_sent() {
         let deliveries = Deliveries::default();
-        assert!(deliveries.has_room(1_000, 250));
-        let (first, _first) = batch(&deliveries, 1, 1);
-        assert!(deliveries.has_room(150, 250));
-        assert!(!deliveries.has_room(151, 250));
-        deliveries.release(&first, 1);
-        assert!(deliveries.has_room(1_000, 250));
+        let (_first, _first_done) = batch(&deliveries, 3, 1);
+        let (_second, _second_done) = batch(&deliveries, 2, 2);
+        assert_eq!(deliveries.unsent(), (5, 200));
+        deliveries.sent(1, 30);
+        deliveries.sent(4, 170);
+        assert_eq!(deliveries.unsent(), (1, 30));
+        deliveries.sent(5, 200);
+        assert_eq!(deliveries.unsent(), (0, 0));
     }
 
     #[test]

@@ -20,14 +20,6 @@ use crate::delivery::{Batch, Deliveries, WAIT_MAX};
 use crate::error::{self, Failure, codes};
 use crate::producer::{Handle, Partitions, Producer, RawRecord, Shared};
 
-/// What librdkafka holds per queued record beside key and value, measured: its message structure and
-/// the allocator's share.
-const RECORD_OVERHEAD: usize = 192;
-/// The same for the id header.
-const ID_HEADER_OVERHEAD: usize = 176;
-/// The same for all headers.
-const ALL_HEADERS_OVERHEAD: usize = 512;
-
 /// The key of a truncate in a topic that compacts, which takes no record without one: a row's key with
 /// no columns. It equals no row's, which has at least one, and is one key, so that what stays of the
 /// truncates of a partition is the newest, behind every row that it removed.
@@ -82,16 +74,23 @@ async fn feed(producer: Handle, mut submitted: mpsc::UnboundedReceiver<Submissio
             producer.shared.deliveries.end(failure);
             return;
         }
+        under_way.tell(&producer.shared.deliveries);
     }
 }
 
-/// How much may be under way.
+/// How much may be under way, and how much may be submitted behind it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Room {
     /// Records: so many are a full request for each partition.
     pub(crate) records: usize,
     /// Bytes of keys and values: with more, a request for each partition is full.
     pub(crate) bytes: usize,
+}
+
+impl Room {
+    fn is_full(self, (records, bytes): (usize, usize)) -> bool {
+        records >= self.records || bytes > self.bytes
+    }
 }
 
 /// What is handed over without a report.
@@ -119,7 +118,12 @@ impl UnderWay {
     }
 
     fn fills(&self, room: Room) -> bool {
-        self.records >= room.records || self.bytes > room.bytes
+        room.is_full((self.records, self.bytes))
+    }
+
+    /// Tells the sink what was handed over so far.
+    fn tell(&self, deliveries: &Deliveries) {
+        deliveries.sent(self.sent_records, self.sent_bytes);
     }
 
     /// Waits, where `room` is full, until there is nearly all of it again.
@@ -128,6 +132,7 @@ impl UnderWay {
             self.count(deliveries);
         }
         if self.fills(room) {
+            self.tell(deliveries);
             let rest = self.records / REST;
             deliveries.await_reports(self.sent_records.saturating_sub(rest)).await;
             self.count(deliveries);
@@ -147,7 +152,8 @@ pub(crate) struct Submission {
 }
 
 impl Submission {
-    /// Counts a batch in, once no more is held before it than what may be under way, twice.
+    /// Counts a batch in, once less waits before it than what may be under way. Thus the next request is
+    /// encoded while one is under way, and not when it is answered, at which time it is to be handed over.
     pub(crate) async fn begin(
         producer: &Producer,
         records: RecordBatch,
@@ -158,14 +164,13 @@ impl Submission {
         let shared = Arc::clone(&producer.shared);
         let deliveries = &shared.deliveries;
         let (parts, bytes) = weigh(&records, &spread);
-        let window = room.bytes.saturating_mul(2).saturating_add(bytes);
-        while !deliveries.has_room(bytes, window) && deliveries.cause().is_none() {
-            deliveries.progress(WAIT_MAX).await;
+        while room.is_full(deliveries.unsent()) && deliveries.cause().is_none() {
+            deliveries.hand_over(WAIT_MAX).await;
         }
         // One part more than records: ours, so that a batch without records is answered too and
         // none is answered before all of it is sent.
-        let batch = Arc::new(Batch::new(parts.saturating_add(1), bytes, done));
-        deliveries.begin(&batch);
+        let batch = Arc::new(Batch::new(parts.saturating_add(1), done));
+        deliveries.begin(parts, bytes);
         Self { producer: shared, records, spread, batch, room, unsent: parts }
     }
 
@@ -243,7 +248,7 @@ fn key_of<'a>(batch: &'a RecordBatch, record: &Record, reach: Option<Reach>) -> 
     }
 }
 
-/// How many records of Kafka a batch becomes, and what they hold in librdkafka.
+/// How many records of Kafka a batch becomes, and the bytes of their keys and values.
 fn weigh(batch: &RecordBatch, spread: &Spread) -> (usize, usize) {
     let mut parts = 0_usize;
     let mut bytes = 0_usize;
@@ -252,14 +257,8 @@ fn weigh(batch: &RecordBatch, spread: &Spread) -> (usize, usize) {
         let copies = copies_of(record, reach).unsigned_abs() as usize;
         let key = key_of(batch, record, reach).map_or(0, <[u8]>::len);
         let value = record.value.as_ref().map_or(0, ExactSizeIterator::len);
-        let headers = match record.headers.as_deref() {
-            None => 0,
-            Some(RecordHeaders { all: None, .. }) => ID_HEADER_OVERHEAD,
-            Some(RecordHeaders { all: Some(_), .. }) => ALL_HEADERS_OVERHEAD,
-        };
-        let held = key + value + RECORD_OVERHEAD + headers;
         parts = parts.saturating_add(copies);
-        bytes = bytes.saturating_add(held.saturating_mul(copies));
+        bytes = bytes.saturating_add(key.saturating_add(value).saturating_mul(copies));
     }
     (parts, bytes)
 }

@@ -21,6 +21,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 const ADMIN_IDLE: Duration = Duration::from_secs(5);
 /// More under way brings no throughput and takes memory.
 const UNDER_WAY_MAX: usize = 8 * 1024 * 1024;
+/// What librdkafka holds per record beside key and value, at most: its message structure, the headers and
+/// the allocator's share.
+const RECORD_OVERHEAD: usize = 704;
 
 /// How long until a question is asked again that was not answered.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -165,8 +168,8 @@ impl KafkaSink {
         Ok(())
     }
 
-    /// What may be under way: one full request for each partition of the batch's topics, and never
-    /// more than half of our memory, because the next one is encoded meanwhile.
+    /// What may be under way: one full request for each partition of the batch's topics. Keys and values
+    /// get half of our memory at most, and what librdkafka holds beside them the other half.
     fn room(&self, producer: &Producer, batch: &RecordBatch) -> Room {
         let partitions = producer.shared.health.partitions(&batch.topics);
         // Keys do not spread evenly, and no partition is to get more than one request.
@@ -174,10 +177,10 @@ impl KafkaSink {
             1 => one,
             many => (one.saturating_mul(many) / 8).saturating_mul(7),
         };
-        let bytes = of_all(self.config.batch_bytes as usize).min(UNDER_WAY_MAX);
+        let most = UNDER_WAY_MAX.min(self.limits.memory_bytes / 2);
         Room {
-            records: of_all(self.config.batch_records()),
-            bytes: bytes.min(self.limits.memory_bytes / 2),
+            records: of_all(self.config.batch_records()).min(most / RECORD_OVERHEAD).max(1),
+            bytes: of_all(self.config.batch_bytes as usize).min(most),
         }
     }
 

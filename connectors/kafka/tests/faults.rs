@@ -63,9 +63,11 @@ async fn brokers_that_go_and_come_back_lose_and_reorder_nothing() {
     let mut harness = Harness::open(config).await;
     harness.submit_numbered(TOPIC, 5, 200).await;
     mock.broker_down(-1).unwrap();
-    harness.submit_numbered(TOPIC, 20, 200).await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    mock.broker_up(-1).unwrap();
+    // They are held back at some time.
+    tokio::join!(harness.submit_numbered(TOPIC, 20, 200), async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        mock.broker_up(-1).unwrap();
+    });
     harness.all_durable().await;
     harness.close().await.unwrap();
     assert_numbered(&read_back(&mock.bootstrap_servers(), TOPIC, &[]), 5_000);

@@ -29,6 +29,7 @@ struct Text {
 
 impl Text {
     /// A date.
+    #[inline]
     fn date((year, month, day): Three) -> Self {
         Self::default()
             .with(digits::<4>(year))
@@ -39,11 +40,13 @@ impl Text {
     }
 
     /// Appends a time of day.
+    #[inline]
     fn clock(self, (hour, minute, second): Three, micros: u64) -> Self {
         self.with(digits::<2>(hour)).after_hour(minute, second, micros)
     }
 
     /// Appends minutes, seconds and their fraction.
+    #[inline]
     fn after_hour(self, minute: u64, second: u64, micros: u64) -> Self {
         self.with(*b":")
             .with(digits::<2>(minute))
@@ -173,6 +176,7 @@ impl DateTime {
 }
 
 /// A date with a time of day.
+#[inline]
 fn moment(date: Three, clock: Three, micros: u64) -> Option<Text> {
     let ((year, month, day), (hour, minute, second)) = (date, clock);
     let is_date = year <= 9999 && month <= 12 && day <= 31;
