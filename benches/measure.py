@@ -10,9 +10,21 @@ import os
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from kit import Rowtide, Sampler, cpu_seconds, memory_mb
+from kit import Rowtide, Sampler, cpu_seconds, memory_mb, tool
+
+
+PRODUCER = "kcat"
+"""The sink of who is no rowtide, and reads no server: librdkafka's own client, which writes the records
+that rowtide wrote, from a file.
+"""
+PRODUCER_SETTINGS = {
+    "acks": "all", "enable.idempotence": "true", "compression.codec": "lz4", "linger.ms": "2",
+    "batch.size": "1000000", "queue.buffering.max.messages": "10000",
+}
+"""As rowtide's, and a bound to its memory."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,10 @@ class Backlog:
 
     workload: object
     end: int
+    topic: str = field(default="", kw_only=True)
+    """What the producer writes to,"""
+    records: Path | None = field(default=None, kw_only=True)
+    """and the keys and values that it writes."""
 
 
 class Bench:
@@ -108,6 +124,8 @@ class Bench:
         try:
             if contender.sink is None:
                 return self._limit(backlog, contender, name)
+            if contender.sink == PRODUCER:
+                return self._producer(backlog)
             return self._rowtide(backlog, contender, name)
         finally:
             self.close(name)
@@ -130,6 +148,37 @@ class Bench:
         # Where the start is an estimate, as little as nothing may be left.
         wall = max(ended - began, 0.001)
         return Run(wall, usage.ru_utime + usage.ru_stime, sampler.stop())
+
+    def record(self, backlog):
+        """Reads back what the last run wrote into Kafka, for the producer to write it again."""
+        topics = f"{self.prefix}_{self.runs}.{backlog.workload.space}."
+        backlog.topic = next(topic for topic in self.kafka.topics() if topic.startswith(topics))
+        backlog.records = self.folder / "records"
+        with open(backlog.records, "wb") as file:
+            subprocess.run(
+                [tool("kcat"), "-b", self.kafka.brokers, "-C", "-q", "-e", "-o", "beginning",
+                 "-t", backlog.topic, "-f", "%k\t%s\n"],
+                stdin=subprocess.DEVNULL, stdout=file, check=True,
+            )
+
+    def _producer(self, backlog):
+        """librdkafka's own client writes the records that were read back."""
+        before = self.kafka.end_offset(backlog.topic)
+        options = [word for setting in PRODUCER_SETTINGS.items()
+                   for word in ("-X", "=".join(setting))]
+        began = time.time()
+        process = subprocess.Popen(
+            [tool("kcat"), "-b", self.kafka.brokers, "-P", "-t", backlog.topic, "-K", "\t", *options,
+             "-l", str(backlog.records)],
+            stdin=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.time() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        written = self.kafka.end_offset(backlog.topic) - before
+        if process.returncode != 0 or not 0 <= written - backlog.workload.events <= self.beyond:
+            raise RuntimeError(f"{PRODUCER} wrote {written} records")
+        return Run(wall, usage.ru_utime + usage.ru_stime, 0.0, usage.ru_maxrss / 1024)
 
     def _rowtide(self, backlog, contender, name):
         """rowtide reads to the end, until its position is saved."""

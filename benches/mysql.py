@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "proof"))
 
 # pylint: disable=wrong-import-position
 from kit import say  # noqa: E402
-from measure import Contender  # noqa: E402
+from measure import PRODUCER, Contender  # noqa: E402
 from my_measure import FLAVORS, MysqlBench  # noqa: E402
 from my_workloads import all_workloads  # noqa: E402
 from rounds import Group, chosen, run, table  # noqa: E402
@@ -38,6 +38,9 @@ def throughput(bench, workload, rounds):
     # The caches are warm, and the broker's code compiled, for all.
     bench.run(backlog, Contender("kafka"))
     contenders = [Contender(sink) for sink in SINKS]
+    if workload.label == "narrow":
+        bench.record(backlog)
+        contenders.append(Contender(PRODUCER))
     limits = [Contender(None, mode=mode) for mode in LIMITS]
     group = Group(bench, backlog, workload.label, contenders, limits).measure(rounds)
     bench.drop(backlog)

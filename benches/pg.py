@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "proof"))
 # pylint: disable=wrong-import-position
 import small  # noqa: E402
 from kit import Postgres, say  # noqa: E402
-from measure import Contender  # noqa: E402
+from measure import PRODUCER, Contender  # noqa: E402
 from pg_measure import Mode, PostgresBench  # noqa: E402
 from rounds import Group, median, run, table, words  # noqa: E402
 from workloads import all_workloads  # noqa: E402
@@ -46,6 +46,9 @@ def throughput(bench, workload, cases, rounds):
         # The broker's and the server's caches are warm, and the broker's code compiled, for all.
         bench.run(backlog, Contender("kafka"))
         contenders = [Contender(sink) for sink in ("discard", "jsonl", "kafka")]
+        if label == "narrow":
+            bench.record(backlog)
+            contenders.append(Contender(PRODUCER))
         for mode in modes_of(workload, words("MODES", MODES)):
             contenders += [Contender("discard", mode=mode), Contender("kafka", mode=mode)]
         lines += Group(bench, backlog, label, contenders, limits).measure(rounds).lines()

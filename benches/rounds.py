@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from kit import ROOT, Kafka, die, say
+from measure import PRODUCER
 
 SPREAD_MAX = 0.10
 """Rounds whose two limit runs differ by more say nothing: the machine was not quiet."""
@@ -78,6 +79,8 @@ class Group:
         mode = "" if contender.mode == "plain" else f" {contender.mode}"
         if contender.sink is None:
             return f"{self.bench.limit}{mode}"
+        if contender.sink == PRODUCER:
+            return f"{PRODUCER}, the same records"
         off = "" if contender.validation == "always" else f" {contender.validation}"
         return f"rowtide {contender.sink}{mode}{off}"
 
@@ -146,10 +149,25 @@ class Group:
             **self._counts(runs),
         }
 
+    def producer_line(self, producer):
+        """The JSON of who only writes."""
+        runs = self.runs(producer)
+        return {
+            **self.bench.names, "workload": self.label, "producer": producer.sink,
+            "headers": "none", "transport": producer.transport,
+            **self._speed(runs),
+            "cpu_s_per_m": self.per_million(runs, "cpu"),
+            "peak_rss_mb": round(max(run.peak_rss for run in runs), 1),
+            **self._counts(runs),
+        }
+
     def lines(self):
         """The JSON of all, the limits first."""
         limits = [self.limit_line(limit) for limit in self.limits]
-        return limits + [self.line(contender) for contender in self.contenders]
+        return limits + [
+            self.producer_line(contender) if contender.sink == PRODUCER else self.line(contender)
+            for contender in self.contenders
+        ]
 
 
 def of_rounds(values, name, prefix):
@@ -197,6 +215,11 @@ def table(lines, sender):
             span = f"{line['ratio_to_best_min']:.2f}–{line['ratio_to_best_max']:.2f}"
             ratio, of_best = line["ratio_to_limit"], f"{line['ratio_to_best']:>9.3f}{span:>12}"
             who, peak = line["sink"], f"{line['peak_rss_mb']:.1f}"
+        elif "producer" in line:
+            say(f"{line['workload']:<12}{line['transport']:<6}{line['producer']:<16}"
+                f"{'same records':<18}{line['events_per_s']:>50}{'':>6}{line['cpu_s_per_m']:>9.2f}"
+                f"{'':>8}{line['peak_rss_mb']:>9.1f}")
+            continue
         else:
             continue
         span = f"{line['ratio_min']:.2f}–{line['ratio_max']:.2f}"
