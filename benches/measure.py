@@ -140,14 +140,9 @@ class Bench:
         )
         task, began = self.limit_started(name, since, lambda: is_alive(process.pid))
         sampler = Sampler(task)
-        _, status, usage = os.wait4(process.pid, 0)
-        ended = time.time()
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            raise RuntimeError(f"{self.limit} failed")
+        ended, cpu, _ = wait_end(process, self.limit)
         # Where the start is an estimate, as little as nothing may be left.
-        wall = max(ended - began, 0.001)
-        return Run(wall, usage.ru_utime + usage.ru_stime, sampler.stop())
+        return Run(max(ended - began, 0.001), cpu, sampler.stop())
 
     def record(self, backlog):
         """Reads back what the last run wrote into Kafka, for the producer to write it again."""
@@ -172,13 +167,11 @@ class Bench:
              "-l", str(backlog.records)],
             stdin=subprocess.DEVNULL,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.time() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
+        ended, cpu, peak_rss = wait_end(process, PRODUCER)
         written = self.kafka.end_offset(backlog.topic) - before
-        if process.returncode != 0 or not 0 <= written - backlog.workload.events <= self.beyond:
+        if not 0 <= written - backlog.workload.events <= self.beyond:
             raise RuntimeError(f"{PRODUCER} wrote {written} records")
-        return Run(wall, usage.ru_utime + usage.ru_stime, 0.0, usage.ru_maxrss / 1024)
+        return Run(ended - began, cpu, 0.0, peak_rss)
 
     def _rowtide(self, backlog, contender, name):
         """rowtide reads to the end, until its position is saved."""
@@ -238,6 +231,18 @@ class Bench:
 def is_alive(pid):
     """Whether a process of ours has not ended. What it used can still be asked for, once."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def wait_end(process, name):
+    """Waits for the end of a process of ours, which must be good; gives when it was, the CPU seconds that
+    the process used, and the peak of its memory in MB of 2^20 bytes.
+    """
+    _, status, usage = os.wait4(process.pid, 0)
+    ended = time.time()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise RuntimeError(f"{name} failed")
+    return ended, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def count_lines(path):

@@ -42,9 +42,7 @@ impl Batch {
 /// The reports so far, which the polling thread alone counts, and who waits for them.
 #[derive(Debug, Default)]
 struct Reports {
-    records: AtomicUsize,
-    /// Key and value of those records.
-    bytes: AtomicUsize,
+    counted: Amount,
     /// The feeder is woken by the report that makes it so many records.
     awaited: AtomicUsize,
     /// Wakes the feeder.
@@ -131,28 +129,29 @@ impl Deliveries {
 
     /// Counts the report of a record whose key and value have `bytes`. For the polling thread alone.
     pub(crate) fn count_report(&self, bytes: usize) {
-        let reports = &self.reports;
-        let bytes = reports.bytes.load(Ordering::Relaxed).wrapping_add(bytes);
-        reports.bytes.store(bytes, Ordering::Relaxed);
-        let records = reports.records.load(Ordering::Relaxed).wrapping_add(1);
+        let Reports { counted, awaited, arrived } = &self.reports;
+        let bytes = counted.bytes.load(Ordering::Relaxed).wrapping_add(bytes);
+        counted.bytes.store(bytes, Ordering::Relaxed);
+        let records = counted.records.load(Ordering::Relaxed).wrapping_add(1);
         // In one order with what the feeder stores and loads, so that neither misses the other.
-        reports.records.store(records, Ordering::SeqCst);
-        if records == reports.awaited.load(Ordering::SeqCst) {
-            reports.arrived.notify_one();
+        counted.records.store(records, Ordering::SeqCst);
+        if records == awaited.load(Ordering::SeqCst) {
+            arrived.notify_one();
         }
     }
 
     /// How many records, and bytes of them, are reported.
     pub(crate) fn reported(&self) -> (usize, usize) {
-        let records = self.reports.records.load(Ordering::SeqCst);
-        (records, self.reports.bytes.load(Ordering::Relaxed))
+        let counted = &self.reports.counted;
+        (counted.records.load(Ordering::SeqCst), counted.bytes.load(Ordering::Relaxed))
     }
 
     /// For the feeder: waits until so many records are reported, or the producer died.
     pub(crate) async fn await_reports(&self, records: usize) {
-        self.reports.awaited.store(records, Ordering::SeqCst);
-        while self.reports.records.load(Ordering::SeqCst) < records && self.cause().is_none() {
-            self.reports.arrived.notified().await;
+        let Reports { counted, awaited, arrived } = &self.reports;
+        awaited.store(records, Ordering::SeqCst);
+        while counted.records.load(Ordering::SeqCst) < records && self.cause().is_none() {
+            arrived.notified().await;
         }
     }
 
