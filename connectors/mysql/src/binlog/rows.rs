@@ -93,6 +93,11 @@ impl<'a> Rows<'a> {
         if rows.is_of_nothing() { Err(MALFORMED) } else { Ok(rows) }
     }
 
+    /// Whether an image of a row is followed by the one after the update.
+    pub fn has_pairs(&self) -> bool {
+        matches!(self.kind, RowsKind::Update | RowsKind::PartialUpdate)
+    }
+
     /// Whether there are images and none of them takes a byte: then nothing says how many they are.
     /// Images after a partial update are never so short.
     fn is_of_nothing(&self) -> bool {
@@ -160,10 +165,9 @@ impl<'a> Images<'a> {
         if table.columns.len() != self.rows.columns {
             return Err(MALFORMED);
         }
-        let is_pair = !self.rows.second.is_empty();
         let present = if self.is_after { self.rows.second } else { self.rows.first };
         let is_partial = self.is_after && self.rows.kind == RowsKind::PartialUpdate;
-        self.is_after = is_pair && !self.is_after;
+        self.is_after = self.rows.has_pairs() && !self.is_after;
         self.read(table, present, is_partial, &mut push).ok_or(MALFORMED)
     }
 

@@ -7,7 +7,7 @@ use rowtide_mysql::binlog::event::{CHECKSUM, Format, HEADER, Header, kind};
 use rowtide_mysql::binlog::group::{
     GtidEvent, MariadbGtidEvent, Query, Rotate, XaPrepare, incident, xid,
 };
-use rowtide_mysql::binlog::rows::{Rows, RowsKind, Value};
+use rowtide_mysql::binlog::rows::{Rows, Value};
 use rowtide_mysql::binlog::table_map::{MappedColumn, TableMap};
 use rowtide_mysql::decode::json::updated;
 use rowtide_mysql::decode::{Decoding, decoding};
@@ -189,13 +189,12 @@ fn images(input: &[u8]) {
         count += 1;
         assert!(count <= 2 * body.len(), "images of nothing");
         assert_eq!(values.len(), map.columns.len());
-        let is_pair = matches!(rows.kind, RowsKind::Update | RowsKind::PartialUpdate);
         for (at, (value, end)) in values.into_iter().enumerate() {
             let raw = match value {
                 Value::Absent | Value::Null => continue,
                 Value::Bytes(raw) => raw.to_vec(),
                 Value::JsonDiff(diff) => {
-                    assert!(is_pair);
+                    assert!(rows.has_pairs());
                     let mut out = Vec::new();
                     let old = before.get(&at).map_or(&[][..], Vec::as_slice);
                     if updated(old, diff, &mut out).is_err() {

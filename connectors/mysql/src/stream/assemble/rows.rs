@@ -455,9 +455,8 @@ impl Assembler {
     fn has_more_rows(&self, rows: &Rows<'_>, known: usize) -> bool {
         let Some(table) = self.tables.get(known) else { return false };
         let mut images = rows.images();
-        let is_pair = matches!(rows.kind, RowsKind::Update | RowsKind::PartialUpdate);
         let mut ends = || images.next_image(&table.map, |_, _| {}).is_ok();
-        ends() && (!is_pair || ends()) && images.has_more()
+        ends() && (!rows.has_pairs() || ends()) && images.has_more()
     }
 
     fn too_many_rows(&self, size: u64) -> Error {
@@ -548,7 +547,8 @@ fn oversized_record(record: &[u8]) -> Option<(u64, u8, &[u8])> {
 }
 
 const TOO_LARGE_REMEDY: &str = "raise `max_event`, which lets this change pass too; first the sink's own limits: \
-     existing Kafka topics refuse larger records until their max.message.bytes is raised (RT3007)";
+     max.message.bytes of every existing Kafka topic, also of those with small rows, must be raised to it (RT3007; \
+     `rowtide check` lists them)";
 
 const INCOMPLETE: &str = "the log does not hold every column of a new row, and what the others are the server alone knows";
 const INCOMPLETE_REMEDY: &str = "set binlog_row_image=FULL on the server, also in sessions that set another; this \
