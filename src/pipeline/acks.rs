@@ -25,6 +25,14 @@ impl AckTracker {
         self.first.saturating_add(self.entries.len() as u64).saturating_sub(1)
     }
 
+    /// Forgets the batch that was submitted last: the sink took nothing of it.
+    pub(crate) fn withdrawn(&mut self, sequence: u64) {
+        let next = self.first.saturating_add(self.entries.len() as u64);
+        if sequence.checked_add(1) == Some(next) {
+            self.entries.pop_back();
+        }
+    }
+
     /// Notes that a batch is durable. Unknown or repeated numbers change nothing.
     pub(crate) fn durable(&mut self, sequence: u64) {
         let index = sequence.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
@@ -70,6 +78,8 @@ mod tests {
         Submit,
         /// Answers one of the batches submitted so far, perhaps again.
         Answer(prop::sample::Index),
+        /// Takes back the newest batch, which the sink did not accept.
+        Withdraw,
         Take,
     }
 
@@ -77,6 +87,7 @@ mod tests {
         let step = prop_oneof![
             Just(Step::Submit),
             any::<prop::sample::Index>().prop_map(Step::Answer),
+            Just(Step::Withdraw),
             Just(Step::Take)
         ];
         prop::collection::vec(step, 0..200)
@@ -102,6 +113,12 @@ mod tests {
                         model[index] = true;
                     }
                     Step::Answer(_) => {}
+                    Step::Withdraw if model.len() > taken => {
+                        tracker.withdrawn(model.len() as u64 - 1);
+                        model.pop();
+                    }
+                    // Of what is gone, or never came, nothing is taken back.
+                    Step::Withdraw => tracker.withdrawn(model.len() as u64),
                     Step::Take => {
                         let prefix = model.iter().take_while(|durable| **durable).count();
                         let expected = (prefix > taken).then(|| checkpoint(prefix as u64 - 1));

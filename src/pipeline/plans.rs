@@ -223,7 +223,8 @@ async fn keep_schema(
 fn log_version(subject: &str, assigned: &Assigned) {
     let Some(change) = assigned.change.as_ref().filter(|_| assigned.is_new) else { return };
     let version = assigned.version;
-    let reasons: Vec<&str> = change.reasons.iter().map(|reason| reason.what.kind()).collect();
+    let reasons: Vec<String> =
+        change.reasons.iter().map(|reason| reason.what.to_string()).collect();
     let reasons = reasons.join(", ");
     if change.compatibility == Compatibility::Breaking {
         tracing::warn!(subject, %version, reasons, "new schema version that may break consumers");

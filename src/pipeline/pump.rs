@@ -155,7 +155,24 @@ impl Pump {
             done.durable();
             return Ok(());
         }
-        self.sink.submit(records, done).await
+        let mut pending = Pending { tracker: Arc::clone(&self.tracker), sequence: Some(sequence) };
+        let done = self.sink.submit(records, done).await;
+        pending.sequence = None;
+        done
+    }
+}
+
+/// A batch that the sink has not accepted yet. Dropped, it is forgotten: nothing of it will be repeated.
+struct Pending {
+    tracker: SharedTracker,
+    sequence: Option<u64>,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(sequence) = self.sequence {
+            lock(&self.tracker).withdrawn(sequence);
+        }
     }
 }
 

@@ -83,7 +83,10 @@ async fn open(job: &Job) -> Result<Opened, Error> {
         SchemaFiles::new(dir).open()?;
     }
     let source = job.connector.source.renewed()?.build(&cx)?;
-    let mut sink = job.connector.sink.renewed()?.build(&cx)?;
+    let factory = job.connector.sink.renewed()?;
+    // First what does not pass by itself: a sink that is away must not hide it.
+    let stored = if factory.keeps_position() { None } else { Some(stored_in_file(job)?) };
+    let mut sink = factory.build(&cx)?;
     let held = tokio::select! {
         held = sink.open() => held?,
         () = job.shutdown.cancelled() => return Err(stopped_while_opening()),
@@ -91,11 +94,7 @@ async fn open(job: &Job) -> Result<Opened, Error> {
     let (store, checkpoint) = match held {
         Held::Here(checkpoint) => (None, checkpoint),
         Held::Elsewhere => {
-            let mut store = FileStore::open(&job.config.state_dir, &job.connector.name)?;
-            let checkpoint = store.load()?;
-            if checkpoint.is_some() {
-                store.try_out()?;
-            }
+            let (store, checkpoint) = stored.map_or_else(|| stored_in_file(job), Ok)?;
             (Some(store), checkpoint)
         }
     };
@@ -107,6 +106,16 @@ async fn open(job: &Job) -> Result<Opened, Error> {
     note_patterns(&job.connector, &versions);
     let review = to_review(job, versions.state())?;
     Ok(Opened { source, sink, store, checkpoint, versions, review })
+}
+
+/// The state file and what it holds.
+fn stored_in_file(job: &Job) -> Result<(FileStore, Option<Checkpoint>), Error> {
+    let mut store = FileStore::open(&job.config.state_dir, &job.connector.name)?;
+    let checkpoint = store.load()?;
+    if checkpoint.is_some() {
+        store.try_out()?;
+    }
+    Ok((store, checkpoint))
 }
 
 fn stopped_while_opening() -> Error {

@@ -7,6 +7,7 @@ use rowtide_sdk::{Class, Code, Error, Origin};
 
 use super::backoff::Backoff;
 use super::{Job, session};
+use crate::offsets;
 
 /// RT4010: a thread or runtime cannot be started.
 const NO_THREAD: Code = Code("RT4010");
@@ -51,6 +52,22 @@ async fn pulse(job: &Job) -> Infallible {
     }
 }
 
+/// What a connector does after an error that passes.
+fn what_follows(job: &Job) -> &'static str {
+    let sink = &job.connector.sink.factory;
+    let saved = match sink.keeps_position() {
+        true => sink.saved(),
+        false => offsets::saved(&job.config.state_dir, &job.connector.name),
+    };
+    match saved {
+        Ok(None) => {
+            "the connector starts again; no position is saved yet: changes that are committed before it \
+             streams for the first time are not captured, unless a replication slot holds them"
+        }
+        _ => "the connector restarts from its saved position",
+    }
+}
+
 async fn supervise(job: &Job) -> Result<(), Error> {
     let mut backoff = Backoff::default();
     loop {
@@ -75,7 +92,7 @@ async fn supervise(job: &Job) -> Result<(), Error> {
         tracing::warn!(
             code = %error.code(), error = %error,
             retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-            "the connector restarts from its saved position"
+            "{}", what_follows(job)
         );
         tokio::select! {
             () = tokio::time::sleep(delay) => {}

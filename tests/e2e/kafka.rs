@@ -248,6 +248,37 @@ fn a_stop_during_an_outage_tells_of_no_answer() {
     assert!(!host.log().contains("answers again"), "{}", host.log());
 }
 
+/// What is in flight is delivered, and a batch that the sink has no room for yet is none of it.
+#[test]
+fn a_stop_in_a_large_transaction_repeats_nothing() {
+    const ROWS: usize = 200_000;
+    let Some(server) = Postgres::start("18", &[]) else { return };
+    let Some(kafka) = Kafka::start(&[]) else { return };
+    sql(&server, "CREATE TABLE t (id int PRIMARY KEY, v text)");
+    let setup = Setup::new();
+    let sink = sink(kafka.brokers(), "");
+    setup.write(&Options { url: server.url(), source: "", sink, connector: "" });
+    let mut host = setup.first_start();
+    let arrived = || end_of(kafka.brokers(), "shop.public.t");
+    sql(&server, "INSERT INTO t VALUES (0)");
+    assert_eq!(consume(kafka.brokers(), "shop.public.t", 1).len(), 1);
+    sql(&server, &format!("INSERT INTO t SELECT n, 'x' FROM generate_series(1, {ROWS}) n"));
+    let mut stops = 0;
+    loop {
+        let before = arrived();
+        host.until("more is there", || arrived() > before || before > ROWS as i64);
+        assert_eq!(host.stop(), Some(0), "{}", host.log());
+        assert!(!host.log().contains("stopping before everything"), "{}", host.log());
+        if arrived() > ROWS as i64 {
+            break;
+        }
+        stops += 1;
+        host = setup.start();
+    }
+    assert_eq!(arrived(), 1 + ROWS as i64, "after {stops} stops in the transaction");
+    assert!(stops > 0, "the transaction was too small");
+}
+
 /// Neither the position nor the schema of a new version can be written: both are waited for in place,
 /// and a run that begins meanwhile sends nothing.
 #[test]
@@ -310,7 +341,7 @@ fn an_unreachable_broker_is_named_and_retried() {
     setup.write(&Options { url: server.url(), source: "", sink, connector: "" });
     let mut host = setup.start();
     host.until_logged("127.0.0.1:1");
-    host.until_logged("restarts from its saved position");
+    host.until_logged("no position is saved yet");
     assert_eq!(host.stop(), Some(0), "{}", host.log());
     let slots = crate::host::value(&server, "SELECT count(*) FROM pg_replication_slots");
     assert_eq!(slots, "0", "nothing is made on the server before the sink is open");

@@ -241,7 +241,8 @@ pub trait Sink: Send {
     fn prepare<'a>(&'a mut self, topic: &'a TopicSpec) -> BoxFuture<'a, Result<TopicInfo>>;
 
     /// Accepts a batch, waiting while the sink's own queue is full. Durability is reported later
-    /// through `done`, in any order, from any thread.
+    /// through `done`, in any order, from any thread. Where the future is dropped before its end the sink
+    /// took nothing of the batch.
     fn submit(&mut self, batch: RecordBatch, done: Completion) -> BoxFuture<'_, Result<()>>;
 
     /// Makes everything submitted durable as soon as possible. Called when the source is idle and on
