@@ -182,10 +182,10 @@ fn proposal(
     if let Some(saved) = saved {
         let words = describe(saved)
             .unwrap_or_else(|_| "a position that this source did not write".to_owned());
-        consequences.push(format!("no longer in force: {words}"));
+        consequences.push(format!("until now taken as delivered: {words}"));
     }
     let words = describe(&position)?;
-    consequences.push(format!("taken as delivered, whether it was or not: {words}"));
+    consequences.push(format!("from now on taken as delivered, whether it was or not: {words}"));
     consequences.push("everything after it is delivered (again)".to_owned());
     Ok(Proposal { position, consequences })
 }
@@ -251,6 +251,16 @@ impl SourceFactory for Mysql {
                 Wanted::At(text) => (rowtide_mysql::position_at(&self.0, text).await?, None),
             };
             let mut proposal = proposal(position, saved, rowtide_mysql::describe)?;
+            if let Some(saved) = saved
+                && let Some(why) = rowtide_mysql::another_log(&self.0, saved).await?
+            {
+                proposal.consequences.push(format!(
+                    "this log is not the one of the saved position ({}): events of it may bear ids that were \
+                     delivered for other changes; where anything drops ids that it knows, do not save this, \
+                     but begin under another connector name",
+                    why.code.0
+                ));
+            }
             if prepared != Some(0) {
                 let count = prepared.map_or_else(|| "any".to_owned(), |count| count.to_string());
                 proposal.consequences.push(format!(

@@ -196,7 +196,10 @@ impl Checker<'_> {
         let (schema, table) = pattern.split_once('.').unwrap_or(("", ""));
         if schema.is_empty() || table.is_empty() {
             let message = "a table is named schema.table";
-            let remedy = format!("For PostgreSQL's default schema: public.{pattern}.");
+            let remedy = format!(
+                "For PostgreSQL's default schema: public.{pattern}; for MySQL: database.{pattern}. A variable \
+                 ROWTIDE__…__TABLES__NAME… changes tables that the file names, and adds none."
+            );
             self.report(Problem::new(Code("RT1017"), path, message).remedy(remedy));
         } else if globset::Glob::new(pattern).is_err() {
             let message = "not a valid pattern";

@@ -250,7 +250,7 @@ fn damaged(path: &Path, why: &str) -> Error {
         format!("the saved position in {} is damaged: {why}", path.display()),
     )
     .with_remedy(
-        "restore the file from a backup, or move it away and run `rowtide position adopt --connector NAME` to go on from the slot",
+        "restore the file from a backup, or move it away and run `rowtide position adopt --connector NAME` to go on from where the replication slot stands, or the binlog ends",
     )
 }
 
@@ -341,12 +341,16 @@ pub fn is_held(folder: &Path, connector: &str) -> bool {
     lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// Tries to make an unnamed file in the folder, or in the one that it would be created in.
+/// With less space than this no state folder passes the preflight.
+const PROBE_BYTES: usize = 64 * 1024;
+
+/// Tries to fill an unnamed file in the folder, or in the one that it would be created in.
 fn check_writable(folder: &Path) -> Result<(), Error> {
     let existing = folder.ancestors().find(|path| path.exists());
     let existing = existing.unwrap_or_else(|| Path::new("."));
-    let unnamed = tempfile::tempfile_in(existing);
-    unnamed.map(drop).map_err(|error| io_error(error, "write to", existing))
+    let filled = tempfile::tempfile_in(existing)
+        .and_then(|mut unnamed| unnamed.write_all(&[0; PROBE_BYTES]));
+    filled.map_err(|error| io_error(error, "write to", existing))
 }
 
 /// The connector, other than `connector`, whose saved state in `folder` claims `resource`.

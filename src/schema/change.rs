@@ -5,6 +5,7 @@
 //! that made it: a rename is an inference, and says how sure it is.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -227,6 +228,35 @@ impl What {
             Self::ColumnNullabilityChanged { .. } => "column_nullability_changed",
             Self::SchemaReworded {} => "schema_reworded",
         }
+    }
+
+    /// The column that it is about; after a renaming its name now.
+    pub fn column(&self) -> Option<&str> {
+        match self {
+            Self::ColumnRenamed { to: column, .. }
+            | Self::ColumnAdded { column, .. }
+            | Self::ColumnDropped { column, .. }
+            | Self::ColumnTypeChanged { column, .. }
+            | Self::ColumnModifierChanged { column, .. }
+            | Self::ColumnMaskChanged { column, .. }
+            | Self::ColumnPlaceholderChanged { column, .. }
+            | Self::ColumnPresenceChanged { column, .. }
+            | Self::ColumnNullabilityChanged { column, .. } => Some(column),
+            Self::TableRenamed { .. }
+            | Self::TableRecreated { .. }
+            | Self::IdentityChanged { .. }
+            | Self::KeyChanged { .. }
+            | Self::ColumnsReordered { .. }
+            | Self::SchemaReworded {} => None,
+        }
+    }
+}
+
+impl fmt::Display for What {
+    /// Its kind, and its column in parentheses.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())?;
+        self.column().map_or(Ok(()), |column| write!(f, "({column})"))
     }
 }
 

@@ -281,6 +281,9 @@ fn a_position_is_set_by_hand_and_where_the_log_was_reset_none_is_guessed() {
         let refused = set("binlog.000009:4");
         assert!(String::from_utf8_lossy(&refused.stderr).contains("RT2717"), "{refused:?}");
         assert!(set(&place).status.success());
+        let told = adopted(&setup, false);
+        assert!(told.contains("from now on taken as delivered"), "{told}");
+        assert!(!told.contains("another connector name"), "{told}");
         let mut host = setup.start();
         host.until("the row behind the place is there", || events(&setup).len() == 2);
         assert_eq!(host.stop(), Some(0), "{}", host.log());
@@ -296,6 +299,8 @@ fn a_position_is_set_by_hand_and_where_the_log_was_reset_none_is_guessed() {
         let codes = ["RT2702", "RT2703", "RT2621", "RT2622", "RT2619"];
         assert!(codes.iter().any(|code| log.contains(code)), "{}: {log}", flavor.name());
         assert_eq!(events(&setup).len(), 2);
+        let told = adopted(&setup, false);
+        assert!(told.contains("begin under another connector name"), "{}: {told}", flavor.name());
     }
 }
 
@@ -308,8 +313,7 @@ fn m10_a_reset_behind_an_adopted_position_is_noticed() {
         server.sql("INSERT INTO shop.t VALUES (1, 1, NULL)");
         host.until("the row is there", || events(&setup).len() == 1);
         assert_eq!(host.stop(), Some(0), "{}", host.log());
-        let adopted = setup.output(&["position", "adopt", "--connector", "shop", "--yes"]);
-        assert!(adopted.status.success(), "{adopted:?}");
+        adopted(&setup, true);
         // Files are told by the second in which they were made.
         std::thread::sleep(Duration::from_millis(1100));
         server.sql(match flavor {
@@ -323,7 +327,17 @@ fn m10_a_reset_behind_an_adopted_position_is_noticed() {
         assert_ne!(status, Some(0), "{log}");
         assert!(log.contains("RT2702"), "{}: {log}", flavor.name());
         assert_eq!(events(&setup).len(), 1);
+        let told = adopted(&setup, false);
+        assert!(told.contains("(RT2702): events of it may bear ids"), "{}: {told}", flavor.name());
     }
+}
+
+/// What `rowtide position adopt` says, with `--yes` where it is to be done.
+fn adopted(setup: &Setup, is_done: bool) -> String {
+    let arguments = ["position", "adopt", "--connector", "shop", "--yes"];
+    let output = setup.output(if is_done { &arguments } else { &arguments[..4] });
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A column that MariaDB's log does not tell from one of its own is refused, not left out.

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rowtide_basic::jsonl::{JsonlConfig, JsonlSink, Rotate, stored_checkpoint};
+use rowtide_basic::jsonl::{JsonlConfig, JsonlSink, Rotate, check, stored_checkpoint};
 use rowtide_basic::{Age, ByteSize};
 use rowtide_sdk::{Class, Completion, Held, Result, Sink};
 use tokio::sync::mpsc;
@@ -38,6 +38,9 @@ fn child() {
     match runtime.block_on(write(Path::new(&dir), until)) {
         Ok(next) => println!("\nclosed {next}"),
         Err(error) => println!("\nfailed {:?} {error}", error.class()),
+    }
+    for finding in check(&config(Path::new(&dir))) {
+        println!("found {}", finding.code.0);
     }
 }
 
@@ -209,6 +212,7 @@ fn a_full_disk_is_transient_and_leaves_the_last_commit() {
     let text = String::from_utf8(output.unwrap().stdout).unwrap();
     let word = text.lines().find(|line| line.starts_with("failed ")).unwrap_or(&text);
     assert!(word.starts_with(&format!("failed {:?} RT3510", Class::Transient)), "{word}");
+    assert!(text.lines().any(|line| line == "found RT3510"), "the preflight tells it too: {text}");
     let next = support::next_of(stored_checkpoint(&config(&kept)).unwrap().as_ref());
     support::assert_same(&support::contents(&kept, true), &support::expected(next));
     let word = last_word(start(&kept, Some(next + 500), ""));

@@ -219,6 +219,11 @@ impl Deliveries {
             return;
         }
         let topic = message.topic();
+        let place = match message.partition() {
+            partition @ 0.. => format!("topic {topic} [{partition}]"),
+            // No partition was chosen for it.
+            _ => format!("topic {topic}"),
+        };
         let key = message.key_len();
         let value = message.payload_len();
         self.end(match kafka {
@@ -227,13 +232,8 @@ impl Deliveries {
                 let what = "a record is too large for the broker, which refuses a request with";
                 error::too_large(topic, (key, value), self.needed_bytes, what)
             }
-            _ if message.key().is_none() => {
-                error::keyless(kafka, format_args!("topic {topic} [{}]", message.partition()))
-            }
-            _ => Failure::of(
-                kafka,
-                format_args!("topic {topic} [{}]: a record was not delivered", message.partition()),
-            ),
+            _ if message.key().is_none() => error::keyless(kafka, place),
+            _ => Failure::of(kafka, format_args!("{place}: a record was not delivered")),
         });
     }
 

@@ -72,7 +72,7 @@ impl Health {
 
     /// Keeps the last connection error for messages.
     pub(crate) fn note(&self, reason: &str) {
-        producer::without_client_name(reason).clone_into(&mut lock(&self.reason));
+        *lock(&self.reason) = producer::plain_reason(reason);
     }
 
     /// The last connection error, or nothing.

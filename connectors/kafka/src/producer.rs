@@ -111,13 +111,26 @@ fn is_certificate(reason: &str) -> bool {
 /// Who refused us, in librdkafka's words.
 fn refusal(code: RDKafkaErrorCode, reason: &str) -> Failure {
     let mut failure = Failure::of(code, "connecting to Kafka");
-    failure.message = format!("connecting to Kafka: {}", without_client_name(reason));
+    failure.message = format!("connecting to Kafka: {}", plain_reason(reason));
     failure
 }
 
-/// librdkafka's reason without the leading name of our own client.
-pub(crate) fn without_client_name(reason: &str) -> &str {
-    reason.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: ")).map_or(reason, |r| r.1)
+/// librdkafka's reason without the leading name of our own client, and without its advice about settings
+/// that are none of ours.
+pub(crate) fn plain_reason(reason: &str) -> String {
+    let reason = reason
+        .strip_prefix("[thrd:")
+        .and_then(|rest| rest.split_once("]: "))
+        .map_or(reason, |r| r.1);
+    if let Some((size, _)) = reason.split_once(": increase receive.message.max.bytes") {
+        return format!("{size}: what answers there is no Kafka listener, or one for TLS");
+    }
+    match reason.split_once(": probably due to broker version") {
+        Some((what, rest)) => {
+            format!("{what}{}", rest.split_once("configuration)").map_or("", |rest| rest.1))
+        }
+        None => reason.to_owned(),
+    }
 }
 
 /// A running producer. Dropping it gives up what is not delivered; [`Producer::settle`] waits for it.
@@ -380,4 +393,31 @@ pub(crate) fn partitions(
     let count = i32::try_from(found.partitions().len()).unwrap_or(i32::MAX);
     let led = found.partitions().iter().all(|partition| partition.leader() >= 0);
     Ok(if led && count > 0 { Partitions::Ready(count) } else { Partitions::Electing(count) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_without_the_librarys_own_advice() {
+        for (told, plain) in [
+            (
+                "[thrd:127.0.0.1:9092/bootstrap]: 127.0.0.1:9092/bootstrap: ApiVersionRequest failed: Local: \
+                 Timed out: probably due to broker version < 0.10 (see api.version.request configuration) (after \
+                 9ms in state APIVERSION_QUERY)",
+                "127.0.0.1:9092/bootstrap: ApiVersionRequest failed: Local: Timed out (after 9ms in state \
+                 APIVERSION_QUERY)",
+            ),
+            (
+                "b:3306/bootstrap: Receive failed: Invalid response size 1258291200 (0..100000512): increase \
+                 receive.message.max.bytes",
+                "b:3306/bootstrap: Receive failed: Invalid response size 1258291200 (0..100000512): what answers \
+                 there is no Kafka listener, or one for TLS",
+            ),
+            ("b:1/1: Connect failed: refused", "b:1/1: Connect failed: refused"),
+        ] {
+            assert_eq!(plain_reason(told), plain);
+        }
+    }
 }

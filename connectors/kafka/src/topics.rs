@@ -197,7 +197,7 @@ pub(crate) fn verify_size(
             ),
         )
         .with_remedy(format!(
-            "{} or lower max_event (and batch_bytes)",
+            "run `{}`, or lower max_event (and batch_bytes); `rowtide check` lists all topics that need it",
             error::raise_max_message_bytes(&spec.name, needed)
         ))),
         _ => Ok(()),
@@ -231,8 +231,8 @@ pub(crate) fn missing(config: &KafkaConfig, spec: &TopicSpec) -> Failure {
         format!("topic {topic} does not exist and topics.create is false"),
     )
     .with_remedy(format!(
-        "kafka-topics.sh --bootstrap-server … --create --topic {topic} --partitions {with}, \
-         or set topics.create: true"
+        "run `kafka-topics.sh --bootstrap-server … --create --topic {topic} --partitions {with}`, \
+         or set topics.create: true; `rowtide check` lists all topics that are missing"
     ))
 }
 

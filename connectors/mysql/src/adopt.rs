@@ -1,12 +1,12 @@
 //! Positions made by hand, for `rowtide position show|adopt|set`.
 
-use rowtide_sdk::{Class, Error, Origin, Position, Result};
+use rowtide_sdk::{Class, Error, Finding, Origin, Position, Result};
 
 use crate::codes;
 use crate::gtid::mariadb::GtidPosition;
 use crate::gtid::mysql::GtidSet;
 use crate::position::{Altered, History, MyPosition};
-use crate::preflight::{connect, prepared};
+use crate::preflight::{connect, prepared, resumes};
 use crate::server::{LogEnd, Server};
 use crate::source::{MysqlSource, begun, gtids, resumed};
 use crate::stream::Passed;
@@ -46,6 +46,20 @@ pub async fn prepared_now(source: &MysqlSource) -> Result<Option<usize>> {
     let prepared = prepared(&mut conn).await;
     conn.close().await;
     Ok(prepared)
+}
+
+/// Why no run could go on from a saved position, where the server's log is another than the position's:
+/// `RT2702`, `RT2703`. Its transactions may then be named like others that were delivered, and their events
+/// get the same ids. Reads only.
+///
+/// # Errors
+/// Where the server cannot be asked.
+pub async fn another_log(source: &MysqlSource, saved: &Position) -> Result<Option<Finding>> {
+    let (mut conn, server, source) = connect(source).await?;
+    let mut findings = Box::pin(resumes(&mut conn, &server, &source, saved)).await;
+    conn.close().await;
+    findings.retain(|it| [codes::FOREIGN_HISTORY, codes::SERVER_BEHIND].contains(&it.code));
+    Ok(findings.pop())
 }
 
 /// The position at which the server's log ends now: what `rowtide position adopt` saves. Reads only.

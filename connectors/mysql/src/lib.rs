@@ -33,7 +33,7 @@ pub mod table;
 mod trial;
 pub mod wire;
 
-pub use adopt::{describe, position_at, position_at_end, prepared_now};
+pub use adopt::{another_log, describe, position_at, position_at_end, prepared_now};
 pub use config::MysqlConfig;
 pub use position::MyPosition;
 pub use preflight::{check, tables};

@@ -159,8 +159,9 @@ impl History {
 /// The server's log is not the one of a position.
 pub(crate) fn another_log(message: String) -> Error {
     Error::fatal(Origin::Source, codes::FOREIGN_HISTORY, message).with_remedy(
-        "point `url` at the server that the position is of; or bring the target in step with the \
-         tables, and set a position in the new log with `rowtide position set --connector NAME --at PLACE`",
+        "point `url` at the server that the position is of; or bring the target in step with the tables and begin \
+         under another connector name, or, where nothing drops events by their id, at the log's end \
+         (`rowtide position adopt --connector NAME`)",
     )
 }
 

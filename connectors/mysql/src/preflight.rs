@@ -160,7 +160,7 @@ async fn look_at(
 }
 
 /// Whether a run could go on from the saved position, and for how long yet.
-async fn resumes(
+pub(crate) async fn resumes(
     conn: &mut Conn,
     server: &Server,
     source: &MysqlSource,
@@ -258,7 +258,7 @@ fn text(row: &mysql_async::Row, name: &str) -> Option<String> {
 }
 
 /// Settings that work and will surprise.
-fn settings(server: &Server) -> Vec<Finding> {
+pub(crate) fn settings(server: &Server) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |severity, message: String, remedy: &str| {
         findings.push(say(severity, codes::SERVER_SETTING, message, remedy).at(SYSTEM));

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use rowtide_sdk::{
-    Batch, BoxFuture, Error, Finding, LogStart, Origin, Position, Result, Source, SourceContext,
-    SourceInfo, TableFilter, on_own_thread,
+    Batch, BoxFuture, Error, Finding, LogStart, Origin, Position, Result, Severity, Source,
+    SourceContext, SourceInfo, TableFilter, on_own_thread,
 };
 use rowtide_spool::{Folder, Remedies};
 use tracing::Instrument as _;
@@ -20,7 +20,7 @@ use crate::gtid::mariadb::GtidPosition;
 use crate::gtid::mysql::GtidSet;
 use crate::guard::{FileTimes, Guard};
 use crate::position::{Altered, History, MyPosition, write_position};
-use crate::preflight::described;
+use crate::preflight::{described, settings};
 use crate::server::{LogEnd, Server};
 use crate::stream::{self, Assembler, Passed, Place, Progress, Session};
 use crate::trial::{check_seen, made};
@@ -235,6 +235,11 @@ async fn open(mut source: MysqlSource, cx: &mut SourceContext) -> Result<(Sessio
 }
 
 fn say_streams(position: &MyPosition, server: &Server, server_id: u32) {
+    // What a server's restart took back shows here.
+    for finding in settings(server).iter().filter(|it| it.severity == Severity::Warning) {
+        let remedy = finding.remedy.as_deref().unwrap_or_default();
+        tracing::warn!(code = finding.code.0, remedy, "{}", finding.message);
+    }
     tracing::info!(
         file = position.file,
         pos = position.pos,
@@ -456,8 +461,10 @@ fn check_gtids(
     if !server.executed()?.holds_all(passed) {
         return Err(behind(&passed.to_string(), "gtid_executed", is_same));
     }
-    if !without_pending(passed, position)?.holds_all(&server.purged()?) {
-        let message = match server.logs_what_it_replicates() {
+    let mut gone = server.purged()?;
+    gone.remove_all(&without_pending(passed, position)?);
+    if !gone.is_empty() {
+        let why = match server.logs_what_it_replicates() {
             true => {
                 "the server threw away log with transactions that were not handed over \
                  (binlog_expire_logs_seconds, PURGE BINARY LOGS)"
@@ -467,9 +474,10 @@ fn check_gtids(
                  server replicated them without logging them (log_replica_updates is off)"
             }
         };
+        let message = format!("{why}: {gone} (handed over: {passed})");
         return Err(Error::fatal(Origin::Source, codes::LOG_PURGED, message).with_remedy(
-            "where another server of the same replication has the log still, point `url` at it; else bring the \
-             target in step with the tables and set a position with `rowtide position set --connector NAME --at PLACE`",
+            "where another server of the same replication has the log still, point `url` at it; else go on from \
+             the log's end (`rowtide position adopt --connector NAME`) and bring the target in step with the tables",
         ));
     }
     Ok(())
@@ -499,7 +507,8 @@ fn behind(passed: &str, variable: &str, is_same: bool) -> Error {
     };
     error.with_remedy(format!(
         "compare with `SELECT @@GLOBAL.{variable}`: where a replica is behind, wait; else bring the target in \
-         step with the tables and set a position with `rowtide position set --connector NAME --at PLACE`"
+         step with the tables and begin under another connector name, or, where nothing drops events by their \
+         id, at the log's end (`rowtide position adopt --connector NAME`)"
     ))
 }
 

@@ -30,6 +30,7 @@ mod recover;
 mod writer;
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -199,6 +200,9 @@ pub fn stored_checkpoint(config: &JsonlConfig) -> Result<Option<Checkpoint>> {
     Ok(found.and_then(|(manifest, _)| manifest.checkpoint()))
 }
 
+/// With less space than this no folder passes the preflight.
+const PROBE_BYTES: usize = 1024 * 1024;
+
 /// The preflight: what a start would refuse. Changes nothing. Blocks for reading the folder's
 /// entries.
 pub fn check(config: &JsonlConfig) -> Vec<Finding> {
@@ -217,15 +221,16 @@ pub fn check(config: &JsonlConfig) -> Vec<Finding> {
     findings
 }
 
-/// Tries to make an unnamed file in the folder, or in the one that it would be created in.
+/// Tries to fill an unnamed file in the folder, or in the one that it would be created in.
 fn check_writable(dir: &Path) -> Result<()> {
     let existing = dir.ancestors().find(|path| path.exists() || path.as_os_str().is_empty());
     let existing = match existing {
         Some(path) if !path.as_os_str().is_empty() => path,
         _ => Path::new("."),
     };
-    let unnamed = tempfile::tempfile_in(existing);
-    unnamed.map(drop).map_err(|error| file_error("write to", existing, error))
+    let filled = tempfile::tempfile_in(existing)
+        .and_then(|mut unnamed| unnamed.write_all(&vec![0; PROBE_BYTES]));
+    filled.map_err(|error| file_error("write to", existing, error))
 }
 
 /// Whether a process writes to the folder now. Changes nothing.

@@ -60,8 +60,8 @@ const PURGED: Verdict = fatal(
 );
 const TAKEN: Verdict = fatal(
     codes::SERVER_ID_TAKEN,
-    "every reader of a server's log needs a server id of its own: give this one another, or stop the \
-     other reader",
+    "every reader of a server's log needs a server id of its own (the message \"streaming\" has this one's): give \
+     this one another with `server_id`, or stop the other reader",
 );
 const POSITION: Verdict = fatal(
     codes::POSITION,

@@ -184,7 +184,7 @@ impl Assembler {
                 None => tracing::warn!(
                     code = %codes::ROWS_UNSEEN,
                     table = name,
-                    how = "a TRUNCATE of a table that is gone since",
+                    statement = "truncate a table that is gone since",
                     place = %self.progress.id(),
                     "rows of a table came or went without events"
                 ),
@@ -224,9 +224,10 @@ impl Assembler {
                     tracing::warn!(
                         code = %codes::ROWS_UNSEEN,
                         %table,
-                        how = ?how,
+                        statement = %how,
                         place = %self.progress.id(),
-                        "rows of a table came or went without events, which the server does not log"
+                        "rows of a table came or went without events, which the server does not log; where the \
+                         target should not differ by them, bring it in step with the table"
                     );
                 }
                 _ => {}
