@@ -257,7 +257,7 @@ impl SourceFactory for Mysql {
                 proposal.consequences.push(format!(
                     "this log is not the one of the saved position ({}): events of it may bear ids that were \
                      delivered for other changes; where anything drops ids that it knows, do not save this, \
-                     but begin under another connector name",
+                     but begin under another connector name (with jsonl another `dir` too)",
                     why.code.0
                 ));
             }

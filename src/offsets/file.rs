@@ -250,7 +250,7 @@ fn damaged(path: &Path, why: &str) -> Error {
         format!("the saved position in {} is damaged: {why}", path.display()),
     )
     .with_remedy(
-        "restore the file from a backup, or move it away and run `rowtide position adopt --connector NAME` to go on from where the replication slot stands, or the binlog ends",
+        "restore NAME.json and the .host file beside it from one backup, or move both away and run `rowtide position adopt --connector NAME` to go on from where the replication slot stands, or the binlog ends",
     )
 }
 

@@ -62,7 +62,7 @@ fn what_follows(job: &Job) -> &'static str {
     match saved {
         Ok(None) => {
             "the connector starts again; no position is saved yet: changes that are committed before it \
-             streams for the first time are not captured, unless a replication slot holds them"
+             streams for the first time are not captured (PostgreSQL: unless a replication slot holds them)"
         }
         _ => "the connector restarts from its saved position",
     }

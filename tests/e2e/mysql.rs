@@ -304,6 +304,30 @@ fn a_position_is_set_by_hand_and_where_the_log_was_reset_none_is_guessed() {
     }
 }
 
+/// A server whose log was begun anew waits for the place where its log was, and sends nothing until then.
+#[test]
+fn m10_a_reset_under_a_running_stream_is_noticed() {
+    for flavor in Flavor::ALL {
+        let Some((server, setup)) = started(flavor) else { return };
+        let mut host = setup.first_start();
+        let rows: String =
+            (1..9).map(|id| format!("INSERT INTO shop.t VALUES ({id}, 1, NULL);")).collect();
+        server.sql(&rows);
+        host.until("the rows are there", || events(&setup).len() == 8);
+        server.sql(match flavor {
+            Flavor::Mysql => "RESET BINARY LOGS AND GTIDS",
+            Flavor::Mariadb => "RESET MASTER",
+        });
+        server.sql("INSERT INTO shop.t VALUES (9, 1, NULL)");
+        assert_ne!(host.wait(), Some(0));
+        assert!(host.log().contains("RT2702"), "{}: {}", flavor.name(), host.log());
+        assert_eq!(events(&setup).len(), 8);
+        let (status, log) = setup.run_to_end();
+        assert_ne!(status, Some(0), "{log}");
+        assert!(log.contains("RT2702") || log.contains("RT2703"), "{}: {log}", flavor.name());
+    }
+}
+
 /// A position that was adopted knows its file, so that another one of that name is not taken for it.
 #[test]
 fn m10_a_reset_behind_an_adopted_position_is_noticed() {

@@ -19,7 +19,7 @@ use crate::trial::{made, tried};
 pub fn describe(position: &Position) -> Result<String> {
     let MyPosition { file, pos, gtids, in_tx, pending, history, .. } = MyPosition::parse(position)?;
     let server = history.server;
-    let mut words = match gtids {
+    let mut words = match gtids.filter(|gtids| !gtids.is_empty()) {
         Some(gtids) if file.is_empty() => {
             format!("every transaction of {gtids} (of server {server})")
         }
@@ -50,12 +50,20 @@ pub async fn prepared_now(source: &MysqlSource) -> Result<Option<usize>> {
 
 /// Why no run could go on from a saved position, where the server's log is another than the position's:
 /// `RT2702`, `RT2703`. Its transactions may then be named like others that were delivered, and their events
-/// get the same ids. Reads only.
+/// get the same ids; not where GTIDs name another server. Reads only.
 ///
 /// # Errors
 /// Where the server cannot be asked.
 pub async fn another_log(source: &MysqlSource, saved: &Position) -> Result<Option<Finding>> {
     let (mut conn, server, source) = connect(source).await?;
+    let saved_of = MyPosition::parse(saved).ok();
+    // MySQL's GTIDs name the server.
+    let is_another =
+        saved_of.is_some_and(|it| it.history.server != server.identity() && it.gtids.is_some());
+    if is_another && !server.is_mariadb() {
+        conn.close().await;
+        return Ok(None);
+    }
     let mut findings = Box::pin(resumes(&mut conn, &server, &source, saved)).await;
     conn.close().await;
     findings.retain(|it| [codes::FOREIGN_HISTORY, codes::SERVER_BEHIND].contains(&it.code));

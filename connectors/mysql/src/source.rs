@@ -154,7 +154,7 @@ async fn run(source: MysqlSource, mut cx: SourceContext) -> Result<()> {
     let ended = tokio::select! {
         biased;
         ended = Box::pin(stream::run(session, cx)) => ended,
-        never = Box::pin(watch.run()) => match never {},
+        anew = Box::pin(watch.run()) => Err(anew),
     };
     watch.close().await;
     ended
@@ -507,7 +507,7 @@ fn behind(passed: &str, variable: &str, is_same: bool) -> Error {
     };
     error.with_remedy(format!(
         "compare with `SELECT @@GLOBAL.{variable}`: where a replica is behind, wait; else bring the target in \
-         step with the tables and begin under another connector name, or, where nothing drops events by their \
+         step with the tables and begin under another connector name (with jsonl another `dir` too), or, where nothing drops events by their \
          id, at the log's end (`rowtide position adopt --connector NAME`)"
     ))
 }

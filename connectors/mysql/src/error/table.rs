@@ -53,10 +53,11 @@ const BINLOG_OFF: Verdict =
     fatal(codes::BINLOG_OFF, "start the server with log_bin and binlog_format=ROW");
 const PURGED: Verdict = fatal(
     codes::BINLOG_PURGED,
-    "what was still needed is gone, expired, purged or by a RESET: where another server of the replication still \
-     has it, point `url` there; else bring the target in step with the tables and go on from the log's end \
-     (`rowtide position adopt --connector NAME`), knowing that changes in between are lost; raise \
-     binlog_expire_logs_seconds, or on Amazon RDS `binlog retention hours`, so that it does not happen again",
+    "what was still needed is gone: after a RESET start the connector again, which tells (RT2702, RT2703); where it \
+     expired or was purged and another server of the replication still has it, point `url` there; else bring the \
+     target in step with the tables and go on from the log's end (`rowtide position adopt --connector NAME`), \
+     knowing that changes in between are lost; raise binlog_expire_logs_seconds, or on Amazon RDS `binlog \
+     retention hours`, so that it does not happen again",
 );
 const TAKEN: Verdict = fatal(
     codes::SERVER_ID_TAKEN,
@@ -65,8 +66,9 @@ const TAKEN: Verdict = fatal(
 );
 const POSITION: Verdict = fatal(
     codes::POSITION,
-    "the position is of another server, or the server's log was begun anew: bring the target in step with the \
-     tables and go on from the log's end (`rowtide position adopt --connector NAME`)",
+    "the position is of another server, or the server's log was begun anew: start the connector again, which tells \
+     (RT2702, RT2703); where it does not, bring the target in step with the tables and go on from the log's end \
+     (`rowtide position adopt --connector NAME`)",
 );
 const DIVERGED: Verdict = fatal(
     codes::DIVERGED,
@@ -76,7 +78,7 @@ const DIVERGED: Verdict = fatal(
 );
 const UNREADABLE: Verdict = fatal(
     codes::BINLOG_UNREADABLE,
-    "start the connector again, which tells whether the log was begun anew meanwhile (RT2702); else look into the \
+    "start the connector again, which tells whether the log was begun anew meanwhile (RT2702, RT2703); else look into the \
      server's own log: its disk may be full or broken",
 );
 const TOO_MANY: Verdict = transient(

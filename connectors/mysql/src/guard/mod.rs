@@ -1,16 +1,16 @@
 //! Beside the stream: how long the server keeps the log that is needed, and what of the server keeps
-//! changes out of the log. It never ends a run: what cannot be seen is said, and the stream goes on.
+//! changes out of the log. What cannot be seen is said, and the stream goes on; only a log that was begun anew
+//! ends a run: the server goes on waiting for the place where its log was, and sends nothing.
 
 mod retention;
 mod runway;
 mod times;
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use rowtide_sdk::{Code, Finding, Position, Reporter, Result, TableFilter};
+use rowtide_sdk::{Code, Error, Finding, Position, Reporter, Result, TableFilter};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -65,10 +65,12 @@ impl Guard {
 }
 
 impl Watch {
-    /// Looks, for as long as it is asked to.
-    pub(crate) async fn run(&mut self) -> Infallible {
+    /// Looks, for as long as it is asked to. Gives `RT2702` once the log ends before the saved position.
+    pub(crate) async fn run(&mut self) -> Error {
         loop {
-            self.looked().await;
+            if let Err(anew) = self.looked().await {
+                return anew;
+            }
             sleep(LOOK_EVERY).await;
             self.has_read = true;
         }
@@ -81,9 +83,10 @@ impl Watch {
         }
     }
 
-    async fn looked(&mut self) {
+    async fn looked(&mut self) -> Result<()> {
         let error = match timeout(LOOK_MAX, Box::pin(self.look())).await {
             Ok(Ok(())) => None,
+            Ok(Err(error)) if error.code() == codes::FOREIGN_HISTORY => return Err(error),
             Ok(Err(error)) => Some((error.code(), error.to_string())),
             Err(_) => Some((codes::SILENCE, "the server does not answer in time".to_owned())),
         };
@@ -94,6 +97,7 @@ impl Watch {
             tracing::warn!(%code, error, "the server's log cannot be watched");
         }
         self.look_error = text;
+        Ok(())
     }
 
     async fn look(&mut self) -> Result<()> {
@@ -161,7 +165,7 @@ impl Watch {
 /// the newest event that was read of a file was written.
 ///
 /// # Errors
-/// Where the server cannot be asked.
+/// `RT2702` where the log ends before the position; where the server cannot be asked.
 pub(crate) async fn view(
     conn: &mut Conn,
     server: &Server,
@@ -177,6 +181,7 @@ pub(crate) async fn view(
     let now = now.map_err(|error| from_sql(error, doing))?.unwrap_or_default();
     let (file, pos) = position.needed();
     let files = server.files(conn).await?;
+    server.has_place(&files, position)?;
     if !files.iter().any(|(name, _)| name == file) && server.does_without(position)? {
         return Ok(None);
     }
