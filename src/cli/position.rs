@@ -8,7 +8,8 @@ use rowtide_sdk::{Checkpoint, Code, Error, Held, Origin, Result, Sink};
 use super::output::{Out, complain};
 use super::{Exit, connector_named, runtime};
 use crate::config::{BuildContext, Config, ConnectorConfig, Wanted};
-use crate::offsets::{self, FileStore};
+use crate::offsets::FileStore;
+use crate::pipeline;
 use crate::schema::HostState;
 
 /// What to do with the position.
@@ -83,13 +84,11 @@ pub(super) fn saved(
     config: &Config,
     connector: &ConnectorConfig,
 ) -> Result<(Option<Checkpoint>, String)> {
-    Ok(if connector.sink.factory.keeps_position() {
-        let saved = connector.sink.factory.saved()?;
-        (saved, format!("with the data of the {} sink", connector.sink.kind))
-    } else {
-        let saved = offsets::saved(&config.state_dir, &connector.name)?;
-        (saved, format!("in {}", config.state_dir.display()))
-    })
+    let kept = match connector.sink.factory.keeps_position() {
+        true => format!("with the data of the {} sink", connector.sink.kind),
+        false => format!("in {}", config.state_dir.display()),
+    };
+    Ok((pipeline::saved(config, connector)?, kept))
 }
 
 fn show(config: &Config, connector: &ConnectorConfig) -> Result<String> {

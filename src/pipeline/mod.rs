@@ -32,12 +32,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use rowtide_sdk::Error;
+use rowtide_sdk::{Checkpoint, Error};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConnectorConfig};
+use crate::offsets;
 use crate::ops::board::{Board, ConnectorBoard};
 pub use claims::ClaimRegistry;
 pub(crate) use claims::ConnectorClaims;
@@ -50,6 +51,18 @@ pub(crate) use review::{fit, unmatched};
 pub(crate) use schema_files::SchemaFiles;
 pub(crate) use session::scratch;
 pub(crate) use topics::Topics;
+
+/// The checkpoint that is saved for a connector, without holding anything: it may be running.
+pub(crate) fn saved(
+    config: &Config,
+    connector: &ConnectorConfig,
+) -> Result<Option<Checkpoint>, Error> {
+    let sink = &connector.sink.factory;
+    match sink.keeps_position() {
+        true => sink.saved(),
+        false => offsets::saved(&config.state_dir, &connector.name),
+    }
+}
 
 /// How one connector ended.
 #[derive(Debug)]

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use rowtide_sdk::{Class, Code, Error, Origin};
 
 use super::backoff::Backoff;
-use super::{Job, session};
-use crate::offsets;
+use super::{Job, saved, session};
 
 /// RT4010: a thread or runtime cannot be started.
 const NO_THREAD: Code = Code("RT4010");
@@ -54,12 +53,7 @@ async fn pulse(job: &Job) -> Infallible {
 
 /// What a connector does after an error that passes.
 fn what_follows(job: &Job) -> &'static str {
-    let sink = &job.connector.sink.factory;
-    let saved = match sink.keeps_position() {
-        true => sink.saved(),
-        false => offsets::saved(&job.config.state_dir, &job.connector.name),
-    };
-    match saved {
+    match saved(&job.config, &job.connector) {
         Ok(None) => {
             "the connector starts again; no position is saved yet: changes that are committed before it \
              streams for the first time are not captured (PostgreSQL: unless a replication slot holds them)"
