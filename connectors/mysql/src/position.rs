@@ -160,8 +160,8 @@ impl History {
 pub(crate) fn another_log(message: String) -> Error {
     Error::fatal(Origin::Source, codes::FOREIGN_HISTORY, message).with_remedy(
         "point `url` at the server that the position is of; or bring the target in step with the tables and begin \
-         under another connector name (with jsonl another `dir` too), or, where nothing drops events by their id, at the log's end \
-         (`rowtide position adopt --connector NAME`)",
+         under another connector name (with jsonl another `dir` too), or, where nothing drops events by their \
+         id, at the log's end (`rowtide position adopt --connector NAME`)",
     )
 }
 

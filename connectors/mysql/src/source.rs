@@ -507,8 +507,8 @@ fn behind(passed: &str, variable: &str, is_same: bool) -> Error {
     };
     error.with_remedy(format!(
         "compare with `SELECT @@GLOBAL.{variable}`: where a replica is behind, wait; else bring the target in \
-         step with the tables and begin under another connector name (with jsonl another `dir` too), or, where nothing drops events by their \
-         id, at the log's end (`rowtide position adopt --connector NAME`)"
+         step with the tables and begin under another connector name (with jsonl another `dir` too), or, where \
+         nothing drops events by their id, at the log's end (`rowtide position adopt --connector NAME`)"
     ))
 }
 

@@ -18,6 +18,13 @@ pub enum RowsKind {
     Delete,
 }
 
+impl RowsKind {
+    /// Whether an image of a row is followed by the one after the update.
+    pub fn has_pairs(self) -> bool {
+        matches!(self, Self::Update | Self::PartialUpdate)
+    }
+}
+
 /// The flag of the last row event of a statement.
 const STATEMENT_END: u16 = 1;
 
@@ -75,10 +82,7 @@ impl<'a> Rows<'a> {
             }
             let columns = reader.count()?;
             let first = reader.bytes(columns.div_ceil(8))?;
-            let second = match kind {
-                RowsKind::Update | RowsKind::PartialUpdate => reader.bytes(columns.div_ceil(8))?,
-                RowsKind::Write | RowsKind::Delete => &[],
-            };
+            let second = reader.bytes(if kind.has_pairs() { columns.div_ceil(8) } else { 0 })?;
             Some(Self {
                 kind,
                 table_id,
@@ -91,11 +95,6 @@ impl<'a> Rows<'a> {
         };
         let rows = read().ok_or(MALFORMED)?;
         if rows.is_of_nothing() { Err(MALFORMED) } else { Ok(rows) }
-    }
-
-    /// Whether an image of a row is followed by the one after the update.
-    pub fn has_pairs(&self) -> bool {
-        matches!(self.kind, RowsKind::Update | RowsKind::PartialUpdate)
     }
 
     /// Whether there are images and none of them takes a byte: then nothing says how many they are.
@@ -167,7 +166,7 @@ impl<'a> Images<'a> {
         }
         let present = if self.is_after { self.rows.second } else { self.rows.first };
         let is_partial = self.is_after && self.rows.kind == RowsKind::PartialUpdate;
-        self.is_after = self.rows.has_pairs() && !self.is_after;
+        self.is_after = self.rows.kind.has_pairs() && !self.is_after;
         self.read(table, present, is_partial, &mut push).ok_or(MALFORMED)
     }
 

@@ -78,8 +78,8 @@ const DIVERGED: Verdict = fatal(
 );
 const UNREADABLE: Verdict = fatal(
     codes::BINLOG_UNREADABLE,
-    "start the connector again, which tells whether the log was begun anew meanwhile (RT2702, RT2703); else look into the \
-     server's own log: its disk may be full or broken",
+    "start the connector again, which tells whether the log was begun anew meanwhile (RT2702, RT2703); else look \
+     into the server's own log: its disk may be full or broken",
 );
 const TOO_MANY: Verdict = transient(
     codes::TOO_MANY_CONNECTIONS,

@@ -194,7 +194,7 @@ fn images(input: &[u8]) {
                 Value::Absent | Value::Null => continue,
                 Value::Bytes(raw) => raw.to_vec(),
                 Value::JsonDiff(diff) => {
-                    assert!(rows.has_pairs());
+                    assert!(rows.kind.has_pairs());
                     let mut out = Vec::new();
                     let old = before.get(&at).map_or(&[][..], Vec::as_slice);
                     if updated(old, diff, &mut out).is_err() {

@@ -456,7 +456,7 @@ impl Assembler {
         let Some(table) = self.tables.get(known) else { return false };
         let mut images = rows.images();
         let mut ends = || images.next_image(&table.map, |_, _| {}).is_ok();
-        ends() && (!rows.has_pairs() || ends()) && images.has_more()
+        ends() && (!rows.kind.has_pairs() || ends()) && images.has_more()
     }
 
     fn too_many_rows(&self, size: u64) -> Error {
