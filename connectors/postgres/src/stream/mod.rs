@@ -195,6 +195,7 @@ impl Driver {
     async fn step(&mut self) -> Result<Flow> {
         match self.assembler.advance()? {
             Step::More if self.assembler.has_entries() => self.coalesce().await,
+            Step::More if self.assembler.segment().is_some() => self.gather().await,
             Step::More => self.read().await,
             Step::Full => self.flush().await,
             Step::Describe(message) => self.describe(message).await,
@@ -229,6 +230,16 @@ impl Driver {
         tokio::task::yield_now().await;
         self.read_now().await?;
         Ok(Flow::Continue)
+    }
+
+    /// A streamed transaction is being set aside, of which nothing leaves before its commit: as in
+    /// [`Driver::coalesce`], the thread sleeps rather than wake for every message.
+    async fn gather(&mut self) -> Result<Flow> {
+        if self.last_read < LARGE_READ {
+            std::thread::sleep(PAUSE);
+            tokio::task::yield_now().await;
+        }
+        self.read().await
     }
 
     /// Reads what is there, without waiting; whether anything was.

@@ -58,7 +58,7 @@ fn damaged() -> Error {
 impl Assembler {
     /// The streamed transaction whose segment is open.
     #[inline]
-    pub(super) fn segment(&self) -> Option<u32> {
+    pub(crate) fn segment(&self) -> Option<u32> {
         self.spool.as_ref().and_then(Spool::open)
     }
 
