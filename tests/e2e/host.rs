@@ -168,10 +168,23 @@ impl Running {
 
     /// SIGTERM, then waits for the end.
     pub(crate) fn stop(&mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-        assert!(sent.success());
+        self.signal("-TERM");
         self.wait()
+    }
+
+    /// SIGSTOP, until [`Running::thaw`]: what happens meanwhile arrives at once.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
     }
 
     pub(crate) fn wait(&mut self) -> Option<i32> {

@@ -48,6 +48,14 @@ impl AlteredTables {
         }
     }
 
+    /// What the batch at hand was read by is saved with it, so a statement behind its rows makes that out of
+    /// date too.
+    fn describe(&mut self, batch: &Batch) {
+        for table in batch.tables.iter().filter(|table| !table.facts.is_empty()) {
+            self.described.insert((table.schema.clone(), table.name.clone()));
+        }
+    }
+
     /// A statement changed a table, or all of a schema where the name is empty.
     fn alter(&mut self, schema: &str, name: &str, mark: Mark) {
         let is_it = |table: &&Name| table.0 == schema && (name.is_empty() || table.1 == name);
@@ -59,9 +67,7 @@ impl AlteredTables {
     /// The batch is handed over, and with it what its rows were read by. A renamed column is judged with a row
     /// of a table whose settings hide it: until then its table may come by such a name.
     pub(super) fn take(&mut self, batch: &Batch, hiding: Option<&Hiding>) {
-        for table in batch.tables.iter().filter(|table| !table.facts.is_empty()) {
-            self.described.insert((table.schema.clone(), table.name.clone()));
-        }
+        self.describe(batch);
         if self.outdated.is_empty() && self.columns.is_empty() {
             return;
         }
@@ -149,6 +155,7 @@ impl Assembler {
             return;
         }
         self.rename_columns(changes);
+        self.altered.describe(&self.batch);
         let mark = self.batch.entries.len();
         let mut vacated = Vec::new();
         for change in changes {
@@ -191,6 +198,7 @@ impl Assembler {
     /// Notes that all tables of a database are gone.
     pub(super) fn note_dropped(&mut self, database: &str) {
         if !self.progress.is_passed() {
+            self.altered.describe(&self.batch);
             self.altered.alter(database, "", self.batch.entries.len());
             self.altered.columns.retain(|(column, _)| column.schema != database);
         }
