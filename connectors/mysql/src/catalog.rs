@@ -137,6 +137,9 @@ impl Catalog {
         }
         let is_named = map.columns.iter().all(|column| column.name.is_some());
         let may_be_address = self.is_mariadb && map.columns.iter().any(may_be_address);
+        if is_named && self.is_mariadb {
+            self.check_fractions(map, place).await?;
+        }
         if is_named && !may_be_address {
             return build_table(map, self.image, String::new())
                 .map(Arc::new)
@@ -149,7 +152,12 @@ impl Catalog {
         let known = self.known.get(&key).filter(is_enough).cloned().or_else(made);
         let known = match known {
             Some(known) => known,
-            None => self.read_for(&key, place, is_named).await?,
+            None => {
+                let addresses = map.columns.iter().filter(|column| columns::may_be_address(column));
+                let names: Vec<&str> = addresses.filter_map(|it| it.name.as_deref()).collect();
+                let asked = if is_named { Asked::Addresses(&names) } else { Asked::All };
+                self.read_for(&key, place, asked).await?
+            }
         };
         let whole = match is_named {
             true => known.addresses(map),
@@ -164,29 +172,39 @@ impl Catalog {
         build_table(&whole, self.image, facts).map(Arc::new).map_err(|why| unreadable(map, &why))
     }
 
-    /// Reads a table's definition, and looks whether it is the one of a place in the log. Where only
-    /// addresses are asked for, a table that is gone has none.
+    /// Refuses a table with moments of MariaDB's old form whose size the log does not tell.
+    async fn check_fractions(&mut self, map: &TableMap, place: &Place) -> Result<()> {
+        let old = map.columns.iter().filter(|column| columns::may_have_fractions(column));
+        let names: Vec<&str> = old.filter_map(|column| column.name.as_deref()).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let key = (map.schema.clone(), map.name.clone());
+        let read = self.read_for(&key, place, Asked::Storage(&names)).await?;
+        read.check_fractions(map).map_err(|why| differs(map, true, &why))
+    }
+
+    /// Reads a table's definition, and looks whether what is asked of it was the same at a place in the log.
     async fn read_for(
         &mut self,
         key: &Name,
         place: &Place,
-        is_named: bool,
+        asked: Asked<'_>,
     ) -> Result<CatalogTable> {
         let (schema, name) = key;
         let read = self.read_settled(schema, name).await?;
         let conn = self.conn().await?;
         let until = ahead::log_end(conn).await?;
-        let asked = if is_named { Asked::Addresses } else { Asked::All };
         if let Some(change) = self.ahead.change(key, place, &until, asked).await? {
-            return Err(changed(key, place, change, is_named));
+            return Err(changed(key, place, change, asked));
         }
         match read {
             Some(read) => Ok(read),
             None => {
-                let what = if is_named {
-                    "which of its BINARY columns are addresses"
-                } else {
-                    "its columns"
+                let what = match asked {
+                    Asked::All => "its columns",
+                    Asked::Addresses(_) => "which of its BINARY columns are addresses",
+                    Asked::Storage(_) => "which of its moments have fractions of a second",
                 };
                 let message = format!(
                     "the server's catalog does not have table {schema}.{name}, or shows nothing of it to this \
@@ -210,7 +228,8 @@ impl Catalog {
             let until = ahead::log_end(self.conn().await?).await?;
             let key = (map.schema.clone(), map.name.clone());
             if let Some(change) = self.ahead.change(&key, place, &until, Asked::All).await? {
-                return Ok(changed(&key, place, change, is_named));
+                let asked = if is_named { Asked::Addresses(&[]) } else { Asked::All };
+                return Ok(changed(&key, place, change, asked));
             }
         }
         Ok(differs(map, is_named, why))
@@ -423,12 +442,22 @@ fn column(row: &Row) -> Option<CatalogColumn> {
 }
 
 /// A statement changed the table behind a place.
-fn changed((schema, name): &Name, place: &Place, change: &ahead::Found, is_named: bool) -> Error {
-    let (what, first) = match is_named {
-        true => {
+fn changed(
+    (schema, name): &Name,
+    place: &Place,
+    change: &ahead::Found,
+    asked: Asked<'_>,
+) -> Error {
+    let (what, first) = match asked {
+        Asked::Addresses(_) => {
             ("which of its BINARY columns are UUIDs or addresses, and MariaDB's log never does", "")
         }
-        false => (
+        Asked::Storage(_) => (
+            "which of its moments, which are in the form that MariaDB had before 10.1, have fractions of a second, \
+             and MariaDB's log never does",
+            "",
+        ),
+        Asked::All => (
             "how it was there, and the log does not either (binlog_row_metadata is not FULL)",
             "SET GLOBAL binlog_row_metadata = 'FULL', which counts for what is logged from then on; ",
         ),

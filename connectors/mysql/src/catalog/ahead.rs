@@ -1,5 +1,7 @@
 //! Looks through the log from a place to its end for statements that change tables.
 
+use std::sync::Arc;
+
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use rowtide_sdk::{Error, Origin, Result};
@@ -56,11 +58,28 @@ pub(super) struct Ahead {
 
 /// What must have stayed as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum Asked<'a> {
     /// Everything of the table.
     All,
-    /// Which of the columns that stayed are UUIDs or addresses.
-    Addresses,
+    /// Which of these columns are UUIDs or addresses.
+    Addresses(&'a [&'a str]),
+    /// How these columns are stored.
+    Storage(&'a [&'a str]),
+}
+
+impl Asked<'_> {
+    /// Whether a statement may have changed it.
+    fn is_touched_by(self, alters: Option<&[u8]>) -> bool {
+        match (self, alters) {
+            (Self::All, _) | (_, None) => true,
+            (Self::Addresses(columns), Some(text)) => {
+                may_be_of_addresses(text) && columns.iter().any(|column| may_name(text, column))
+            }
+            (Self::Storage(columns), Some(text)) => {
+                columns.iter().any(|column| may_name(text, column))
+            }
+        }
+    }
 }
 
 /// A statement that changes tables.
@@ -71,8 +90,9 @@ pub(super) struct Found {
     /// Where the next event is.
     pub(super) end: Place,
     reach: Reach,
-    /// Whether it leaves alone which columns are UUIDs or addresses.
-    keeps_addresses: bool,
+    /// The text of an ALTER TABLE that gives no table another name or other rows: it changes no column that it
+    /// does not name.
+    alters: Option<Arc<[u8]>>,
 }
 
 /// Words without which an ALTER TABLE makes no column a UUID, an address or BINARY, and gives none another
@@ -83,6 +103,23 @@ const OF_ADDRESSES: [&[u8]; 8] =
 fn may_be_of_addresses(text: &[u8]) -> bool {
     let has = |word: &&[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
     OF_ADDRESSES.iter().any(has)
+}
+
+/// Whether an ALTER TABLE may name a column. What else it calls so is a false alarm, which only stops.
+fn may_name(text: &[u8], column: &str) -> bool {
+    // Others have several spellings.
+    let is_plain = column.bytes().all(|byte| byte.is_ascii() && !matches!(byte, b'`' | b'"'));
+    let is_of_word = |byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii()
+    };
+    let is_alone = |at: usize| {
+        let before = at.checked_sub(1).and_then(|before| text.get(before));
+        let behind = text.get(at.saturating_add(column.len()));
+        !before.into_iter().chain(behind).any(|byte| is_of_word(*byte))
+    };
+    let mut parts = text.windows(column.len().max(1)).enumerate();
+    !is_plain
+        || parts.any(|(at, part)| part.eq_ignore_ascii_case(column.as_bytes()) && is_alone(at))
 }
 
 /// Where the log ends now.
@@ -115,7 +152,7 @@ impl Ahead {
         table: &Name,
         from: &Place,
         until: &Place,
-        asked: Asked,
+        asked: Asked<'_>,
     ) -> Result<Option<&Found>> {
         let from_seen = match &self.seen {
             Some((start, end)) if start.is_at_most(from) && from.is_at_most(end) => end.clone(),
@@ -133,9 +170,10 @@ impl Ahead {
             self.seen = Some((begin, until.clone()));
         }
         let is_behind = |place: &Place| from.is_at_most(place) && place.is_at_most(until);
-        let matters = |found: &Found| asked == Asked::All || !found.keeps_addresses;
         let mut found = self.found.iter().filter(|found| is_behind(&found.place));
-        Ok(found.rfind(|found| matters(found) && found.reach.holds(table)))
+        Ok(found.rfind(|found| {
+            found.reach.holds(table) && asked.is_touched_by(found.alters.as_deref())
+        }))
     }
 
     async fn look(&mut self, from: &Place, until: &Place) -> Result<()> {
@@ -229,9 +267,9 @@ impl Look {
         };
         let place = self.place.clone();
         self.pass(&header);
-        let found = |(reach, keeps_addresses)| {
+        let found = |(reach, alters)| {
             let (place, end) = (place.clone(), self.place.clone());
-            Found { place, end, reach, keeps_addresses }
+            Found { place, end, reach, alters }
         };
         Ok(reaches.into_iter().map(found).collect())
     }
@@ -240,7 +278,7 @@ impl Look {
     fn anything(&mut self, header: &Header) -> Found {
         let place = self.place.clone();
         self.pass(header);
-        Found { place, end: self.place.clone(), reach: Reach::Any, keeps_addresses: false }
+        Found { place, end: self.place.clone(), reach: Reach::Any, alters: None }
     }
 
     fn pass(&mut self, header: &Header) {
@@ -250,18 +288,21 @@ impl Look {
     }
 }
 
-/// What a statement may change, and whether it leaves alone which columns are addresses.
-fn reaches(statement: &Statement, text: &[u8]) -> Vec<(Reach, bool)> {
+/// A longer ALTER TABLE is taken for one that changes all columns.
+const KEPT_MAX: usize = 1 << 16;
+
+/// What a statement may change, with its text where that is an ALTER TABLE.
+fn reaches(statement: &Statement, text: &[u8]) -> Vec<(Reach, Option<Arc<[u8]>>)> {
     let table = |name: &TableName| Reach::Table((name.schema.clone(), name.name.clone()));
     match statement {
         Statement::Tables(changes) => {
             let is_alter = changes.iter().all(|change| matches!(change, TableChange::Altered(_)));
-            let keeps_addresses = is_alter && !may_be_of_addresses(text);
-            changes.iter().flat_map(changed).map(|name| (table(name), keeps_addresses)).collect()
+            let alters = (is_alter && text.len() <= KEPT_MAX).then(|| Arc::from(text));
+            changes.iter().flat_map(changed).map(|name| (table(name), alters.clone())).collect()
         }
-        Statement::DropDatabase(schema) => vec![(Reach::Schema(schema.clone()), false)],
-        Statement::Unclear { tables } if tables.is_empty() => vec![(Reach::Any, false)],
-        Statement::Unclear { tables } => tables.iter().map(|name| (table(name), false)).collect(),
+        Statement::DropDatabase(schema) => vec![(Reach::Schema(schema.clone()), None)],
+        Statement::Unclear { tables } if tables.is_empty() => vec![(Reach::Any, None)],
+        Statement::Unclear { tables } => tables.iter().map(|name| (table(name), None)).collect(),
         _ => Vec::new(),
     }
 }
@@ -275,5 +316,34 @@ fn changed(change: &TableChange) -> Vec<&TableName> {
         }
         TableChange::Created(Creation { table, .. }) => vec![table],
         change => change.tables(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m64_a_column_is_named_whatever_stands_around_it() {
+        for (text, is_named) in [
+            ("ALTER TABLE t MODIFY u binary(16)", true),
+            ("ALTER TABLE t MODIFY/**/U/**/binary(16)", true),
+            ("ALTER TABLE t CHANGE v `u` uuid", true),
+            ("ALTER TABLE t ADD \"u\" uuid", true),
+            ("ALTER TABLE t DROP t.u", true),
+            ("ALTER TABLE t /*!MODIFY*/u", true),
+            ("u", true),
+            ("ALTER TABLE t MODIFY v bigint", false),
+            ("ALTER TABLE t ADD uuid uuid, ADD `us` int, ADD _u int, ADD u1 int, ADD $u int", false),
+            ("ALTER TABLE t MODIFY `uü` uuid", false),
+            ("", false),
+        ] {
+            assert_eq!(may_name(text.as_bytes(), "u"), is_named, "{text}");
+        }
+        // Whose case and quotes may be written otherwise.
+        for column in ["ü", "a`b", "a\"b"] {
+            assert!(may_name(b"ALTER TABLE t ADD v int", column), "{column}");
+        }
+        assert!(may_name(b"ALTER TABLE t MODIFY `u ,(` uuid", "u ,("));
     }
 }

@@ -12,6 +12,12 @@ pub(crate) fn may_be_address(column: &MappedColumn) -> bool {
         && column.collation.is_none_or(|collation| collation == BINARY)
 }
 
+/// Whether MariaDB may have written the column in its form of before 10.1, whose values are longer where they
+/// have fractions of a second. How long, the log does not say.
+pub(crate) fn may_have_fractions(column: &MappedColumn) -> bool {
+    matches!(column.stored, Stored::OldTime | Stored::OldDateTime | Stored::OldTimestamp)
+}
+
 /// A column as `information_schema.COLUMNS` describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,6 +98,11 @@ pub(crate) enum Differs {
     Count { log: usize, catalog: usize },
     #[error("column {0} has another type in the log than in the catalog ({1})")]
     Type(String, String),
+    #[error(
+        "column {0} has fractions of a second in the form that MariaDB had before 10.1 ({1}), whose size the log \
+         does not tell"
+    )]
+    Fractions(String, String),
     #[error("column {0} has a type that is not known ({1})")]
     Unknown(String, String),
     #[error(
@@ -103,6 +114,11 @@ pub(crate) enum Differs {
         "column {0} is not in the catalog any more, which alone says whether it is a UUID or an address"
     )]
     Gone(String),
+    #[error(
+        "column {0} is not in the catalog any more, which alone says whether it has fractions of a second, in the \
+         form that MariaDB had before 10.1"
+    )]
+    Size(String),
 }
 
 impl CatalogColumn {
@@ -138,6 +154,10 @@ impl CatalogColumn {
         let is_lossy = |set: Charset| set.is_binary() || set.max_len() > Charset::Utf8mb3.max_len();
         charset.is_some_and(is_lossy)
             && self.labels().is_some_and(|labels| labels.iter().any(|it| it.contains('?')))
+    }
+
+    fn has_fractions(&self) -> bool {
+        self.fraction.is_some_and(|digits| digits > 0)
     }
 
     fn named(&self) -> Option<NamedType> {
@@ -252,9 +272,9 @@ fn is_alike(log: Stored, catalog: Stored) -> bool {
         (S::Time(a), S::Time(b))
         | (S::DateTime(a), S::DateTime(b))
         | (S::Timestamp(a), S::Timestamp(b)) => a == b,
-        (S::OldTime, S::Time(_))
-        | (S::OldDateTime, S::DateTime(_))
-        | (S::OldTimestamp, S::Timestamp(_)) => true,
+        (S::OldTime, S::Time(0))
+        | (S::OldDateTime, S::DateTime(0))
+        | (S::OldTimestamp, S::Timestamp(0)) => true,
         (S::Blob(a), S::Blob(b)) => a == b,
         (a, b) => std::mem::discriminant(&a) == std::mem::discriminant(&b),
     }
@@ -301,6 +321,9 @@ impl CatalogTable {
             let (name, type_name) = (catalog.name.clone(), catalog.column_type.clone());
             match catalog.stored() {
                 Some(stored) if is_alike(log.stored, stored) => {}
+                Some(_) if may_have_fractions(log) && catalog.has_fractions() => {
+                    return Err(Differs::Fractions(name, type_name));
+                }
                 Some(_) => return Err(Differs::Type(name, type_name)),
                 None => return Err(Differs::Unknown(name, type_name)),
             }
@@ -352,6 +375,24 @@ impl CatalogTable {
             taken.columns.push(catalog.clone());
         }
         Ok((taken, map))
+    }
+
+    /// Refuses moments whose size the log does not tell, where it names its columns.
+    ///
+    /// # Errors
+    /// Where there is one, or the catalog does not tell.
+    pub(crate) fn check_fractions(&self, map: &TableMap) -> Result<(), Differs> {
+        for column in map.columns.iter().filter(|column| may_have_fractions(column)) {
+            let name = column.name.clone().unwrap_or_default();
+            match self.columns.iter().find(|catalog| catalog.name == name) {
+                Some(catalog) if catalog.has_fractions() => {
+                    return Err(Differs::Fractions(name, catalog.column_type.clone()));
+                }
+                Some(_) => {}
+                None => return Err(Differs::Size(name)),
+            }
+        }
+        Ok(())
     }
 
     /// What the catalog would say of the columns that may be UUIDs or addresses of a table that was made

@@ -201,17 +201,17 @@ pub(super) async fn columns(
     conn: &mut Conn,
     captures: &(dyn Fn(&str, &str) -> bool + Send + Sync),
 ) -> Result<Vec<Finding>> {
-    type Column = (String, String, String, bool, bool);
+    type Column = (String, String, String, bool, bool, bool);
     let sql = "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE LIKE '%COMPRESSED%',
-            DATA_TYPE = 'bigint'
+            DATA_TYPE = 'bigint', COLUMN_TYPE LIKE '%(_)%mariadb-5.3%'
         FROM information_schema.COLUMNS
-        WHERE COLUMN_TYPE LIKE '%COMPRESSED%' OR DATA_TYPE IN ('uuid', 'inet6', 'inet4')
+        WHERE COLUMN_TYPE LIKE '%(_)%mariadb-5.3%' OR COLUMN_TYPE LIKE '%COMPRESSED%' OR DATA_TYPE IN ('uuid', 'inet6', 'inet4')
             OR COLUMN_NAME LIKE 'DB\\\\_ROW\\\\_HASH\\\\_%' AND COLUMN_TYPE LIKE 'bigint%unsigned'
         ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION";
     let rows: std::result::Result<Vec<Column>, _> = conn.query(sql).await;
     let rows = rows.map_err(|error| from_sql(error, "asking for the columns"))?;
     let mut findings = Vec::new();
-    for (schema, table, column, is_compressed, is_number) in rows {
+    for (schema, table, column, is_compressed, is_number, has_fractions) in rows {
         if !captures(&schema, &table) {
             continue;
         }
@@ -219,6 +219,15 @@ pub(super) async fn columns(
         let (severity, message, remedy) = if is_compressed {
             let message = format!("{name} is COMPRESSED, which cannot be read from the log");
             let remedy = "`tables.exclude` the table, or ALTER it so that the column is not";
+            (Severity::Error, message, remedy)
+        } else if has_fractions {
+            let message = format!(
+                "{name} has fractions of a second in the form that MariaDB had before 10.1, whose size the log does \
+                 not tell: the connector stops at the table's first row (RT2801)"
+            );
+            let remedy =
+                "with mysql56_temporal_format=ON, ALTER TABLE … FORCE gives the table today's form; or \
+                 `tables.exclude` it";
             (Severity::Error, message, remedy)
         } else if is_number {
             let message = format!(

@@ -211,6 +211,7 @@ async fn m64_uuids_and_addresses_of_tables_that_are_gone_or_others_by_now() {
 async fn m64_uuids_and_addresses_of_tables_that_were_altered_while_nobody_looked() {
     for (alter, is_clear) in [
         ("ADD COLUMN z int FIRST, ADD INDEX (u), DROP COLUMN v", true),
+        ("ADD COLUMN z int COMMENT 'uuid' FIRST, ADD INDEX modify_z (z), DROP COLUMN v", true),
         ("MODIFY u binary(16)", false),
         ("CHANGE u u char(36) CHARACTER SET latin1", false),
         ("DROP COLUMN u", false),
@@ -242,6 +243,32 @@ async fn m64_uuids_and_addresses_of_tables_that_were_altered_while_nobody_looked
             assert!(!error.remedy().unwrap().contains("--at PLACE"), "{alter}");
             assert!(host.events.is_empty(), "{alter}");
         }
+    }
+}
+
+/// MariaDB's moments of before 10.1 are longer where they have fractions of a second, which the log does not
+/// say, whatever its metadata are.
+#[tokio::test]
+async fn m64_old_moments_with_fractions_are_refused_and_those_without_are_read() {
+    for metadata in ["binlog_row_metadata=FULL", "binlog_row_metadata=MINIMAL"] {
+        let settings = ["mysql56_temporal_format=OFF", metadata];
+        let Some(server) = server(Flavor::Mariadb, &settings) else { return };
+        server.sql(
+            "CREATE DATABASE shop; USE shop;
+             CREATE TABLE t (id int PRIMARY KEY, d datetime);
+             CREATE TABLE f (id int PRIMARY KEY, d datetime(3))",
+        );
+        let setup = Setup::new(&server);
+        let mut host = setup.ready().await;
+        server.sql("INSERT INTO shop.t VALUES (1, '2024-02-29 12:34:56')");
+        host.until(1).await;
+        let row = host.events[0].json[1].clone().unwrap();
+        assert_eq!(row, r#"{"id":1,"d":"2024-02-29T12:34:56.000000"}"#, "{metadata}");
+        server.sql("INSERT INTO shop.f VALUES (1, '2024-02-29 12:34:56.789')");
+        let error = host.error().await;
+        assert_eq!(error.code().0, "RT2801", "{error}");
+        assert!(error.message().contains("fractions of a second in the form"), "{error}");
+        assert_eq!(host.events.len(), 1, "{metadata}");
     }
 }
 

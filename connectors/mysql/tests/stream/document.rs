@@ -79,7 +79,10 @@ const TAIL: &str = "
 a value that was refused in a lax `sql_mode` is `\"\"`. Zero and partial dates are kept as they are.
 Geometries are their SRID and their WKB in base64. MariaDB has no `json` of its own: it is text that is
 checked, and its form is that of the text. MariaDB logs `uuid`, `inet6` and `inet4` as BINARY, and the
-catalog tells them apart (RT2801). MariaDB's COMPRESSED columns cannot be read (RT2801).
+catalog tells them apart (RT2801). MariaDB's COMPRESSED columns cannot be read (RT2801), nor can `time`,
+`datetime` and `timestamp` with fractions of a second in the form that it had before 10.1 (RT2801). Bytes that
+the server keeps in a column whose character set has no character for them (0x98 in `cp1251`) stop the event
+(RT5001).
 ";
 
 /// What a server makes of the examples: JSON form, schema and JSON of each that it has.
