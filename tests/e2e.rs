@@ -24,6 +24,8 @@ mod layouts;
 mod memory;
 #[path = "e2e/messages.rs"]
 mod messages;
+#[path = "e2e/moved.rs"]
+mod moved;
 #[path = "e2e/mysql.rs"]
 mod mysql;
 #[path = "e2e/mysql_altered.rs"]

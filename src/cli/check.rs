@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use clap::ValueEnum;
 use rowtide_sdk::{
-    Checkpoint, Code, Finding, KEYLESS_COMPACTED, Origin, Preflight, Provider, ReselectRules,
-    Severity,
+    Checkpoint, Code, Error, Finding, KEYLESS_COMPACTED, Origin, Preflight, Provider,
+    ReselectRules, Severity,
 };
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::config::{
     BuildContext, Config, ConnectorConfig, OnViolation, Problems, TableConfig, Unchanged,
 };
 use crate::offsets;
-use crate::pipeline::{ClaimRegistry, ConnectorClaims, SchemaFiles, scratch};
+use crate::pipeline::{ClaimRegistry, ConnectorClaims, SchemaFiles, check_not_elsewhere, scratch};
 use crate::schema::{HostState, KEY_NOT_LOGGED, Versions};
 
 /// RT2302: the folder for what a source sets aside cannot be used.
@@ -256,6 +256,11 @@ fn saved(config: &Config, connector: &ConnectorConfig) -> Saved {
         ((saved.is_some() || is_read).then_some(saved), findings)
     };
     let is_none = matches!(read, Some(None));
+    if is_none {
+        let elsewhere = check_not_elsewhere(config, connector).err();
+        let is_new = |error: &Error| findings.iter().all(|found| found.code != error.code());
+        findings.extend(elsewhere.filter(is_new).map(|error| Finding::from(&error)));
+    }
     let checkpoint = read.flatten();
     let parse =
         |checkpoint: &Checkpoint| HostState::parse(&checkpoint.host).and_then(Versions::new);

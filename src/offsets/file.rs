@@ -78,7 +78,7 @@ pub struct FileStore {
     _lock: File,
 }
 
-fn io_error(error: io::Error, what: &str, path: &Path) -> Error {
+pub(super) fn io_error(error: io::Error, what: &str, path: &Path) -> Error {
     let class = match error.kind() {
         ErrorKind::StorageFull
         | ErrorKind::QuotaExceeded
@@ -172,7 +172,8 @@ impl FileStore {
             Error::fatal(Origin::Host, STATE_IO, "a position cannot be written").with_source(error)
         })?;
         text.push(b'\n');
-        self.replace(&self.path, &text).map_err(|error| io_error(error, "write", &self.path))?;
+        replace(&self.folder, &self.path, &text)
+            .map_err(|error| io_error(error, "write", &self.path))?;
         self.generation = generation;
         let is_new = self.host.as_ref().is_none_or(|(_, digest)| *digest != host);
         if is_new {
@@ -207,17 +208,9 @@ impl FileStore {
         }
         let digest = hex(&Sha256::digest(host.as_bytes()));
         let path = host_path(&self.folder, &self.connector, &digest);
-        self.replace(&path, host.as_bytes()).map_err(|error| io_error(error, "write", &path))?;
+        replace(&self.folder, &path, host.as_bytes())
+            .map_err(|error| io_error(error, "write", &path))?;
         Ok(digest)
-    }
-
-    fn replace(&self, path: &Path, text: &[u8]) -> io::Result<()> {
-        let temporary = temporary(path);
-        let mut file = File::create(&temporary)?;
-        file.write_all(text)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(&self.folder)?.sync_all()
     }
 
     /// Removes host states that no document names any more. One that stays does no harm.
@@ -234,6 +227,16 @@ impl FileStore {
             }
         }
     }
+}
+
+/// Puts a file in the folder in the place of the one that has its name; on return it is on disk.
+pub(super) fn replace(folder: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
+    let temporary = temporary(path);
+    let mut file = File::create(&temporary)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(folder)?.sync_all()
 }
 
 /// The name under which a file is written before it takes its own.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::acks::AckTracker;
 use super::backoff::Backoff;
 use super::stall::Stall;
-use crate::offsets::FileStore;
+use crate::offsets::{FileStore, KeptNote};
 use crate::ops::board::ConnectorBoard;
 
 /// RT4009: a task of the host ended when it must not.
@@ -29,6 +29,8 @@ pub(crate) struct CommitTask {
     pub(crate) outcomes: mpsc::UnboundedReceiver<Outcome>,
     /// `None` where the sink keeps the position: what it reports durable is saved already.
     pub(crate) store: Option<FileStore>,
+    /// Where the sink keeps it, to be noted with the first position.
+    pub(crate) note: Option<KeptNote>,
     pub(crate) committed: watch::Sender<Option<Position>>,
     pub(crate) interval: Duration,
     /// Shows what is committed.
@@ -149,6 +151,9 @@ impl CommitTask {
                 }
             }
         }
+        if let Some(note) = self.note.take() {
+            write_note(note).await;
+        }
         if !self.saves.send_replace(true) {
             tracing::info!("the position is saved again; going on");
         }
@@ -172,6 +177,17 @@ impl CommitTask {
             );
         }
         Saved::NotYet(checkpoint)
+    }
+}
+
+/// The position is safe without it.
+async fn write_note(note: KeptNote) {
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || note.write()).await {
+        tracing::warn!(
+            code = %error.code(), error = %error,
+            "that the sink keeps the position cannot be noted in the state folder; with another sink the \
+             connector would begin anew without a word"
+        );
     }
 }
 

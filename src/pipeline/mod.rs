@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use rowtide_sdk::{Checkpoint, Error};
+use rowtide_sdk::{Checkpoint, Code, Error, Origin};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,44 @@ pub(crate) fn saved(
         true => sink.saved(),
         false => offsets::saved(&config.state_dir, &connector.name),
     }
+}
+
+/// RT4012: the position is saved where another sink looks for it.
+const SAVED_ELSEWHERE: Code = Code("RT4012");
+
+/// Refuses a connector that has no position where its sink looks for one, but had one elsewhere: it would
+/// begin anew, and what came since would be missing.
+///
+/// # Errors
+/// RT4012, fatal; whatever keeps the state folder from being read.
+pub(crate) fn check_not_elsewhere(
+    config: &Config,
+    connector: &ConnectorConfig,
+) -> Result<(), Error> {
+    let (state, name) = (&config.state_dir, &connector.name);
+    let sink = &connector.sink.factory;
+    let in_state = || format!("the state folder {}", state.display());
+    let kept = offsets::kept(state, name)?;
+    let (here, elsewhere) = match sink.keeps_position() {
+        true => {
+            let here = sink.resource().unwrap_or_default();
+            let is_in_state = offsets::saved(state, name)?.is_some();
+            let kept = kept.filter(|place| *place != here);
+            (here, is_in_state.then(in_state).or(kept))
+        }
+        false => (in_state(), kept),
+    };
+    let Some(elsewhere) = elsewhere else { return Ok(()) };
+    let message = format!(
+        "{here} has no position of connector {name}, which had one in {elsewhere}: a start would not go on \
+         from there"
+    );
+    Err(Error::fatal(Origin::Config, SAVED_ELSEWHERE, message).with_remedy(format!(
+        "put the former `sink` back; or, to go on with this one, read the place by `rowtide position show \
+         --connector {name}` under the former settings and save it here by `rowtide position set --connector \
+         {name} --at PLACE`; or, to begin anew, `rowtide position adopt --connector {name}` (MySQL and MariaDB: where \
+         the log ends, which leaves out what came since; PostgreSQL: where the slot stands)"
+    )))
 }
 
 /// How one connector ended.

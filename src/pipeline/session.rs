@@ -22,10 +22,10 @@ use super::plans::Planner;
 use super::progress::Progress;
 use super::pump::{Pump, Stopped};
 use super::schema_files::SchemaFiles;
-use super::{Job, RAW_BATCHES, review};
+use super::{Job, RAW_BATCHES, check_not_elsewhere, review, saved};
 use crate::config::{BuildContext, ConnectorConfig, Unchanged};
 use crate::envelope::Encoder;
-use crate::offsets::FileStore;
+use crate::offsets::{FileStore, KeptNote};
 use crate::schema::{HostState, Versions};
 
 /// Batches in the channel between source and pump.
@@ -56,11 +56,11 @@ impl SessionEnd {
 
 /// Runs the connector once, from its saved position until it stops or fails.
 pub(crate) async fn run(job: &Job) -> SessionEnd {
-    let opened = match Box::pin(open(job)).await {
-        Ok(opened) => opened,
-        Err(error) => return SessionEnd::failed(error),
+    let end = match Box::pin(open(job)).await {
+        Ok(opened) => Box::pin(stream(job, opened)).await,
+        Err(error) => Err(error),
     };
-    Box::pin(stream(job, opened)).await
+    end.unwrap_or_else(SessionEnd::failed)
 }
 
 /// What opening gives.
@@ -68,6 +68,8 @@ struct Opened {
     source: Box<dyn Source>,
     sink: Box<dyn Sink>,
     store: Option<FileStore>,
+    /// Where the sink keeps the position, where it does.
+    note: Option<KeptNote>,
     checkpoint: Option<Checkpoint>,
     versions: Versions,
     review: Option<TableReview>,
@@ -86,6 +88,9 @@ async fn open(job: &Job) -> Result<Opened, Error> {
     let factory = job.connector.sink.renewed()?;
     // First what does not pass by itself: a sink that is away must not hide it.
     let stored = if factory.keeps_position() { None } else { Some(stored_in_file(job)?) };
+    if matches!(saved(&job.config, &job.connector), Ok(None)) {
+        check_not_elsewhere(&job.config, &job.connector)?;
+    }
     let mut sink = factory.build(&cx)?;
     let held = tokio::select! {
         held = sink.open() => held?,
@@ -105,7 +110,8 @@ async fn open(job: &Job) -> Result<Opened, Error> {
     let versions = Versions::new(state)?;
     note_patterns(&job.connector, &versions);
     let review = to_review(job, versions.state())?;
-    Ok(Opened { source, sink, store, checkpoint, versions, review })
+    let note = if store.is_none() { kept_note(job) } else { None };
+    Ok(Opened { source, sink, store, note, checkpoint, versions, review })
 }
 
 /// The state file and what it holds.
@@ -128,7 +134,7 @@ fn share(job: &Job) -> usize {
     (job.config.memory / job.config.connectors.len().max(1)).max(MEMORY_MIN)
 }
 
-async fn stream(job: &Job, opened: Opened) -> SessionEnd {
+async fn stream(job: &Job, opened: Opened) -> Result<SessionEnd, Error> {
     let limits = limits(job, opened.source.as_ref());
     let (out, received, spent) = batch_channel(CHANNEL_BATCHES);
     let resume = opened.checkpoint.map(|checkpoint| checkpoint.position);
@@ -153,10 +159,7 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         report: job.board.report().clone(),
         scratch: scratch(&job.config.state_dir, &job.connector.name),
     };
-    let (planner, encoder) = match encoding(job, opened.source.info(), opened.versions) {
-        Ok(made) => made,
-        Err(error) => return SessionEnd::failed(error),
-    };
+    let (planner, encoder) = encoding(job, opened.source.info(), opened.versions)?;
     let tracker = Arc::new(Mutex::new(AckTracker::default()));
     let (outcomes, outcomes_seen) = mpsc::unbounded_channel();
     let (failed, failed_seen) = oneshot::channel();
@@ -181,10 +184,11 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
         board: Arc::clone(&job.board),
         saves: saves_seen,
     };
-    let has_progressed = Arc::new(AtomicBool::new(false));
+    let has_progressed = Arc::<AtomicBool>::default();
     let commit = CommitTask {
         tracker,
         outcomes: outcomes_seen,
+        note: opened.note,
         store: opened.store,
         committed,
         interval: job.config.commit_interval,
@@ -196,7 +200,14 @@ async fn stream(job: &Job, opened: Opened) -> SessionEnd {
     let source = AbortOnDrop(tokio::spawn(opened.source.run(context)));
     let commit = AbortOnDrop(tokio::spawn(commit.run()));
     let session = Session { pump, source, commit, stop_source, drained, has_progressed };
-    session.run(job, failed_seen).await
+    Ok(session.run(job, failed_seen).await)
+}
+
+/// That the sink keeps the position.
+fn kept_note(job: &Job) -> Option<KeptNote> {
+    let place = job.connector.sink.factory.resource()?;
+    let (folder, connector) = (job.config.state_dir.clone(), job.connector.name.clone());
+    Some(KeptNote { folder, connector, place })
 }
 
 /// The folder for what a connector's source sets aside.

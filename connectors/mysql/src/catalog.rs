@@ -442,12 +442,7 @@ fn column(row: &Row) -> Option<CatalogColumn> {
 }
 
 /// A statement changed the table behind a place.
-fn changed(
-    (schema, name): &Name,
-    place: &Place,
-    change: &ahead::Found,
-    asked: Asked<'_>,
-) -> Error {
+fn changed((schema, name): &Name, place: &Place, change: &ahead::Found, asked: Asked<'_>) -> Error {
     let (what, first) = match asked {
         Asked::Addresses(_) => {
             ("which of its BINARY columns are UUIDs or addresses, and MariaDB's log never does", "")

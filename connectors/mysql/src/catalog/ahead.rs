@@ -109,9 +109,8 @@ fn may_be_of_addresses(text: &[u8]) -> bool {
 fn may_name(text: &[u8], column: &str) -> bool {
     // Others have several spellings.
     let is_plain = column.bytes().all(|byte| byte.is_ascii() && !matches!(byte, b'`' | b'"'));
-    let is_of_word = |byte: u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii()
-    };
+    let is_of_word =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii();
     let is_alone = |at: usize| {
         let before = at.checked_sub(1).and_then(|before| text.get(before));
         let behind = text.get(at.saturating_add(column.len()));
@@ -334,7 +333,10 @@ mod tests {
             ("ALTER TABLE t /*!MODIFY*/u", true),
             ("u", true),
             ("ALTER TABLE t MODIFY v bigint", false),
-            ("ALTER TABLE t ADD uuid uuid, ADD `us` int, ADD _u int, ADD u1 int, ADD $u int", false),
+            (
+                "ALTER TABLE t ADD uuid uuid, ADD `us` int, ADD _u int, ADD u1 int, ADD $u int",
+                false,
+            ),
             ("ALTER TABLE t MODIFY `uü` uuid", false),
             ("", false),
         ] {

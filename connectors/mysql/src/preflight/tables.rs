@@ -225,8 +225,7 @@ pub(super) async fn columns(
                 "{name} has fractions of a second in the form that MariaDB had before 10.1, whose size the log does \
                  not tell: the connector stops at the table's first row (RT2801)"
             );
-            let remedy =
-                "with mysql56_temporal_format=ON, ALTER TABLE … FORCE gives the table today's form; or \
+            let remedy = "with mysql56_temporal_format=ON, ALTER TABLE … FORCE gives the table today's form; or \
                  `tables.exclude` it";
             (Severity::Error, message, remedy)
         } else if is_number {
