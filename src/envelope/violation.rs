@@ -1,5 +1,7 @@
 //! Why an event cannot be published, and what helps although it is in the log already.
 
+use jsonschema::ValidationError;
+use jsonschema::error::ValidationErrorKind;
 use rowtide_sdk::{Code, ValueError};
 
 use super::plan::Plan;
@@ -65,8 +67,72 @@ pub(super) fn violation(
     row: &RowView<'_>,
 ) -> Violation {
     let reason = match validator.validate(TextNode::Row(row)) {
-        Err(error) => format!("{what}: {} at {}", error.masked(), error.instance_path()),
+        Err(error) => format!("{what}: {}", told(&error)),
         Ok(()) => what.to_owned(),
     };
     Violation { code, reason, remedy }
+}
+
+/// Which rule is broken and by which column. The names that a JSON value gives its members are row data.
+fn told(error: &ValidationError<'_>) -> String {
+    use ValidationErrorKind as Kind;
+    let mut path = error.instance_path().segments();
+    let Some(column) = path.next() else { return format!("{} in the row", error.masked()) };
+    let place = if path.next().is_some() { "inside" } else { "at" };
+    let kind = error.kind();
+    match kind {
+        Kind::AdditionalProperties { .. }
+        | Kind::UnevaluatedProperties { .. }
+        | Kind::UnevaluatedItems { .. }
+        | Kind::PropertyNames { .. } => {
+            format!("the value breaks the rule {} {place} /{column}", kind.keyword())
+        }
+        _ => format!("{} {place} /{column}", error.masked()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_names_columns_and_no_value() {
+        let row =
+            json!({ "id": 7, "doc": { "mail@example": "mail@example", "b": ["mail@example"] } });
+        for (schema, expected) in [
+            (
+                json!({ "properties": { "id": { "maximum": 3 } } }),
+                "is greater than the maximum of 3 at /id",
+            ),
+            (json!({ "required": ["gone"] }), "in the row"),
+            (
+                json!({ "properties": { "id": {} }, "additionalProperties": false }),
+                "'doc' was unexpected",
+            ),
+            (
+                json!({ "properties": { "doc": { "properties": { "b": {} }, "additionalProperties": false } } }),
+                "breaks the rule additionalProperties at /doc",
+            ),
+            (json!({ "properties": { "doc": { "unevaluatedProperties": false } } }), "/doc"),
+            (
+                json!({ "properties": { "doc": { "propertyNames": { "maxLength": 3 } } } }),
+                "breaks the rule propertyNames at /doc",
+            ),
+            (
+                json!({ "properties": { "doc": { "additionalProperties": { "type": "integer" } } } }),
+                "inside /doc",
+            ),
+            (
+                json!({ "properties": { "doc": { "properties": { "b": { "unevaluatedItems": false } } } } }),
+                "inside /doc",
+            ),
+        ] {
+            let validator = jsonschema::validator_for(&schema).unwrap();
+            let told = told(&validator.validate(&row).unwrap_err());
+            assert!(told.contains(expected), "{told}");
+            assert!(!told.contains("mail"), "{told}");
+        }
+    }
 }

@@ -8,6 +8,7 @@
 //! | `/ready` | 200 while every connector reads its log, else 503; each connector's state as text |
 //! | `/live` | 200 while no connector's thread hangs, else 503 |
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -21,15 +22,15 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::board::Board;
 use super::metrics;
 use super::status::Status;
 
-/// Connections served at a time; more wait.
-const CONNECTIONS_MAX: usize = 16;
+/// Connections served at a time. One more ends the oldest, so that forgotten ones keep no probe waiting.
+const CONNECTIONS_MAX: usize = 64;
 /// How long a request's head may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one connection may live, so that a forgotten one does not hold its place.
@@ -43,9 +44,8 @@ const ANSWER_MAX: usize = 16 * 1024 * 1024;
 
 /// Serves the board for ever.
 pub async fn serve(listener: TcpListener, board: Arc<Board>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -55,11 +55,14 @@ pub async fn serve(listener: TcpListener, board: Arc<Board>) {
                 continue;
             }
         };
-        let board = Arc::clone(&board);
-        tokio::spawn(async move {
-            let _place = place;
-            let _ended = timeout(CONNECTION_TIMEOUT, converse(stream, board)).await;
-        });
+        open.retain(|connection| !connection.is_finished());
+        if open.len() >= CONNECTIONS_MAX
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        let served = timeout(CONNECTION_TIMEOUT, converse(stream, Arc::clone(&board)));
+        open.push_back(tokio::spawn(served).abort_handle());
     }
 }
 
@@ -192,5 +195,19 @@ mod tests {
         assert!(states(&board).contains("shop failed RT2204"));
         let refused = answer(&Method::POST, "/status", &board);
         assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[tokio::test]
+    async fn idle_connections_keep_no_probe_waiting() {
+        let board = Arc::new(Board::new([("shop", "postgres", "kafka")]));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, board));
+        let mut idle = Vec::new();
+        for _ in 0..3 * CONNECTIONS_MAX {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        let answer = timeout(HEAD_TIMEOUT / 2, get(address, "/live")).await;
+        assert!(answer.expect("it is answered before they time out").is_ok());
     }
 }

@@ -3,6 +3,7 @@
 use rowtide_sdk::{Class, Error, Finding, Origin, Position, Result};
 
 use crate::codes;
+use crate::config::MysqlConfig;
 use crate::gtid::mariadb::GtidPosition;
 use crate::gtid::mysql::GtidSet;
 use crate::position::{Altered, History, MyPosition};
@@ -142,7 +143,7 @@ pub async fn position_at(source: &MysqlSource, text: &str) -> Result<Position> {
     if position.file.is_empty()
         && let Some((file, _)) = files.last()
     {
-        let made = made(&source, source.config.server_id_for("check"), file).await?;
+        let made = made(&source, MysqlConfig::passing_id(), file).await?;
         position.history.seen = Some((file.clone(), made)).filter(|_| made != 0);
     }
     position.to_position()

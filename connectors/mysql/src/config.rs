@@ -151,4 +151,10 @@ impl MysqlConfig {
             0x4000_0000 | (crc32fast::hash(connector.as_bytes()) & 0x3fff_ffff)
         })
     }
+
+    /// The id of a command that reads a little of the log beside the streams. Another each time: the server ends
+    /// the older of two readers with one id.
+    pub(crate) fn passing_id() -> u32 {
+        0x4000_0000 | fastrand::u32(..=0x3fff_ffff)
+    }
 }

@@ -8,7 +8,7 @@ use rowtide_sdk::{Code, Finding, Position, Preflight, Result, Severity};
 
 use crate::catalog::{Catalog, Scene};
 use crate::codes;
-use crate::config::captures;
+use crate::config::{MysqlConfig, captures};
 use crate::error::from_sql;
 use crate::guard::{Kept, kept as retention, view};
 use crate::position::MyPosition;
@@ -72,7 +72,7 @@ fn catalog(source: &MysqlSource, server: &Server) -> Catalog {
         options: source.options.clone(),
         image: server.row_image(),
         is_mariadb: server.is_mariadb(),
-        server_id: source.config.server_id_for("check"),
+        server_id: MysqlConfig::passing_id(),
     };
     Catalog::new(scene, &[])
 }
@@ -176,7 +176,7 @@ pub(crate) async fn resumes(
     let read_until = |file: &str| (file == position.file && created > 0).then_some(created);
     // Who may not see the log lacks a right, which is told.
     let Ok(files) = server.files(conn).await else { return Vec::new() };
-    let id = source.config.server_id_for("check");
+    let id = MysqlConfig::passing_id();
     if let Err(error) = Box::pin(check_seen(source, id, &files, &position)).await {
         return vec![Finding::from(&error)];
     }

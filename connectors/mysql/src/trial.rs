@@ -7,6 +7,7 @@ use rowtide_sdk::{Limits, Result};
 use tokio::time::timeout;
 
 use crate::binlog::event::{Header, kind};
+use crate::config::MysqlConfig;
 use crate::position::{MyPosition, another_file};
 use crate::server::Server;
 use crate::source::{MysqlSource, is_there, leaps, start};
@@ -105,7 +106,7 @@ pub(crate) async fn tried(
     let mut assembler =
         Assembler::new(progress, Box::new(|_, _| false), Limits::default(), server.is_mariadb())
             .with_leaps(leaps(&start, files));
-    let id = source.config.server_id_for("check") ^ TRIES;
+    let id = MysqlConfig::passing_id() ^ TRIES;
     let dump = Dump { ends: true, max_event: 1 << 20, ..Dump::new(id, start) };
     let connection = BinlogConnection::connect(&source.options).await?;
     let mut stream = connection.dump(&dump).await?;
