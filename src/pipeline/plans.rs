@@ -172,7 +172,7 @@ impl Planner {
             tracing::warn!(
                 code = "RT2218",
                 subject,
-                "the table has no key: its events carry none, and their order is kept per partition only by chance"
+                "the table has no key: its events carry none, and a topic of several partitions keeps no order among them"
             );
         }
         let cx = PlanContext {

@@ -30,16 +30,19 @@ impl Progress {
         if elapsed < EVERY {
             return;
         }
-        let per_second = self.events.saturating_mul(1000)
-            / u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
-        tracing::info!(
-            events = self.total,
-            events_per_s = per_second,
-            bytes = self.bytes,
-            dead_letters = self.dead_letters,
-            lag_ms = behind_us.max(0) / 1000,
-            "progress"
-        );
+        // A quiet log brings batches of progress alone.
+        if self.events > 0 {
+            let per_second = self.events.saturating_mul(1000)
+                / u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
+            tracing::info!(
+                events = self.total,
+                events_per_s = per_second,
+                bytes = self.bytes,
+                dead_letters = self.dead_letters,
+                lag_ms = behind_us.max(0) / 1000,
+                "progress"
+            );
+        }
         self.since = Instant::now();
         self.events = 0;
     }
