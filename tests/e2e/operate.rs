@@ -145,7 +145,9 @@ fn an_address_that_the_running_process_has_is_no_error_of_a_check() {
     let in_files = std::fs::read_to_string(setup.path("rowtide.yaml")).unwrap();
     let discards = in_files.replace(&setup.jsonl(), "{ type: discard }");
     assert_ne!(in_files, discards);
-    for config in [in_files, discards.replace("e2e", "e2e_b")] {
+    // Another sink with the same state would be refused.
+    let discards = discards.replace("e2e", "e2e_b").replace("/state", "/state_b");
+    for config in [in_files, discards] {
         std::fs::write(setup.path("rowtide.yaml"), &config).unwrap();
         let mut host = setup.first_start();
         let checked = setup.output(&["check"]);
