@@ -362,10 +362,12 @@ impl SinkFactory for Jsonl {
     }
 
     fn resource(&self) -> Option<String> {
-        // `./events/` and `events` are one folder; links are the lock's matter.
+        // `./events/` and `events` are one folder, and two in two working folders; links are the lock's
+        // matter.
         let parts = self.0.dir.components().filter(|part| *part != Component::CurDir);
         let plain: PathBuf = parts.collect();
-        Some(format!("the folder {}", plain.display()))
+        let whole = std::path::absolute(&plain).unwrap_or(plain);
+        Some(format!("the folder {}", whole.display()))
     }
 }
 

@@ -79,26 +79,35 @@ pub(crate) fn check_not_elsewhere(
     let (state, name) = (&config.state_dir, &connector.name);
     let sink = &connector.sink.factory;
     let in_state = || format!("the state folder {}", state.display());
+    let keeps = sink.keeps_position();
+    let here = if keeps { sink.resource().unwrap_or_default() } else { in_state() };
+    let is_in_state = keeps && offsets::saved(state, name)?.is_some();
     let kept = offsets::kept(state, name)?;
-    let (here, elsewhere) = match sink.keeps_position() {
-        true => {
-            let here = sink.resource().unwrap_or_default();
-            let is_in_state = offsets::saved(state, name)?.is_some();
-            let kept = kept.filter(|place| *place != here);
-            (here, is_in_state.then(in_state).or(kept))
-        }
-        false => (in_state(), kept),
-    };
-    let Some(elsewhere) = elsewhere else { return Ok(()) };
+    let fatal = |message: String| Error::fatal(Origin::Config, SAVED_ELSEWHERE, message);
+    let anew = "MySQL and MariaDB: where the log ends, which leaves out what came since; PostgreSQL: where the slot \
+                stands";
+    if kept.as_ref() == Some(&here) && !is_in_state {
+        let message = format!(
+            "{here} has no position of connector {name} any more: a start would not go on from there"
+        );
+        return Err(fatal(message).with_remedy(format!(
+            "bring back what was there (a disk that is not mounted?); or, to begin anew, `rowtide position adopt \
+             --connector {name} --yes` ({anew})"
+        )));
+    }
+    let kept = kept.filter(|place| *place != here);
+    let places = is_in_state.then(in_state).into_iter().chain(kept).collect::<Vec<_>>();
+    if places.is_empty() {
+        return Ok(());
+    }
     let message = format!(
-        "{here} has no position of connector {name}, which had one in {elsewhere}: a start would not go on \
-         from there"
+        "{here} has no position of connector {name}, which had one in {}: a start would not go on from there",
+        places.join(" and in ")
     );
-    Err(Error::fatal(Origin::Config, SAVED_ELSEWHERE, message).with_remedy(format!(
+    Err(fatal(message).with_remedy(format!(
         "put the former `sink` back; or, to go on with this one, read the place by `rowtide position show \
-         --connector {name}` under the former settings and save it here by `rowtide position set --connector \
-         {name} --at PLACE`; or, to begin anew, `rowtide position adopt --connector {name}` (MySQL and MariaDB: where \
-         the log ends, which leaves out what came since; PostgreSQL: where the slot stands)"
+         --connector {name}` under the former settings and save it here by `rowtide position set --connector {name} \
+         --at PLACE --yes`; or, to begin anew, `rowtide position adopt --connector {name} --yes` ({anew})"
     )))
 }
 

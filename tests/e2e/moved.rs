@@ -59,6 +59,12 @@ fn a5_another_sink_does_not_skip_what_came_since() {
     server.sql("INSERT INTO shop.t VALUES (2)");
     let behind_first = place(&setup);
 
+    // What was there is gone, as where a disk is not mounted.
+    fs::rename(setup.path("out"), setup.path("away")).unwrap();
+    is_refused(&setup, "any more");
+    assert!(!setup.path("out").exists());
+    fs::rename(setup.path("away"), setup.path("out")).unwrap();
+
     // From files to other files, and to a sink that does not keep the position.
     let out = setup.path("out").display().to_string();
     with_sink(&setup, &files.replace("out", "other"));

@@ -97,8 +97,9 @@ pub(super) struct Found {
 
 /// Words without which an ALTER TABLE makes no column a UUID, an address or BINARY, and gives none another
 /// name. They may stand in a comment as well: a false alarm only stops.
-const OF_ADDRESSES: [&[u8]; 8] =
-    [b"UUID", b"INET4", b"INET6", b"BINARY", b"BYTE", b"RENAME", b"CHANGE", b"MODIFY"];
+/// CHAR is BINARY where the table's character set is.
+const OF_ADDRESSES: [&[u8]; 9] =
+    [b"UUID", b"INET4", b"INET6", b"BINARY", b"BYTE", b"CHAR", b"RENAME", b"CHANGE", b"MODIFY"];
 
 fn may_be_of_addresses(text: &[u8]) -> bool {
     let has = |word: &&[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
@@ -109,8 +110,8 @@ fn may_be_of_addresses(text: &[u8]) -> bool {
 fn may_name(text: &[u8], column: &str) -> bool {
     // Others have several spellings.
     let is_plain = column.bytes().all(|byte| byte.is_ascii() && !matches!(byte, b'`' | b'"'));
-    let is_of_word =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii();
+    // What is not ASCII may be white space in the session's character set.
+    let is_of_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$');
     let is_alone = |at: usize| {
         let before = at.checked_sub(1).and_then(|before| text.get(before));
         let behind = text.get(at.saturating_add(column.len()));
@@ -337,11 +338,12 @@ mod tests {
                 "ALTER TABLE t ADD uuid uuid, ADD `us` int, ADD _u int, ADD u1 int, ADD $u int",
                 false,
             ),
-            ("ALTER TABLE t MODIFY `uü` uuid", false),
+            ("ALTER TABLE t MODIFY `uü` uuid", true),
             ("", false),
         ] {
             assert_eq!(may_name(text.as_bytes(), "u"), is_named, "{text}");
         }
+        assert!(may_name(b"ALTER TABLE t MODIFY\xa0u\xa0binary(16)", "u"));
         // Whose case and quotes may be written otherwise.
         for column in ["ü", "a`b", "a\"b"] {
             assert!(may_name(b"ALTER TABLE t ADD v int", column), "{column}");
