@@ -1,6 +1,6 @@
 //! The one place that names every connector: kinds of sources and sinks, and how each is built.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rowtide_basic::discard::{self, DiscardConfig, DiscardSink};
@@ -364,9 +364,9 @@ impl SinkFactory for Jsonl {
     fn resource(&self) -> Option<String> {
         // `./events/` and `events` are one folder, and two in two working folders; links are the lock's
         // matter.
-        let parts = self.0.dir.components().filter(|part| *part != Component::CurDir);
-        let plain: PathBuf = parts.collect();
-        let whole = std::path::absolute(&plain).unwrap_or(plain);
+        let dir = &self.0.dir;
+        let whole = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+        let whole: PathBuf = whole.components().collect();
         Some(format!("the folder {}", whole.display()))
     }
 }

@@ -22,7 +22,7 @@ use super::plans::Planner;
 use super::progress::Progress;
 use super::pump::{Pump, Stopped};
 use super::schema_files::SchemaFiles;
-use super::{Job, RAW_BATCHES, check_not_elsewhere, review, saved};
+use super::{Job, RAW_BATCHES, check_not_elsewhere, review};
 use crate::config::{BuildContext, ConnectorConfig, Unchanged};
 use crate::envelope::Encoder;
 use crate::offsets::{FileStore, KeptNote};
@@ -88,7 +88,11 @@ async fn open(job: &Job) -> Result<Opened, Error> {
     let factory = job.connector.sink.renewed()?;
     // First what does not pass by itself: a sink that is away must not hide it.
     let stored = if factory.keeps_position() { None } else { Some(stored_in_file(job)?) };
-    if matches!(saved(&job.config, &job.connector), Ok(None)) {
+    let is_first = match &stored {
+        Some((_, checkpoint)) => checkpoint.is_none(),
+        None => matches!(factory.saved(), Ok(None)),
+    };
+    if is_first {
         check_not_elsewhere(&job.config, &job.connector)?;
     }
     let mut sink = factory.build(&cx)?;

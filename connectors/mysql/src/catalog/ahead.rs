@@ -70,14 +70,12 @@ pub(super) enum Asked<'a> {
 impl Asked<'_> {
     /// Whether a statement may have changed it.
     fn is_touched_by(self, alters: Option<&[u8]>) -> bool {
-        match (self, alters) {
-            (Self::All, _) | (_, None) => true,
-            (Self::Addresses(columns), Some(text)) => {
-                may_be_of_addresses(text) && columns.iter().any(|column| may_name(text, column))
-            }
-            (Self::Storage(columns), Some(text)) => {
-                columns.iter().any(|column| may_name(text, column))
-            }
+        let Some(text) = alters else { return true };
+        let names_any = |columns: &[&str]| columns.iter().any(|column| may_name(text, column));
+        match self {
+            Self::All => true,
+            Self::Addresses(columns) => may_be_of_addresses(text) && names_any(columns),
+            Self::Storage(columns) => names_any(columns),
         }
     }
 }
